@@ -1,0 +1,1 @@
+"""From audio files and annotations to batches of segments."""

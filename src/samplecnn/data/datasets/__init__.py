@@ -1,0 +1,1 @@
+"""The data sets: where audio and annotations come from."""

@@ -1,0 +1,1 @@
+"""Training, testing and what a run leaves behind."""
