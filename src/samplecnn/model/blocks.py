@@ -1,0 +1,204 @@
+"""The six blocks of the paper (Figure 1) and the layers they share.
+
+Feature maps are ``(batch, channels, 1, time)`` in ``channels_last`` memory: convolutions over time run as
+two-dimensional ones of height 1, because PyTorch has fast channels-last kernels for those only.
+
+A block is built as ``Block(in_channels, out_channels, **its own options)``, takes a map of ``time`` steps
+and returns one of ``time // 3``. To add one, write such a class and a file in ``conf/block/``.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KERNEL = 3  # taps of every convolution but the shortcut's, and the pooling of every block
+MOMENTUM = 0.01  # weight of a batch in the running statistics of batch norm
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation as Keras computes it, for ``(batch, channels)`` and ``(batch, channels, 1, time)``.
+
+    Differs from PyTorch's in its constants (epsilon 1e-3; the running statistics keep 0.99 of themselves)
+    and in that the *biased* variance of the batch goes into the running variance.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3, momentum=MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel; in training mode by the batch's own statistics."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        count = x.numel() // x.shape[1]
+        if count < 2:
+            raise ValueError(
+                "batch norm needs at least 2 values per channel in training mode, "
+                f"but got a batch of shape {tuple(x.shape)}: train with batches of 2 or more segments"
+            )
+        # PyTorch adds the unbiased variance, n / (n - 1) times the biased one: scale by this before the
+        # update and back after it.
+        assert self.running_var is not None
+        bessel = count / (count - 1)
+        running_var = self.running_var * bessel
+        y = F.batch_norm(x, self.running_mean, running_var, self.weight, self.bias, True, MOMENTUM, self.eps)
+        self.running_var.copy_(running_var / bessel)
+        return y
+
+
+def conv3(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv2d:
+    """Return a 3-tap convolution over time: same length at stride 1, without padding otherwise.
+
+    The kernel starts He-uniform, the bias at zero.
+    """
+    padding = KERNEL // 2 if stride == 1 else 0
+    conv = nn.Conv2d(in_channels, out_channels, (1, KERNEL), stride=(1, stride), padding=(0, padding))
+    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(_bias(conv))
+    return conv
+
+
+def dense(in_features: int, out_features: int) -> nn.Linear:
+    """Return a fully connected layer whose weights start Glorot-uniform and whose bias starts at zero."""
+    linear = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
+class Shortcut(nn.Module):
+    """The skip connection: identity, or a 1-tap convolution and batch norm where the channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv: nn.Conv2d | None = None
+        if in_channels != out_channels:
+            self.conv = nn.Conv2d(in_channels, out_channels, 1)
+            self.bn = BatchNorm(out_channels)
+            nn.init.xavier_uniform_(self.conv.weight)
+            nn.init.zeros_(_bias(self.conv))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time)``."""
+        return x if self.conv is None else self.bn(self.conv(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """Rescale each channel by a gate computed from the means of all channels (section 2.1.1).
+
+    ``alpha`` is the amplifying ratio: the hidden layer has ``max(1, int(alpha * channels))`` units.
+    """
+
+    def __init__(self, channels: int, alpha: float) -> None:
+        super().__init__()
+        if not alpha > 0:
+            raise ValueError(f"alpha must be greater than 0, not {alpha!r}")
+        hidden = max(1, int(alpha * channels))
+        self.fc1 = dense(channels, hidden)
+        self.fc2 = dense(hidden, channels)
+        self.gate = nn.Sigmoid()  # a module, so that a forward hook on it reads the excitations
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channels, 1, time)`` to the same shape."""
+        squeezed = x.mean(dim=(2, 3))  # (batch, channels)
+        excitation = self.gate(self.fc2(F.relu(self.fc1(squeezed))))  # (batch, channels)
+        return x * excitation[:, :, None, None].to(x.dtype)
+
+
+class Basic(nn.Module):
+    """The block of SampleCNN (Figure 1b): convolution, batch norm, ReLU, max pooling."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv3(in_channels, out_channels)
+        self.bn1 = BatchNorm(out_channels)
+        self.pool = nn.MaxPool2d((1, KERNEL))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
+        return self.pool(F.relu(self.bn1(self.conv1(x))))
+
+
+class SE(Basic):
+    """The basic block with squeeze-and-excitation on its pooled output (Figure 1c)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
+        super().__init__(in_channels, out_channels)
+        self.se = SqueezeExcitation(out_channels, alpha)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
+        return self.se(super().forward(x))
+
+
+class Res1(nn.Module):
+    """The basic block with a skip connection around its convolution (Figure 1d without the dotted part)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.shortcut = Shortcut(in_channels, out_channels)
+        self.conv1 = conv3(in_channels, out_channels)
+        self.bn1 = BatchNorm(out_channels)
+        self.pool = nn.MaxPool2d((1, KERNEL))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
+        return self.bn1(self.conv1(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
+        return self.pool(F.relu(self.residual(x) + self.shortcut(x)))
+
+
+class Res2(Res1):
+    """Two convolutions with dropout between them inside the skip connection (Figure 1d)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.2) -> None:
+        super().__init__(in_channels, out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv3(out_channels, out_channels)
+        self.bn2 = BatchNorm(out_channels)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
+        return self.bn2(self.conv2(self.dropout(F.relu(super().residual(x)))))
+
+
+class ReSE1(Res1):
+    """Res-1 with squeeze-and-excitation before the addition (Figure 1e without the dotted part)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
+        super().__init__(in_channels, out_channels)
+        self.se = SqueezeExcitation(out_channels, alpha)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
+        return self.se(super().residual(x))
+
+
+class ReSE2(Res2):
+    """Res-2 with squeeze-and-excitation before the addition (Figure 1e)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, alpha: float = 16, dropout: float = 0.2
+    ) -> None:
+        super().__init__(in_channels, out_channels, dropout=dropout)
+        self.se = SqueezeExcitation(out_channels, alpha)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
+        return self.se(super().residual(x))
+
+
+# The short names that model files store; a block of any other name is passed in by the caller.
+BLOCKS: dict[str, type[nn.Module]] = {
+    "basic": Basic,
+    "se": SE,
+    "res1": Res1,
+    "res2": Res2,
+    "rese1": ReSE1,
+    "rese2": ReSE2,
+}

@@ -1,0 +1,66 @@
+"""The strided sample-level CNN of Figure 1(a), around any block."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplecnn.model.blocks import KERNEL, BatchNorm, conv3, dense
+
+DEPTH = 9  # blocks
+SEGMENT_SAMPLES = KERNEL ** (DEPTH + 1)  # 59,049: the stem and every block divide the time by 3
+LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
+# Channels of each block as multiples of the width (golden network of Kim, Lee and Nam, 2018).
+WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
+
+BlockFactory = Callable[[int, int], nn.Module]
+
+
+class SampleCNN(nn.Module):
+    """A strided stem, nine blocks and a head of two dense layers (Kim, Lee and Nam, 2018, Figure 1a).
+
+    ``block(in_channels, out_channels)`` builds one block. With ``multi`` the head sees the outputs of the
+    last three blocks, each reduced to its maximum over time and then concatenated; without, that of the
+    last block alone. ``dropout`` acts before the last layer.
+    """
+
+    def __init__(
+        self, block: BlockFactory, *, tags: int, width: int = 128, multi: bool = True, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        for name, value in (("tags", tags), ("width", width)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        self.levels = LEVELS if multi else 1
+        self.stem_conv = conv3(1, width, stride=KERNEL)
+        self.stem_bn = BatchNorm(width)
+        channels = [width, *(factor * width for factor in WIDTH_FACTORS)]
+        self.blocks = nn.ModuleList(block(channels[i], channels[i + 1]) for i in range(DEPTH))
+        features = sum(channels[-self.levels :])
+        self.head_fc1 = dense(features, features)
+        self.head_bn = BatchNorm(features)
+        self.head_dropout = nn.Dropout(dropout)
+        self.head_fc2 = dense(features, tags)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return logits ``(batch, tags)`` for waveforms ``(batch, 59049)`` with samples in [-1, 1].
+
+        Raises ValueError for any other shape.
+        """
+        if waveforms.ndim != 2 or waveforms.shape[1] != SEGMENT_SAMPLES:
+            raise ValueError(
+                f"the network takes waveforms of shape (batch, {SEGMENT_SAMPLES}), "
+                f"not {tuple(waveforms.shape)}"
+            )
+        x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.stem_bn(self.stem_conv(x)))  # (batch, width, 1, 19683)
+        pooled = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index >= DEPTH - self.levels:
+                pooled.append(x.amax(dim=(2, 3)))
+        x = torch.cat(pooled, dim=1)  # (batch, features)
+        x = F.relu(self.head_bn(self.head_fc1(x)))
+        return self.head_fc2(self.head_dropout(x))

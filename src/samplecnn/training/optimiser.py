@@ -1,0 +1,57 @@
+"""SGD as the authors ran it: Keras' momentum, and weight decay on convolution kernels only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class KerasSGD(torch.optim.SGD):
+    """SGD with Nesterov momentum in Keras' form: ``v = m v - lr g; w = w + m v - lr g``.
+
+    PyTorch keeps ``-v / lr`` instead of ``v``, which is the same only while the rate stands still: before a
+    step at another rate the buffers are multiplied by old rate / new rate.
+    """
+
+    def __init__(self, params: Any, lr: float, *, momentum: float = 0.9) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=momentum > 0)
+        for group in self.param_groups:
+            group["buffer_lr"] = lr
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step at the groups' present rates."""
+        for group in self.param_groups:
+            if group["lr"] != group["buffer_lr"]:
+                buffers = [
+                    self.state[p]["momentum_buffer"]
+                    for p in group["params"]
+                    if self.state[p].get("momentum_buffer") is not None
+                ]
+                if buffers:
+                    torch._foreach_mul_(buffers, group["buffer_lr"] / group["lr"])
+                group["buffer_lr"] = group["lr"]
+        return super().step(closure)
+
+    def reset_momentum(self) -> None:
+        """Forget all momentum, as a new optimiser would."""
+        self.state.clear()
+
+
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups in which only convolution kernels decay, at ``weight_decay`` in Keras' unit.
+
+    Keras' ``l2(c)`` adds ``c * w**2`` to the loss and so ``2 * c * w`` to the gradient, where PyTorch's
+    ``weight_decay=c`` adds ``c * w``: hence the factor 2. Batch norms, biases and dense layers are left
+    alone, as in the authors' ``kernel_regularizer``.
+    """
+    kernels: list[Tensor] = [
+        module.weight for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)
+    ]
+    chosen = {id(kernel) for kernel in kernels}
+    others = [p for p in network.parameters() if id(p) not in chosen]
+    return [
+        {"params": kernels, "weight_decay": 2 * weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
