@@ -1,0 +1,198 @@
+"""The configuration: what each value may be, and what to say of one that it may not."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+
+class ConfigError(ValueError):
+    """The configuration asks for something impossible."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be, in words and as a test."""
+
+    allowed: str
+    holds: Callable[[Any], bool]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _at_least(least: int, *, optional: bool = False) -> Rule:
+    words = f"a whole number of at least {least}" + (", or null" if optional else "")
+    return Rule(words, lambda v: (optional and v is None) or (_whole(v) and v >= least))
+
+
+def _one_of(*values: Any) -> Rule:
+    return Rule("one of " + ", ".join(map(str, values)), lambda v: not isinstance(v, bool) and v in values)
+
+
+POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
+NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
+SHARE = Rule("a number from 0 up to, but not including, 1", lambda v: _number(v) and 0 <= v < 1)
+TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip()))
+NAME = Rule(
+    "a name of letters, digits, '.', '_' and '-'",
+    lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
+)
+PRECISIONS = ("auto", "32", 32, "16-mixed", "bf16-mixed")
+
+RULES: dict[str, Rule] = {
+    "multi": Rule("true or false", lambda v: isinstance(v, bool)),
+    "width": _at_least(1),
+    "dropout": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "batch_size": _at_least(2),
+    "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
+    "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
+    "workers": _at_least(1, optional=True),
+    "block.name": NAME,
+    "block._target_": TEXT,
+    "block.alpha": POSITIVE,
+    "block.dropout": SHARE,
+    "data.name": NAME,
+    "data.raw": Rule("null or a folder", lambda v: v is None or (isinstance(v, str) and bool(v))),
+    "data.root": TEXT,
+    "data.top": _at_least(1, optional=True),
+    "data.split": TEXT,
+    "data.clips": _at_least(16),
+    "data.seed": _at_least(0),
+    "schedule.learning_rate": POSITIVE,
+    "schedule.stages": _at_least(1),
+    "schedule.factor": Rule("a number between 0 and 1", lambda v: _number(v) and 0 < v <= 1),
+    "schedule.patience": _at_least(0),
+    "schedule.decay": NOT_NEGATIVE,
+    "schedule.warmup": SHARE,
+    "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
+    "trainer.devices": _at_least(1),
+    "trainer.precision": _one_of(*PRECISIONS),
+    "trainer.max_epochs": _at_least(1, optional=True),
+    "trainer.limit_train_batches": _at_least(1, optional=True),
+    "trainer.log_every_n_steps": _at_least(1),
+}
+RESUMABLE = ("trainer", "logger")
+PATHS = ("data.raw", "data.root")
+GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")
+MISSING = object()
+
+
+def register() -> None:
+    """Make known to Hydra what the yaml files in ``conf/`` refer to; call before ``hydra.main``."""
+    OmegaConf.register_new_resolver("run_folder", lambda resume, new: resume or new, replace=True)
+    # A node whose own flag allows new keys, where the rest of the configuration refuses them.
+    open_node = OmegaConf.create({}, flags={"struct": False})
+    ConfigStore.instance().store(group="schema", name="open", node=open_node)
+
+
+def validate(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values with absolute paths.
+
+    Raises ConfigError that names every impossible value with what is allowed.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(
+            f"a value is needed for {', '.join(missing)}: give {missing[0]}=... on the command line"
+        )
+    problems = []
+    for key, rule in RULES.items():
+        value = OmegaConf.select(config, key, default=MISSING)
+        if value is not MISSING and not rule.holds(value):
+            problems.append(f"{key}={value}: must be {rule.allowed}")
+    schedule = str(OmegaConf.select(config, "schedule._target_", default=""))
+    if schedule.endswith("OneCycle") and config.trainer.max_epochs is None:
+        problems.append("schedule=onecycle needs trainer.max_epochs, the length of its cycle")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for key in PATHS:
+        value = OmegaConf.select(config, key)
+        if value is not None:
+            OmegaConf.update(config, key, str(Path(value).expanduser().resolve()))
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of the run to resume, with what may change from sitting to sitting.
+
+    ``config`` is the validated configuration of this call. Raises ConfigError for an override that would
+    make it another run.
+    """
+    run = Path(config["resume"])
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"resume={run}: not a run folder, it has no config.yaml")
+    stored = OmegaConf.load(file)
+    assert isinstance(stored, DictConfig)
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key == "resume":
+            continue
+        if key.partition(".")[0] not in RESUMABLE and key not in PATHS:
+            raise ConfigError(
+                f"{override}: a run is resumed with its own configuration; "
+                f"only {', '.join(RESUMABLE)} and {', '.join(PATHS)} can change"
+            )
+        OmegaConf.update(stored, key, OmegaConf.select(OmegaConf.create(config), key), merge=False)
+    return validate(stored)
+
+
+def describe(overrides: Sequence[str]) -> str:
+    """Name a run by what was asked for: ``block=se,multi=true``; where things are does not matter."""
+    told = [o for o in overrides if not o.startswith((*PATHS, "logger", "trainer.accelerator", "hydra"))]
+    return ",".join(told) or "default"
+
+
+def explain(arguments: Sequence[str], folder: Path, name: str = "train") -> str | None:
+    """Say which keys of a command line do not exist in the configuration of ``folder``, and which do."""
+    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
+    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS and "," not in o]
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+            config = compose(name, overrides=chosen)
+    except HydraException:
+        return None  # a group's value is wrong, of which Hydra has said everything
+    return explain_overrides(config, overrides)
+
+
+def explain_overrides(config: DictConfig, overrides: Sequence[str]) -> str | None:
+    """Say which of the command line's keys do not exist in ``config``, and which do; None if all exist."""
+    lines = []
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if "=" not in override or key.startswith("hydra") or key in GROUPS:
+            continue
+        *parents, name = key.split(".")
+        node: Any = config
+        for depth, parent in enumerate(parents):
+            if not isinstance(node, DictConfig) or parent not in node:
+                parents, name = parents[:depth], parent
+                break
+            node = node[parent]
+        if not isinstance(node, DictConfig) or name in node:
+            continue
+        where = ".".join(parents)
+        names = [n for n in map(str, node) if not n.startswith("_")] + ([] if parents else ["experiment"])
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {'.'.join([*parents, near[0]])}?" if near else "."
+        lines.append(f"There is no {key!r}{hint} {where or 'The top level'} has: {', '.join(sorted(names))}")
+    return "\n".join(lines) or None

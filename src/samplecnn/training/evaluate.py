@@ -1,0 +1,87 @@
+"""A finished run, tested again from its folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.data.store import Store
+from samplecnn.training.job import make_data, make_trainer, quiet_libraries
+from samplecnn.training.metrics import Scores
+from samplecnn.training.module import TaggingModule
+from samplecnn.training.runs import RunError, find_checkpoint, load_model, read_checkpoint, read_config
+
+
+def evaluate(
+    run: Path, *, data_root: Path | None = None, blocks: Mapping[str, type[nn.Module]] | None = None
+) -> Scores:
+    """Test the best weights of a run on its test split, as its training did.
+
+    ``data_root`` is where the stores are now, if not where the run found them. Raises RunError for a folder
+    that is not a run and for a store whose split or tags are not the run's.
+    """
+    quiet_libraries()
+    config = read_config(run)
+    model = load_model(run, blocks)
+    data = open_data(run, config, model.description, data_root)
+    module = TaggingModule(model.network, description=model.description)
+    trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert module.test_scores is not None
+    return module.test_scores
+
+
+def open_data(
+    run: Path, config: Mapping[str, Any], description: Mapping[str, Any], data_root: Path | None = None
+) -> SegmentDataModule:
+    """Return the data that a run was trained on; RunError if the store now holds other clips or tags."""
+    store = Store.open((data_root or Path(config["data"]["root"])) / config["data"]["name"])
+    data = make_data(config, store)
+    for what, ours, theirs in (
+        ("tags", list(data.selection.tags), description["tags"]),
+        ("split", data.selection.split_hash, description["split_hash"]),
+    ):
+        if ours != theirs:
+            raise RunError(
+                f"the store {store.path} has another {what} than the one {run} was trained on: "
+                "its scores would not be comparable. Name the right folder of stores with --data-root"
+            )
+    return data
+
+
+@dataclass(frozen=True)
+class ExampleClip:
+    """A clip of the test split with its true tags."""
+
+    id: str
+    path: Path
+    tags: tuple[str, ...]
+
+
+def example_clip(run: Path, clip_id: str | None = None) -> ExampleClip:
+    """Return a test clip of a run: the one with ``clip_id``, or the first with three tags or more.
+
+    Raises RunError for an id that is not in the test split and where the audio is no longer there.
+    """
+    config = read_config(run)
+    data = open_data(run, config, read_checkpoint(find_checkpoint(run))["samplecnn"])
+    part = data.selection.parts["test"]
+    if clip_id is None:
+        index = int((part.labels.sum(axis=1) >= 3).argmax())
+    elif clip_id in part.clip_ids:
+        index = part.clip_ids.index(clip_id)
+    else:
+        some = ", ".join(part.clip_ids[:3])
+        raise RunError(f"clip {clip_id!r} is not in the test split of {run}; it has {some}, ...")
+    relative = data.store.clip_paths[part.clips[index]]
+    raw = Path(config["data"]["raw"] or "")
+    for path in (raw / "mp3" / relative, raw / relative):
+        if config["data"]["raw"] and path.is_file():
+            tags = tuple(
+                tag for tag, label in zip(data.selection.tags, part.labels[index], strict=True) if label
+            )
+            return ExampleClip(part.clip_ids[index], path, tags)
+    raise RunError(f"the audio of clip {part.clip_ids[index]} ({relative}) is not below data.raw={raw}")

@@ -1,0 +1,229 @@
+"""One run from configuration to results: what `python train.py` does once Hydra has composed."""
+
+import json
+import logging
+import platform
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import nn
+
+from samplecnn.data.audio import SAMPLE_RATE
+from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.data.prepare import prepare
+from samplecnn.data.store import Store
+from samplecnn.model.architecture import build
+from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
+from samplecnn.training import loggers, runs
+from samplecnn.training.config import ConfigError
+from samplecnn.training.memory import keep_freed_memory
+from samplecnn.training.module import TaggingModule
+
+log = logging.getLogger(__name__)
+
+
+def open_store(data: Mapping[str, Any], *, workers: int | None = None) -> Store:
+    """Open the store that the ``data`` configuration names; prepare it where its raw audio is known.
+
+    Raises ConfigError where there is neither a store nor raw audio to make it from.
+    """
+    path = Path(data["root"]) / data["name"]
+    if not (path / "manifest.json").is_file() or workers is not None:
+        if data["raw"] is None:
+            raise ConfigError(
+                f"there is no prepared store {path}. Give the folder with the audio and annotations: "
+                f"python prepare.py data.name={data['name']} data.raw=DIR"
+            )
+        prepare(instantiate(data["catalog"]), Path(data["root"]), workers=workers)
+    return Store.open(path)
+
+
+def resolve_accelerator(accelerator: str) -> str:
+    """Return ``cuda`` or ``cpu`` for ``auto``; ConfigError for a GPU that is not there."""
+    available = torch.cuda.is_available()
+    if accelerator == "cuda" and not available:
+        raise ConfigError("trainer.accelerator=cuda, but PyTorch sees no CUDA device: use cpu or auto")
+    if accelerator == "auto":
+        return "cuda" if available else "cpu"
+    return accelerator
+
+
+def resolve_precision(precision: str | int, accelerator: str) -> str:
+    """Return Lightning's name of the precision; ``auto`` is bfloat16 where the hardware multiplies in it."""
+    if precision == "auto":
+        if accelerator == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = torch.cpu.get_capabilities()
+            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+        return "bf16-mixed" if fast else "32-true"
+    return "32-true" if str(precision) == "32" else str(precision)
+
+
+def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Trainer:
+    """Return a Lightning trainer as the ``trainer`` configuration wants it."""
+    settings = config["trainer"]
+    accelerator = resolve_accelerator(settings["accelerator"])
+    return pl.Trainer(
+        default_root_dir=run,
+        accelerator=accelerator,
+        devices=settings["devices"],
+        precision=resolve_precision(settings["precision"], accelerator),  # type: ignore[arg-type]
+        log_every_n_steps=settings["log_every_n_steps"],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        **options,
+    )
+
+
+def make_data(config: Mapping[str, Any], store: Store) -> SegmentDataModule:
+    """Return the batches that the configuration asks for, from an open store."""
+    data = config["data"]
+    return SegmentDataModule(
+        store.path,
+        split=data["split"],
+        top=data["top"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+    )
+
+
+def own_blocks(config: Mapping[str, Any]) -> dict[str, type[nn.Module]]:
+    """Return the class that the command line or a yaml file names as the block, under its name."""
+    block = config["block"]
+    try:
+        return {block["name"]: get_class(block["_target_"])}
+    except Exception as error:  # Hydra wraps whatever an import raises
+        raise ConfigError(f"block._target_={block['_target_']} cannot be imported: {error}") from error
+
+
+def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = None) -> dict[str, Any]:
+    """Train and test one network in the folder ``run``; return its results.
+
+    ``config`` is validated and plain. A run that stopped goes on from its last checkpoint, if it has one.
+    """
+    quiet_libraries()
+    keep_freed_memory()
+    blocks = {k: v for k, v in own_blocks(config).items() if v is not PAPER_BLOCKS.get(k)}
+    store = open_store(config["data"])
+    data = make_data(config, store)
+    selection = data.selection
+
+    pl.seed_everything(config["seed"], verbose=False)
+    description = {
+        "format": runs.DESCRIPTION_FORMAT,
+        "block": {k: v for k, v in config["block"].items() if k != "_target_"},
+        **{key: config[key] for key in ("multi", "width", "dropout")},
+        "tags": list(selection.tags),
+        "sample_rate": SAMPLE_RATE,
+        "data": config["data"]["name"],
+        "split": selection.split,
+        "split_hash": selection.split_hash,
+    }
+    network = build(description, len(selection.tags), blocks)
+    module = TaggingModule(
+        network, description=description, weight_decay=config["weight_decay"], seed=config["seed"]
+    )
+    parameters = count_parameters(network)
+    run.mkdir(parents=True, exist_ok=True)
+    runs.write_atomically(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    table = runs.EpochTable(run / "metrics.csv", echo=not sys.stderr.isatty())
+    log.info(
+        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d segments to train on",
+        run,
+        config["block"]["name"],
+        "multi" if config["multi"] else "no multi",
+        config["width"],
+        f"{parameters:,}",
+        len(selection.tags),
+        selection.split,
+        len(selection.parts["train"].segment_clip),
+    )
+    watch = loggers.start(config["logger"], run, config=config, name=name, group=group)
+    failed = True
+    try:
+        trainer = make_trainer(
+            config,
+            run,
+            max_epochs=config["trainer"]["max_epochs"] or -1,
+            limit_train_batches=config["trainer"]["limit_train_batches"],
+            callbacks=[
+                instantiate(config["schedule"]),
+                table,
+                runs.RunCheckpoint(run),
+                *([TQDMProgressBar(refresh_rate=10)] if sys.stderr.isatty() else []),
+            ],
+            logger=watch.loggers,
+        )
+        last = run / runs.LAST
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.test(module, datamodule=data, ckpt_path=run / runs.BEST, weights_only=True, verbose=False)
+        assert module.test_scores is not None
+        assert module.test_probabilities is not None
+        test = selection.parts["test"]
+        np.savez_compressed(
+            run / "predictions.npz",
+            clip_ids=np.array(test.clip_ids),
+            tags=np.array(selection.tags),
+            labels=test.labels,
+            probabilities=module.test_probabilities,
+        )
+        results = {
+            "block": config["block"]["name"],
+            "multi": config["multi"],
+            "seed": config["seed"],
+            "data": config["data"]["name"],
+            "split": selection.split,
+            "split_hash": selection.split_hash,
+            "width": config["width"],
+            "parameters": parameters,
+            "epochs": len(table.rows),
+            "train_seconds": table.seconds,
+            "val": {"loss": min(row["val_loss"] for row in table.rows)},
+            "test": {"loss": float(trainer.callback_metrics["test/loss"]), **module.test_scores.as_dict()},
+            "precision": str(trainer.precision),
+            "hardware": hardware(),
+            "versions": {"torch": torch.__version__, "pytorch_lightning": pl.__version__},
+            "config_hash": runs.config_hash(config),
+        }
+        flat = {k: v for k, v in results.items() if not isinstance(v, dict)}
+        watch.results(module.test_scores, flat)
+        runs.write_atomically(run / "results.json", json.dumps(results, indent=1) + "\n")
+        failed = False
+    finally:
+        watch.close(failed=failed)
+    return results
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count weights as Keras does: batch norms' running means and variances are among them."""
+    statistics = sum(buffer.numel() for key, buffer in network.named_buffers() if "running_" in key)
+    return statistics + sum(p.numel() for p in network.parameters())
+
+
+def hardware() -> str:
+    """Say what this machine computes on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def quiet_libraries() -> None:
+    """Silence what Lightning says that a user can do nothing about."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+    # A resumed run goes on in its own folder.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")

@@ -1,0 +1,115 @@
+"""The LightningModule: binary cross-entropy on segments, scores on clips."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samplecnn.data.datamodule import Batch, SegmentDataModule
+from samplecnn.model.network import SampleCNN
+from samplecnn.training.metrics import ClipAverage, Scores, score
+from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.schedule import MONITOR
+
+
+class TrainingDivergedError(RuntimeError):
+    """The validation loss is not a finite number any more."""
+
+
+class TaggingModule(pl.LightningModule):
+    """Trains and tests a network on the segments of a ``SegmentDataModule``.
+
+    ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
+    to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
+    rate is set by a schedule, before every step.
+    """
+
+    def __init__(
+        self, network: SampleCNN, *, description: dict[str, Any], weight_decay: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.description = description
+        self.weight_decay = weight_decay
+        self.seed = seed
+        self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
+        self.test_scores: Scores | None = None
+
+    @property
+    def data(self) -> SegmentDataModule:
+        """The data of the trainer at work."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SegmentDataModule)
+        return data
+
+    def configure_optimizers(self) -> KerasSGD:
+        """Return the authors' optimiser; its rate is a schedule's to set."""
+        return KerasSGD(decay_groups(self.network, self.weight_decay), lr=0.0)
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's dropout a function of seed and epoch, so that resuming does not change it."""
+        mixed = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]
+        torch.manual_seed(int(mixed))
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Return the mean cross-entropy of the batch."""
+        loss = F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), batch.labels)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(batch.labels), prog_bar=True)
+        return loss
+
+    def _start_clips(self, part: str) -> None:
+        clips = len(self.data.selection.parts[part].clip_ids)
+        self._clips = ClipAverage(clips, len(self.data.selection.tags), self.device)
+
+    def _evaluation_step(self, batch: Batch) -> Tensor:
+        logits = self.network(batch.waveforms).float()
+        self._clips.update(logits.sigmoid(), batch.clips)
+        return F.binary_cross_entropy_with_logits(logits, batch.labels)
+
+    def _score_clips(self, part: str) -> tuple[NDArray[np.float32], Scores]:
+        probabilities = self._clips.compute()
+        selection = self.data.selection
+        return probabilities, score(selection.tags, selection.parts[part].labels, probabilities)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a clip average."""
+        self._start_clips("valid")
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Add the batch to the validation loss and to its clips."""
+        self.log(MONITOR, self._evaluation_step(batch), batch_size=len(batch.labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the clip-level scores; stop with a clear error where the training has diverged."""
+        loss = float(self.trainer.callback_metrics[MONITOR])
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"{MONITOR} is {loss} after epoch {self.current_epoch}: the training has diverged. "
+                "Try a smaller schedule.learning_rate, or trainer.precision=32"
+            )
+        _, scores = self._score_clips("valid")
+        self.log("val/roc_auc", scores.macro_roc_auc, prog_bar=True)
+        self.log("val/pr_auc", scores.macro_pr_auc)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin a clip average."""
+        self._start_clips("test")
+
+    def test_step(self, batch: Batch, _index: int) -> None:
+        """Add the batch to the test loss and to its clips."""
+        self.log("test/loss", self._evaluation_step(batch), batch_size=len(batch.labels))
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the clips' probabilities and scores, and log the means."""
+        self.test_probabilities, self.test_scores = self._score_clips("test")
+        self.log("test/roc_auc", self.test_scores.macro_roc_auc)
+        self.log("test/pr_auc", self.test_scores.macro_pr_auc)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the weights are of."""
+        checkpoint["samplecnn"] = self.description

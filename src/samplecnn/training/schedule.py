@@ -1,0 +1,135 @@
+"""How the learning rate moves: the paper's five plateau stages, or one short cycle.
+
+A schedule is a Lightning callback that sets the rate before every step. It keeps what it needs for resuming
+in the checkpoint.
+"""
+
+import logging
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from samplecnn.training.optimiser import KerasSGD
+
+log = logging.getLogger(__name__)
+
+MONITOR = "val/loss"  # binary cross-entropy per segment on the validation split
+
+
+class PaperSchedule(pl.Callback):
+    """The authors' schedule: stages at a fifth of the rate before, each from the best weights so far.
+
+    Within stage ``s`` (from 0) step ``k`` (from 0) runs at ``learning_rate * factor**s / (1 + decay * k)``.
+    A stage keeps its own best validation loss, which starts at infinity, so that its first epoch counts as
+    better. It ends at the ``patience + 1``-th epoch in a row that is not better: the authors' Keras 2.0.5
+    compares its count with the patience before it counts. The next stage starts from the weights with the
+    stage's best loss, with fresh momentum; after the last stage training stops.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        *,
+        stages: int = 5,
+        factor: float = 0.2,
+        patience: int = 2,
+        decay: float = 1e-6,
+    ) -> None:
+        self.base_rate = learning_rate
+        self.stages = stages
+        self.factor = factor
+        self.patience = patience
+        self.decay = decay
+        self.stage = 0
+        self.step = 0  # within the stage
+        self.best = math.inf  # of the stage
+        self.bad_epochs = 0  # in a row
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the coming step."""
+        return self.base_rate * self.factor**self.stage / (1 + self.decay * self.step)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Set the rate of this step."""
+        set_rate(trainer, self.learning_rate)
+        self.step += 1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Judge the epoch by its validation loss: keep its weights, wait, change stage or stop."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        loss = float(trainer.callback_metrics[MONITOR])
+        if loss < self.best:
+            self.best = loss
+            self.bad_epochs = 0
+            self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+            return
+        self.bad_epochs += 1
+        if self.bad_epochs <= self.patience:
+            return
+        log.info("Stage %d ends with a best %s of %.5f", self.stage + 1, MONITOR, self.best)
+        if self.stage + 1 == self.stages:
+            trainer.should_stop = True
+            return
+        pl_module.load_state_dict(self.best_weights)
+        for optimiser in trainer.optimizers:
+            assert isinstance(optimiser, KerasSGD)
+            optimiser.reset_momentum()
+        self.stage += 1
+        self.step = 0
+        self.best = math.inf
+        self.bad_epochs = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the schedule stands, the stage's best weights included."""
+        return {
+            "stage": self.stage,
+            "step": self.step,
+            "best": self.best,
+            "bad_epochs": self.bad_epochs,
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Stand again where ``state_dict`` says."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+
+class OneCycle(pl.Callback):
+    """One cycle of the rate over ``trainer.max_epochs``: up for a share of the steps, then down to zero.
+
+    Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
+    results need its own schedule.
+    """
+
+    def __init__(self, learning_rate: float = 0.1, *, warmup: float = 0.3, start: float = 0.04) -> None:
+        self.peak = learning_rate
+        self.warmup = warmup  # share of all steps
+        self.start = start  # first rate as a share of the peak
+        self.stage = 0
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the rate of ``step`` (from 0) of ``steps``."""
+        top = self.warmup * steps
+        if step < top:
+            low, progress = self.start * self.peak, step / top
+            return low + (self.peak - low) * (1 - math.cos(math.pi * progress)) / 2
+        return self.peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Set the rate of this step."""
+        steps = int(trainer.estimated_stepping_batches)
+        set_rate(trainer, self.learning_rate(trainer.global_step, steps))
+
+
+def set_rate(trainer: pl.Trainer, rate: float) -> None:
+    """Let all of the trainer's optimisers take their next step at ``rate``."""
+    for optimiser in trainer.optimizers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate

@@ -1,0 +1,187 @@
+"""The paper's schedule against a written-out trace, in a real fit; the one cycle against its definition."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from samplecnn.training.optimiser import KerasSGD
+from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule
+
+STEPS = 2  # per epoch
+
+# (validation loss of the epoch, the stage it belongs to, whether it is the stage's best so far)
+TRACE = [
+    (1.0, 0, True),
+    (0.9, 0, True),
+    (0.95, 0, False),
+    (0.9, 0, False),  # as good is not better
+    (0.91, 0, False),  # third in a row: the stage ends; back to the weights of epoch 1
+    (2.0, 1, True),  # worse than everything before, but the first of its stage
+    (2.1, 1, False),
+    (2.2, 1, False),
+    (1.5, 1, True),  # just in time
+    (1.6, 1, False),
+    (1.6, 1, False),
+    (1.6, 1, False),
+    (1.0, 2, True),
+    (1.1, 2, False),
+    (1.1, 2, False),
+    (1.1, 2, False),
+    (0.5, 3, True),
+    (0.6, 3, False),
+    (0.6, 3, False),
+    (0.6, 3, False),
+    (0.4, 4, True),
+    (0.3, 4, True),
+    (0.4, 4, False),
+    (0.4, 4, False),
+    (0.4, 4, False),  # the last stage ends: stop
+]
+STOPPED = len(TRACE)
+
+
+class Batches:
+    """``count`` batches of one number; a list would be taken for several loaders."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.zeros(self.count, 1))
+
+
+class Scripted(pl.LightningModule):
+    """One weight pushed by a constant gradient of 1, with validation losses from a script."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.losses = losses
+        self.rates: list[float] = []
+        self.weights: list[float] = []  # after each step
+
+    def configure_optimizers(self) -> KerasSGD:
+        return KerasSGD(self.parameters(), lr=0.0)
+
+    def training_step(self, batch: Tensor, _index: int) -> Tensor:
+        return self.weight.sum()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.weights.append(self.weight.item())
+
+    def validation_step(self, batch: Tensor, _index: int) -> None:
+        self.log(MONITOR, torch.tensor(self.losses[self.current_epoch], dtype=torch.float64))
+
+
+def fit(
+    module: Scripted, schedule: pl.Callback, folder: Path, *, max_epochs: int = -1, resume: bool = False
+) -> None:
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=max_epochs,
+        callbacks=[schedule, checkpoint],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(
+        module,
+        Batches(STEPS),
+        Batches(1),
+        ckpt_path=folder / "last.ckpt" if resume else None,
+        weights_only=True,
+    )
+
+
+def written_out(epochs: int) -> tuple[list[float], list[float]]:
+    """Rates and weights of all steps, from the trace alone, with momentum in Keras' form."""
+    rates, weights = [], []
+    weight, velocity, step, stage, best_weight = 0.0, 0.0, 0, 0, 0.0
+    for _, of_stage, is_best in TRACE[:epochs]:
+        if of_stage != stage:
+            weight, velocity, step, stage = best_weight, 0.0, 0, of_stage
+        for _ in range(STEPS):
+            rate = 0.01 * 0.2**stage / (1 + 1e-6 * step)
+            velocity = 0.9 * velocity - rate
+            weight += 0.9 * velocity - rate
+            step += 1
+            rates.append(rate)
+            weights.append(weight)
+        if is_best:
+            best_weight = weight
+    return rates, weights
+
+
+def assert_trace(module: Scripted, epochs: int) -> None:
+    rates, weights = written_out(epochs)
+    assert len(module.rates) == STEPS * epochs
+    assert module.rates == pytest.approx(rates, rel=1e-12)
+    assert module.weights == pytest.approx(weights, rel=1e-12)
+
+
+LOSSES = [loss for loss, _, _ in TRACE]
+
+
+def test_five_stages(tmp_path: Path) -> None:
+    module = Scripted([*LOSSES, 0.0, 0.0])  # what would come after the stop is much better
+    fit(module, PaperSchedule(), tmp_path)
+    assert_trace(module, STOPPED)
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 7, 13])
+def test_max_epochs_caps_all_stages(tmp_path: Path, epochs: int) -> None:
+    module = Scripted(LOSSES)
+    fit(module, PaperSchedule(), tmp_path, max_epochs=epochs)
+    assert_trace(module, epochs)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("epochs", [3, 5, 10])
+def test_resuming_changes_nothing(tmp_path: Path, epochs: int) -> None:
+    first = Scripted(LOSSES)
+    fit(first, PaperSchedule(), tmp_path, max_epochs=epochs)
+    second = Scripted(LOSSES)
+    fit(second, PaperSchedule(), tmp_path, resume=True)
+    second.rates[:0] = first.rates
+    second.weights[:0] = first.weights
+    assert_trace(second, STOPPED)
+
+
+def test_the_decay_within_a_stage_shows_in_long_stages(tmp_path: Path) -> None:
+    schedule = PaperSchedule(decay=0.5)
+    module = Scripted([1.0, 0.9])
+    fit(module, schedule, tmp_path, max_epochs=2)
+    assert module.rates == pytest.approx([0.01, 0.01 / 1.5, 0.01 / 2, 0.01 / 2.5])
+
+
+def test_one_cycle(tmp_path: Path) -> None:
+    schedule = OneCycle(0.1, warmup=0.25, start=0.04)
+    module = Scripted([1.0] * 10)
+    fit(module, schedule, tmp_path, max_epochs=10)
+    rates = module.rates
+    assert len(rates) == 20
+    assert rates[0] == pytest.approx(0.004)
+    assert rates.index(max(rates)) == 5
+    assert max(rates) == pytest.approx(0.1)
+    assert rates[:6] == sorted(rates[:6])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.002
+    # Half way down the cosine.
+    assert (rates[12] + rates[13]) / 2 == pytest.approx(0.05, rel=0.02)
