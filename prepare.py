@@ -6,7 +6,6 @@
 Interrupted, it goes on where it stopped. What can be set: conf/prepare.yaml and conf/data/.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def main(config: DictConfig) -> None:
 
         from samplecnn.training.job import open_store  # after the checks: it loads PyTorch
 
-        store = open_store(plain["data"], workers=plain["workers"] or os.cpu_count())
+        store = open_store(plain["data"], workers=plain["workers"])
     except (ValueError, OSError) as error:
         sys.exit(f"{error}")
     print(f"{store.path}: {len(store.clip_ids)} clips, {len(store.tags)} tags, {len(store.skipped)} skipped")

@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def _at_least(least: int, *, optional: bool = False) -> Rule:
     return Rule(words, lambda v: (optional and v is None) or (_whole(v) and v >= least))
 
 
-def _one_of(*values: Any) -> Rule:
-    return Rule("one of " + ", ".join(map(str, values)), lambda v: not isinstance(v, bool) and v in values)
+def _one_of(*values: str) -> Rule:
+    return Rule("one of " + ", ".join(values), lambda v: isinstance(v, str | int) and str(v) in values)
 
 
 POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
@@ -52,7 +52,7 @@ NAME = Rule(
     "a name of letters, digits, '.', '_' and '-'",
     lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
 )
-PRECISIONS = ("auto", "32", 32, "16-mixed", "bf16-mixed")
+PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 RULES: dict[str, Rule] = {
     "multi": Rule("true or false", lambda v: isinstance(v, bool)),
@@ -86,10 +86,19 @@ RULES: dict[str, Rule] = {
     "trainer.max_epochs": _at_least(1, optional=True),
     "trainer.limit_train_batches": _at_least(1, optional=True),
     "trainer.log_every_n_steps": _at_least(1),
+    "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
 }
 RESUMABLE = ("trainer", "logger")
 PATHS = ("data.raw", "data.root")
 GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")
+# Keys without a rule of their own: a block's and a data set's options are checked by what takes them.
+KEYS = re.compile(r"block\..+|data\..+|schedule\..+|logger\..+|experiment")
+# What a run folder may name as its parts; anything else has to come from the command line.
+OWN_TARGETS = {
+    "block": re.compile(r"samplecnn\.model\.blocks\.(Basic|SE|Res1|Res2|ReSE1|ReSE2)"),
+    "schedule": re.compile(r"samplecnn\.training\.schedule\.(PaperSchedule|OneCycle)"),
+    "data.catalog": re.compile(r"samplecnn\.data\.datasets\.[a-z]+\.catalog"),
+}
 MISSING = object()
 
 
@@ -99,6 +108,15 @@ def register() -> None:
     # A node whose own flag allows new keys, where the rest of the configuration refuses them.
     open_node = OmegaConf.create({}, flags={"struct": False})
     ConfigStore.instance().store(group="schema", name="open", node=open_node)
+
+
+def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items_ex(resolve=False):
+        name = f"{prefix}{key}"
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
 
 
 def validate(config: DictConfig) -> dict[str, Any]:
@@ -111,7 +129,11 @@ def validate(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(
             f"a value is needed for {', '.join(missing)}: give {missing[0]}=... on the command line"
         )
-    problems = []
+    problems = [
+        f"{key}: there is no such key"
+        for key in _leaves(config)
+        if not KEYS.fullmatch(key) and key not in RULES
+    ]
     for key, rule in RULES.items():
         value = OmegaConf.select(config, key, default=MISSING)
         if value is not MISSING and not rule.holds(value):
@@ -142,9 +164,13 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"resume={run}: not a run folder, it has no config.yaml")
     stored = OmegaConf.load(file)
     assert isinstance(stored, DictConfig)
+    said: dict[str, str] = {}
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key == "resume":
+            continue
+        if key.endswith("._target_") and key.removesuffix("._target_") in OWN_TARGETS:
+            said[key.removesuffix("._target_")] = override.partition("=")[2]
             continue
         if key.partition(".")[0] not in RESUMABLE and key not in PATHS:
             raise ConfigError(
@@ -152,6 +178,13 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
                 f"only {', '.join(RESUMABLE)} and {', '.join(PATHS)} can change"
             )
         OmegaConf.update(stored, key, OmegaConf.select(OmegaConf.create(config), key), merge=False)
+    for part, own in OWN_TARGETS.items():
+        target = str(OmegaConf.select(stored, f"{part}._target_"))
+        if not own.fullmatch(target) and said.get(part) != target:
+            raise ConfigError(
+                f"{file} has {part}._target_={target}, which is not of this project. "
+                f"To run it, say it again on the command line: {part}._target_={target}"
+            )
     return validate(stored)
 
 

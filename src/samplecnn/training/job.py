@@ -20,7 +20,7 @@ from torch import nn
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.prepare import prepare
-from samplecnn.data.store import Store
+from samplecnn.data.store import MANIFEST, Store
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
@@ -37,13 +37,15 @@ def open_store(data: Mapping[str, Any], *, workers: int | None = None) -> Store:
     Raises ConfigError where there is neither a store nor raw audio to make it from.
     """
     path = Path(data["root"]) / data["name"]
-    if not (path / "manifest.json").is_file() or workers is not None:
-        if data["raw"] is None:
-            raise ConfigError(
-                f"there is no prepared store {path}. Give the folder with the audio and annotations: "
-                f"python prepare.py data.name={data['name']} data.raw=DIR"
-            )
-        prepare(instantiate(data["catalog"]), Path(data["root"]), workers=workers)
+    finished, raw = (path / MANIFEST).is_file(), data["raw"]
+    if not finished and raw is None:
+        raise ConfigError(
+            f"there is no prepared store {path}. Give the folder with the audio and annotations: "
+            f"python prepare.py data.name={data['name']} data.raw=DIR"
+        )
+    if not finished or (raw is not None and Path(raw).is_dir()):
+        # Leaves a store of the same catalogue alone, and refuses one of another.
+        prepare(instantiate(data["catalog"]), data["root"], workers=workers)
     return Store.open(path)
 
 
@@ -110,8 +112,15 @@ def own_blocks(config: Mapping[str, Any]) -> dict[str, type[nn.Module]]:
 def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = None) -> dict[str, Any]:
     """Train and test one network in the folder ``run``; return its results.
 
-    ``config`` is validated and plain. A run that stopped goes on from its last checkpoint, if it has one.
+    ``config`` is validated and plain. A run that stopped goes on from its last checkpoint; one that has
+    finished is not trained again. Raises ConfigError where the folder holds a run of another configuration.
     """
+    if config["resume"] is None and (run / "config.yaml").is_file():
+        if runs.config_hash(runs.read_config(run)) != runs.config_hash(config):
+            raise ConfigError(f"{run} holds a run of another configuration: choose another hydra.run.dir")
+        if (run / "results.json").is_file():
+            log.info("%s has finished before: these are its results", run)
+            return runs.read_results(run)
     quiet_libraries()
     keep_freed_memory()
     blocks = {k: v for k, v in own_blocks(config).items() if v is not PAPER_BLOCKS.get(k)}

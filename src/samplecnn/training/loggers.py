@@ -56,10 +56,7 @@ def start(
 ) -> Watch:
     """Start the logger that ``settings`` (of ``conf/logger/``) ask for, writing into the run folder."""
     starters = {"wandb": _wandb, "csv": _csv, "tensorboard": _tensorboard, "none": lambda *_: Watch()}
-    kind = settings["name"]
-    if kind not in starters:
-        raise ValueError(f"logger.name={kind}: must be one of {', '.join(starters)}")
-    return starters[kind](settings, run, config, name, group)
+    return starters[settings["name"]](settings, run, config, name, group)
 
 
 def _csv(_settings: Any, run: Path, config: dict[str, Any], _name: str, _group: str | None) -> Watch:

@@ -54,9 +54,9 @@ class PaperSchedule(pl.Callback):
         """The rate of the coming step."""
         return self.base_rate * self.factor**self.stage / (1 + self.decay * self.step)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
-        set_rate(trainer, self.learning_rate)
+        set_rate(trainer, pl_module, self.learning_rate)
         self.step += 1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,7 +112,6 @@ class OneCycle(pl.Callback):
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
         self.start = start  # first rate as a share of the peak
-        self.stage = 0
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
@@ -122,14 +121,15 @@ class OneCycle(pl.Callback):
             return low + (self.peak - low) * (1 - math.cos(math.pi * progress)) / 2
         return self.peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
         steps = int(trainer.estimated_stepping_batches)
-        set_rate(trainer, self.learning_rate(trainer.global_step, steps))
+        set_rate(trainer, pl_module, self.learning_rate(trainer.global_step, steps))
 
 
-def set_rate(trainer: pl.Trainer, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``."""
+def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
+    """Let all of the trainer's optimisers take their next step at ``rate``, and log it."""
+    pl_module.log("learning_rate", rate)
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate

@@ -1,12 +1,12 @@
 """Multiruns: every cell checked before the first starts, and a table of all at the end."""
 
-import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -44,14 +44,9 @@ class SweepGuard(Callback):
 
 def cells(overrides: list[str]) -> list[list[str]]:
     """Return the override lists of all jobs of a multirun, as Hydra's own sweeper orders them."""
-    choices = []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            choices.append([override.input_line or ""])
-    return [list(cell) for cell in itertools.product(*choices)]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
+    return [cell for batch in batches for cell in batch]
 
 
 def print_table(folder: Path) -> bool:

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make setup` makes alone from the exact versions in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## make the environment in .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mini,tensorboard,dev]'
+	touch $@
+
+demo: setup ## render a small data set, train on it, test, tag a clip
+	$(BIN)/python train.py experiment=demo
+	@echo
+	$(BIN)/samplecnn evaluate runs/demo
+	@echo
+	$(BIN)/samplecnn example runs/demo
+	@echo
+	@echo "Music and prepared data: data/.  The trained model, its scores and curves: runs/demo/."
+	@echo "Next: $(BIN)/samplecnn tag YOUR_SONG.mp3 --model runs/demo"
+
+lint: setup ## check style, types and which room imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint, then all tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: lint ## lint, then all tests
+	$(BIN)/python -m pytest
+
+format: setup ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; keeps data/ and runs/
+	rm -rf .venv build src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup demo lint test test-all format clean

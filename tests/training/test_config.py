@@ -1,0 +1,172 @@
+"""What the command line may say, composed by Hydra from the project's own conf folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from samplecnn.training import config as configuration
+from samplecnn.training.config import ConfigError, describe, explain, resumed, validate
+from samplecnn.training.sweep import cells
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    configuration.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> dict[str, object]:
+    return validate(compose("train", overrides=list(overrides)))
+
+
+def test_the_defaults_are_the_paper_s() -> None:
+    config = composed()
+    assert config["block"] == {"name": "se", "_target_": "samplecnn.model.blocks.SE", "alpha": 16}
+    assert (config["multi"], config["width"], config["dropout"]) == (True, 128, 0.5)
+    assert (config["batch_size"], config["weight_decay"]) == (23, 0)
+    schedule = config["schedule"]
+    assert isinstance(schedule, dict)
+    assert {k: v for k, v in schedule.items() if k != "_target_"} == {
+        "learning_rate": 0.01,
+        "stages": 5,
+        "factor": 0.2,
+        "patience": 2,
+        "decay": 1e-6,
+    }
+
+
+@pytest.mark.parametrize("block", ["basic", "se", "res1", "res2", "rese1", "rese2"])
+def test_every_block_has_its_options_and_no_others(block: str) -> None:
+    config = composed(f"block={block}")["block"]
+    assert isinstance(config, dict)
+    assert config["name"] == block
+    assert ("alpha" in config) == ("se" in block)
+    assert ("dropout" in config) == block.endswith("2")
+    if "alpha" not in config:
+        with pytest.raises(HydraException, match=r"block\.alpha"):
+            composed(f"block={block}", "block.alpha=8")
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes(experiment: str) -> None:
+    composed(f"experiment={experiment}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("multi=maybe", "multi=maybe: must be true or false"),
+        ("multi=1", "multi=1: must be true or false"),
+        ("block.alpha=-1", r"block\.alpha=-1: must be a number greater than 0"),
+        ("block.alpha=nan", r"block\.alpha=nan: must be a number greater than 0"),
+        ("trainer.max_epochs=0", r"trainer\.max_epochs=0: must be a whole number of at least 1, or null"),
+        ("trainer.max_epochs=2.5", r"trainer\.max_epochs=2\.5"),
+        ("trainer.precision=fp8", r"trainer\.precision=fp8: must be one of auto, 32, 16-mixed, bf16-mixed"),
+        ("width=0", "width=0: must be a whole number of at least 1"),
+        ("width=wide", "width=wide"),
+        ("batch_size=1", "batch_size=1: must be a whole number of at least 2"),
+        ("dropout=1", "dropout=1: must be a number from 0"),
+        ("weight_decay=-1e-4", r"weight_decay=-0\.0001: must be a number of at least 0"),
+        ("seed=-1", "seed=-1"),
+        ("data.top=0", r"data\.top=0"),
+        ("data.clips=3", r"data\.clips=3: must be a whole number of at least 16"),
+        ("data.name=../elsewhere", r"data\.name=\.\./elsewhere: must be a name of letters"),
+        ("schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
+        ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
+        ("block=custom", r"a value is needed for block\._target_, block\.name"),
+        ("+widht=3", "widht: there is no such key"),
+        ("+trainer.max_epoch=3", r"trainer\.max_epoch: there is no such key"),
+        ("logger.name=mlflow", r"logger\.name=mlflow: must be one of wandb, csv, tensorboard, none"),
+    ],
+)
+def test_impossible_values(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        composed(override)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        composed("multi=maybe", "width=0", "block.alpha=0")
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["widht=3"], ["no 'widht'", "did you mean width?"]),
+        (["trainer.max_epoch=3"], ["no 'trainer.max_epoch'", "did you mean trainer.max_epochs?"]),
+        (["block=basic", "block.alpha=8"], ["no 'block.alpha'", "block has: name"]),
+        (["shedule.stages=3"], ["no 'shedule.stages'", "did you mean schedule?"]),
+        (["-m", "block=basic,se", "mutli=true,false"], ["did you mean multi?"]),
+    ],
+)
+def test_misspelt_keys_are_explained(arguments: list[str], words: list[str]) -> None:
+    told = explain(arguments, CONF)
+    assert told is not None
+    assert all(word in told for word in words), told
+
+
+def test_nothing_to_explain() -> None:
+    assert explain(["block=se", "multi=true", "trainer.max_epochs=3", "hydra.run.dir=x"], CONF) is None
+
+
+def test_a_custom_block_takes_any_option() -> None:
+    config = composed("block=custom", "block.name=mine", "block._target_=my.Block", "block.taps=5")
+    assert config["block"] == {"name": "mine", "_target_": "my.Block", "taps": 5}
+
+
+def test_paths_become_absolute() -> None:
+    data = composed("data.root=somewhere")["data"]
+    assert isinstance(data, dict)
+    assert Path(data["root"]) == Path("somewhere").resolve()
+    assert Path(data["raw"]) == Path("somewhere/raw/mini").resolve()
+
+
+def test_resuming_keeps_the_run_s_configuration(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    stored = composed("block=res2", "seed=7", "trainer.max_epochs=3")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(stored)))
+    now = composed(f"resume={tmp_path}", "trainer.max_epochs=5", "logger=none")
+    config = resumed(now, [f"resume={tmp_path}", "trainer.max_epochs=5", "logger=none"])
+    assert (config["seed"], config["block"]) == (7, stored["block"])
+    assert config["trainer"] == {**stored["trainer"], "max_epochs": 5}  # type: ignore[dict-item]
+    assert config["logger"] == {"name": "none"}
+    with pytest.raises(ConfigError, match="seed=8: a run is resumed with its own configuration"):
+        resumed(now, [f"resume={tmp_path}", "seed=8"])
+
+
+@pytest.mark.parametrize("key", ["schedule", "data.catalog", "block"])
+def test_a_resumed_run_imports_nothing_foreign(tmp_path: Path, key: str) -> None:
+    from omegaconf import OmegaConf
+
+    stored = OmegaConf.create(composed())
+    OmegaConf.update(stored, f"{key}._target_", "os.system")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(stored))
+    with pytest.raises(ConfigError, match=rf"{key}\._target_=os\.system.*say it again on the command line"):
+        resumed(composed(f"resume={tmp_path}"), [f"resume={tmp_path}"])
+
+
+def test_cells_are_those_of_hydra() -> None:
+    assert cells(["block=basic,se", "seed=0", "multi=true,false"]) == [
+        ["block=basic", "seed=0", "multi=True"],
+        ["block=basic", "seed=0", "multi=False"],
+        ["block=se", "seed=0", "multi=True"],
+        ["block=se", "seed=0", "multi=False"],
+    ]
+    assert cells(["seed=range(0,3)"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert cells(["schedule.learning_rate=0.01,0.1"]) == [
+        ["schedule.learning_rate=0.01"],
+        ["schedule.learning_rate=0.1"],
+    ]
+
+
+def test_names_say_what_was_asked_for() -> None:
+    assert describe(["block=se", "multi=true", "data.root=/tmp/x", "logger=none"]) == "block=se,multi=true"
+    assert describe([]) == "default"
