@@ -1,0 +1,220 @@
+"""A prepared data set on disk: the audio once, with all its annotations, read through memory maps.
+
+    root/<name>/shard-00000.npy    int16 (samples,): the shard's clips one after the other, at true length
+    root/<name>/shard-00000.json   written after it: the shard is finished
+    root/<name>/labels.npy         uint8 (clips, tags): 0 and 1
+    root/<name>/manifest.json      written last: the store is finished
+
+Which tags and which split are used is decided on reading (`Store.select`). Nothing in a store depends on
+when, where or by how many processes it was made. `writer.py` writes it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES, SEGMENTS_PER_CLIP
+from samplecnn.data.catalog import PARTS, Split
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+LABELS = "labels.npy"
+PREPARE = "python prepare.py data={name}"
+
+
+class StoreError(ValueError):
+    """A store that cannot be made or used: what is wrong with it and what to do next."""
+
+
+def shard_file(index: int) -> str:
+    """Name of a shard's samples; those of its description end in .json."""
+    return f"shard-{index:05d}.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a split, clips in the order of the store and segments in the order of the clips."""
+
+    clips: np.ndarray  # int64 (clips,): index in the store
+    clip_ids: tuple[str, ...]
+    labels: np.ndarray  # uint8 (clips, tags)
+    segment_clip: np.ndarray  # int64 (segments,): index of the clip within this part
+    segment_spans: np.ndarray  # int64 (segments, 3): shard, first sample, samples (< 59,049 if the clip is)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a store holds under one split and the top N tags.
+
+    `split_hash` is the SHA-256 of which clip is in which part, and of the tags: results with different ones
+    cannot be compared.
+    """
+
+    tags: tuple[str, ...]
+    split: str
+    split_hash: str
+    parts: dict[str, Part]  # "train", "valid", "test"
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A finished store. Opening it maps the shards and reads nothing of the audio."""
+
+    path: Path
+    name: str
+    sample_rate: int  # Hz
+    tags: tuple[str, ...]  # in the order of the annotations' columns
+    tag_counts: np.ndarray  # int64 (tags,): clips per tag over the whole catalogue, skipped clips included
+    clip_ids: tuple[str, ...]
+    clip_paths: tuple[str, ...]  # relative to the audio folder
+    clip_spans: np.ndarray  # int64 (clips, 3): shard, first sample in it, samples
+    labels: np.ndarray  # uint8 (clips, tags)
+    splits: dict[str, Split]
+    skipped: tuple[dict[str, str], ...]  # id, path and reason of the clips that could not be used
+    fingerprints: dict[str, str]  # of the catalogue it was made from
+    shards: tuple[np.ndarray, ...]  # int16 (samples,), read-only
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """Open and check the store in folder `path`.
+
+        Raises `StoreError` for a folder that is missing or no finished store, another format version or
+        sample rate, and shards or labels that are missing, damaged or of the wrong size. Sizes are compared,
+        not checksums: reading 30 GB at every start would cost minutes.
+        """
+        path = Path(path)
+        again = PREPARE.format(name=path.name)
+        if not path.is_dir():
+            raise StoreError(f"no store at {path}: make it with `{again}`")
+        if not (path / MANIFEST).is_file():
+            raise StoreError(
+                f"{path} has no {MANIFEST}: its preparation is not finished."
+                f" Run `{again}` again, it goes on where it stopped"
+            )
+        try:
+            manifest = json.loads((path / MANIFEST).read_bytes())
+            for key, expected in (("format", FORMAT_VERSION), ("sample_rate", SAMPLE_RATE)):
+                if manifest[key] != expected:
+                    raise StoreError(
+                        f"store {path} has {key} {manifest[key]}, this version reads {expected}:"
+                        f" delete the folder and run `{again}`"
+                    )
+            return cls._from_manifest(path, manifest)
+        except StoreError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError) as error:
+            raise StoreError(
+                f"store {path} is damaged ({type(error).__name__}: {error}):"
+                f" delete the folder and run `{again}`"
+            ) from error
+
+    @classmethod
+    def _from_manifest(cls, path: Path, manifest: dict[str, Any]) -> "Store":
+        shards = []
+        for index, shard in enumerate(manifest["shards"]):
+            file = path / shard_file(index)
+            size = file.stat().st_size
+            if size != shard["bytes"]:
+                raise ValueError(f"{file.name} has {size} bytes, {MANIFEST} says {shard['bytes']}")
+            # A view as a plain array: slicing np.memmap itself costs more than copying a segment.
+            samples = _load(file, mmap_mode="r").view(np.ndarray)
+            if samples.dtype != np.int16 or samples.ndim != 1:
+                raise ValueError(f"{file.name} holds {samples.dtype} {samples.shape}, not int16 (samples,)")
+            shards.append(samples)
+
+        tags, clips = tuple(manifest["tags"]), manifest["clips"]
+        spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
+        ends = np.array([len(shard) for shard in shards], dtype=np.int64)[spans[:, 0]]
+        if (spans[:, 1:] < (0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
+            raise ValueError(f"{MANIFEST} places clips outside of their shards")
+        labels = _load(path / LABELS, mmap_mode=None)
+        shape = (len(spans), len(tags))
+        if labels.dtype != np.uint8 or labels.shape != shape:
+            raise ValueError(f"{LABELS} holds {labels.dtype} {labels.shape}, not uint8 (clips, tags) {shape}")
+        counts = np.array(manifest["tag_counts"], dtype=np.int64)
+        splits = {
+            name: Split(tuple(split["parts"]), split["drop_untagged"])
+            for name, split in manifest["splits"].items()
+        }
+        columns = (clips["id"], clips["path"], *(split.parts for split in splits.values()))
+        if {len(column) for column in columns} != {len(spans)} or len(counts) != len(tags):
+            raise ValueError(f"{MANIFEST} has columns of different lengths")
+        return cls(
+            path=path,
+            name=manifest["name"],
+            sample_rate=manifest["sample_rate"],
+            tags=tags,
+            tag_counts=counts,
+            clip_ids=tuple(clips["id"]),
+            clip_paths=tuple(clips["path"]),
+            clip_spans=spans,
+            labels=labels,
+            splits=splits,
+            skipped=tuple(manifest["skipped"]),
+            fingerprints=manifest["catalog"],
+            shards=tuple(shards),
+        )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Samples per clip: int64 `(clips,)`."""
+        return self.clip_spans[:, 2]
+
+    def select(self, split: str, top: int | None) -> Selection:
+        """Choose a split and the `top` tags with most clips in the whole catalogue (None: all of them).
+
+        Tags come in descending order of their count, ties in that of their columns. Of a clip as many whole
+        segments are used as fit, at most ten and at least one.
+
+        Raises `StoreError` for an unknown split, `top` below 1, and a part without clips.
+        """
+        if split not in self.splits:
+            raise StoreError(f"no split {split!r} in store {self.path}: allowed are {', '.join(self.splits)}")
+        if top is not None and top < 1:
+            raise StoreError(f"top is {top}: allowed are 1, 2, ... tags, or null for all {len(self.tags)}")
+        columns = np.argsort(-self.tag_counts, kind="stable")[:top]
+        tags = tuple(self.tags[column] for column in columns)
+        labels = self.labels[:, columns]
+        usable = labels.any(axis=1) | (not self.splits[split].drop_untagged)
+        of_clip = np.array([part or "" for part in self.splits[split].parts])
+        parts = {}
+        for part in PARTS:
+            clips = np.flatnonzero((of_clip == part) & usable)
+            if len(clips) == 0:
+                raise StoreError(
+                    f"split {split!r} of store {self.path} has no clips in its part {part!r} with the"
+                    f" top {len(tags)} tags ({len(self.skipped)} clips of the data set could not be decoded)"
+                )
+            parts[part] = self._part(clips, labels)
+        lines = sorted(f"{name}\t{clip_id}" for name, part in parts.items() for clip_id in part.clip_ids)
+        split_hash = hashlib.sha256("\n".join([*lines, *tags]).encode()).hexdigest()
+        return Selection(tags, split, split_hash, parts)
+
+    def _part(self, clips: np.ndarray, labels: np.ndarray) -> Part:
+        spans = self.clip_spans[clips]
+        counts = np.clip(spans[:, 2] // SEGMENT_SAMPLES, 1, SEGMENTS_PER_CLIP)
+        segment_clip = np.repeat(np.arange(len(clips)), counts)
+        within = np.arange(len(segment_clip)) - np.repeat(np.cumsum(counts) - counts, counts)
+        segment_spans = spans[segment_clip]
+        segment_spans[:, 1] += within * SEGMENT_SAMPLES
+        segment_spans[:, 2] = np.minimum(segment_spans[:, 2], SEGMENT_SAMPLES)
+        clip_ids = tuple(self.clip_ids[clip] for clip in clips)
+        return Part(clips, clip_ids, labels[clips], segment_clip, segment_spans)
+
+    def gather(self, spans: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Copy segments, given by rows of `Part.segment_spans`, into `out`: int16 `(segments, 59049)`."""
+        if out is None:
+            out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
+        for row, (shard, start, samples) in zip(out, spans.tolist(), strict=True):
+            row[:samples] = self.shards[shard][start : start + samples]
+            row[samples:] = 0
+        return out
+
+
+def _load(file: Path, mmap_mode: Any) -> np.ndarray:
+    array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+    return array

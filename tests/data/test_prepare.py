@@ -1,0 +1,291 @@
+"""Preparing stores: bad files among good ones, interruption of every kind, always the same bytes."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shutil import copytree, disk_usage
+
+import numpy as np
+import pytest
+import soundfile
+
+from samplecnn.data.datasets import mtat
+from samplecnn.data.prepare import expected_bytes, prepare, require_space
+from samplecnn.data.store import Store, StoreError
+
+RATE = 16_000  # Hz
+MakeRaw = Callable[[Path, Mapping[str, float | bytes | None]], Path]
+
+# Run by `python -c`: raw folder, root, largest file in bytes (0: any).
+PREPARE = """
+import resource, signal, sys
+from samplecnn.data.datasets import mtat
+from samplecnn.data.prepare import prepare
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if int(sys.argv[3]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+prepare(mtat.catalog(sys.argv[1], "x"), sys.argv[2], workers=1, progress=False, shard_clips=2)
+"""
+
+
+def start(raw: Path, root: Path, largest_file: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREPARE, str(raw), str(root), str(largest_file)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def parents(session: int) -> dict[int, int]:
+    """Parent by process id of the living processes that a call of `start` has brought about."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, _, its_session = file.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # ended meanwhile
+            continue
+        if int(its_session) == session and state != "Z":
+            found[int(file.parent.name)] = int(parent)
+    return found
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_bad_files_are_skipped_and_listed(
+    tmp_path: Path, make_raw: MakeRaw, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = make_raw(tmp_path / "good", {"0/good.mp3": 2.0})
+    mp3 = (good / "mp3/0/good.mp3").read_bytes()
+    nan = np.zeros(RATE)
+    nan[RATE // 2] = np.nan
+    soundfile.write(tmp_path / "nan.wav", nan, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "silence.wav", np.zeros(3 * RATE), RATE)
+    raw = make_raw(
+        tmp_path / "raw",
+        {
+            "0/good.mp3": mp3,
+            "1/missing.mp3": None,
+            "1/empty.mp3": b"",
+            "2/text.mp3": b"not music\n" * 300,
+            "3/cut.mp3": mp3[: len(mp3) // 2],
+            "4/nan.wav": (tmp_path / "nan.wav").read_bytes(),
+            "5/silence.wav": (tmp_path / "silence.wav").read_bytes(),
+            "c/short.wav": 0.2,
+            "d/good.flac": 3.0,
+        },
+    )
+    (raw / "mp3/1/folder.mp3").mkdir()
+    with (raw / "annotations_final.csv").open("a") as annotations:
+        annotations.write("99\t0\t1\t0\t1/folder.mp3\n")
+    with caplog.at_level(logging.INFO):
+        store = Store.open(prepare(mtat.catalog(raw, "x"), tmp_path, progress=False, shard_clips=4))
+
+    assert store.clip_paths == ("0/good.mp3", "5/silence.wav", "c/short.wav", "d/good.flac")
+    assert store.tag_counts.tolist() == [9, 5, 1]  # of all ten
+    assert store.labels[:, 1].tolist() == [0, 0, 1, 0]
+    assert store.lengths.tolist() == [44_100, 66_150, 4_410, 66_150]
+    assert {clip["path"]: clip["reason"].split(" (")[0].split(":")[0] for clip in store.skipped} == {
+        "1/missing.mp3": "no such file",
+        "1/empty.mp3": "empty file",
+        "2/text.mp3": "cannot be decoded as audio",
+        "3/cut.mp3": "incomplete",
+        "4/nan.wav": "1 samples are NaN or infinite, the first at 0.500 s",
+        "1/folder.mp3": "is a folder or no regular file",
+    }
+    assert store.skipped[0]["id"] == "11"
+    parts = store.select("clean", 50).parts
+    assert [part.clip_ids for part in parts.values()] == [("10", "16"), ("17",), ("18",)]
+    assert not store.gather(parts["train"].segment_spans[1:]).any()
+    assert "4 clips, 0.00 hours, 0.00 GB; 6 skipped" in caplog.text
+    assert "skipped 6 of 10 clips (1/missing.mp3: no such file; 1/empty.mp3: " in caplog.text
+    assert "and 1 more; all in" in caplog.text
+
+
+def test_nothing_is_left_if_no_clip_can_be_used(tmp_path: Path, make_raw: MakeRaw) -> None:
+    raw = make_raw(tmp_path / "raw", {"0/a.mp3": None, "c/b.mp3": b"text", "d/c.mp3": b""})
+    with pytest.raises(StoreError, match=r"none of the 3 clips of x .*a\.mp3: no such file.*data\.raw"):
+        prepare(mtat.catalog(raw, "x"), tmp_path / "stores", progress=False, shard_clips=2)
+    assert [file.name for file in (tmp_path / "stores").iterdir()] == ["x.lock"]
+
+
+def test_bytes_do_not_depend_on_workers(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    for workers in (1, 3):
+        again = prepare(
+            mtat.catalog(raw, "nine"), tmp_path / str(workers), workers=workers, progress=False, shard_clips=4
+        )
+        assert content(again) == content(store_path)
+
+
+def test_finished_store_is_left_alone(raw: Path, store_path: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in store_path.iterdir()}
+    assert prepare(mtat.catalog(raw, "nine"), store_path.parent, shard_clips=2) == store_path
+    assert {file: file.stat().st_mtime_ns for file in store_path.iterdir()} == before
+
+
+def test_store_of_another_catalogue_is_not_touched(
+    tmp_path: Path, store_path: Path, make_raw: MakeRaw
+) -> None:
+    other = mtat.catalog(make_raw(tmp_path, {"0/a.mp3": None}), "nine")
+    before = content(store_path)
+    with pytest.raises(
+        StoreError, match=r"another catalogue \(different: clips, splits, source\): choose another data\.name"
+    ):
+        prepare(other, store_path.parent)
+    assert content(store_path) == before
+
+
+def test_damaged_store_is_reported(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    copytree(store_path, tmp_path / "nine")
+    (tmp_path / "nine/shard-00001.npy").unlink()
+    with pytest.raises(StoreError, match="damaged"):
+        prepare(mtat.catalog(raw, "nine"), tmp_path)
+
+
+def test_interrupted_store_keeps_what_is_finished(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    folder = Path(copytree(store_path, tmp_path / "nine"))
+    (folder / "manifest.json").unlink()
+    (folder / "labels.npy").unlink()
+    (folder / "shard-00001.json").unlink()  # that shard was written but not marked
+    os.truncate(folder / "shard-00002.npy", 100)
+    (folder / "shard-00002.npy.tmp").write_bytes(b"half")
+    (folder / "shard-00007.npy").write_bytes(b"of an earlier shard_clips")
+    kept = (folder / "shard-00000.npy").stat().st_mtime_ns
+    prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False, shard_clips=4)
+    assert content(folder) == content(store_path)
+    assert (folder / "shard-00000.npy").stat().st_mtime_ns == kept
+
+
+def test_shards_of_other_clips_are_made_again(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    folder = Path(copytree(store_path, tmp_path / "nine"))
+    (folder / "manifest.json").unlink()
+    prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False, shard_clips=5)
+    assert len(list(folder.glob("shard-*"))) == 4
+    ours, theirs = Store.open(folder), Store.open(store_path)
+    for name, one in ours.select("clean", 3).parts.items():
+        other = theirs.select("clean", 3).parts[name]
+        np.testing.assert_array_equal(ours.gather(one.segment_spans), theirs.gather(other.segment_spans))
+
+
+def test_resuming_tries_skipped_clips_again(tmp_path: Path, make_raw: MakeRaw) -> None:
+    raw = make_raw(tmp_path / "raw", {"0/a.wav": 1.0, "0/b.wav": None, "0/c.wav": b"", "d/d.wav": 1.0})
+    catalog = mtat.catalog(raw, "x")
+    folder = prepare(catalog, tmp_path, progress=False, shard_clips=2)
+    (folder / "manifest.json").unlink()
+    (raw / "mp3/0/b.wav").write_bytes((raw / "mp3/0/a.wav").read_bytes())
+    unchanged = (folder / "shard-00001.npy").stat().st_mtime_ns
+    prepare(catalog, tmp_path, progress=False, shard_clips=2)
+    assert Store.open(folder).clip_paths == ("0/a.wav", "0/b.wav", "d/d.wav")
+    assert (folder / "shard-00001.npy").stat().st_mtime_ns == unchanged
+
+
+@pytest.fixture(scope="module")
+def long_raw(tmp_path_factory: pytest.TempPathFactory, make_raw: MakeRaw) -> Path:
+    """Clips that keep one worker busy for a second or two, which is long enough to be interrupted."""
+    raw = make_raw(tmp_path_factory.mktemp("long"), {"0/0.mp3": 29.0, "0/1.mp3": 25.0})
+    two = [(raw / f"mp3/0/{number}.mp3").read_bytes() for number in range(2)]
+    return make_raw(raw, {f"{number % 16:x}/{number}.mp3": two[number % 2] for number in range(40)})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, long_raw: Path) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    return content(prepare(mtat.catalog(long_raw, "x"), root, progress=False, shard_clips=2))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_interrupted_preparation_resumes_to_the_same_bytes(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes], signum: signal.Signals
+) -> None:
+    process = start(long_raw, tmp_path)
+    folder = tmp_path / "x"
+    while not (folder / "shard-00002.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signum)
+    process.communicate(timeout=60)
+    assert process.returncode == -signum
+    deadline = time.monotonic() + 30
+    while parents(process.pid):
+        assert time.monotonic() < deadline, "workers outlive the process that started them"
+        time.sleep(0.05)
+
+    with pytest.raises(StoreError, match="not finished"):
+        Store.open(folder)
+    if signum == signal.SIGINT:
+        assert not list(folder.glob("*.tmp"))
+    prepare(mtat.catalog(long_raw, "x"), tmp_path, progress=False, shard_clips=2)
+    assert content(folder) == uninterrupted
+
+
+def test_two_processes_prepare_one_store(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    for process in [start(long_raw, tmp_path), start(long_raw, tmp_path)]:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert content(tmp_path / "x") == uninterrupted
+
+
+def test_full_disk(tmp_path: Path, make_raw: MakeRaw) -> None:
+    """A limit on the size of files makes the write fail as a full disk would."""
+    seconds = {"0/a.wav": 1.0, "0/b.wav": 1.0, "c/c.wav": 5.0, "d/d.wav": 5.0}
+    raw = make_raw(tmp_path / "raw", seconds)
+    catalog = mtat.catalog(raw, "x")
+    expected = content(prepare(catalog, tmp_path / "whole", progress=False, shard_clips=2))
+
+    process = start(raw, tmp_path, largest_file=200_000)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "StoreError: no room to write" in errors
+    assert "2 of 4 clips are prepared. Make room and run it again, it goes on from there" in errors
+    folder = tmp_path / "x"
+    assert sorted(file.name for file in folder.iterdir()) == ["shard-00000.json", "shard-00000.npy"]
+
+    kept = (folder / "shard-00000.npy").stat().st_mtime_ns
+    prepare(catalog, tmp_path, progress=False, shard_clips=2)
+    assert content(folder) == expected
+    assert (folder / "shard-00000.npy").stat().st_mtime_ns == kept
+
+
+def test_room_is_checked_beforehand(tmp_path: Path, raw: Path) -> None:
+    catalog = mtat.catalog(raw, "nine")
+    need = expected_bytes(catalog.audio, catalog.clips)
+    assert need == pytest.approx(2 * 22_050 * (3 + 29 + 1 + 6 + 3.5 + 8.2 + 5.5 + 3 + 2.8), rel=0.01)
+    require_space(tmp_path, need)
+    with pytest.raises(StoreError, match=r"needs about \d+\.\d\d GB more and .* are free: make room"):
+        require_space(tmp_path, disk_usage(tmp_path).total + 1)
+
+
+def test_worker_that_dies_is_reported(tmp_path: Path, make_raw: MakeRaw, long_raw: Path) -> None:
+    process = start(long_raw, tmp_path)
+    while not (tmp_path / "x/shard-00002.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    server_of = {pid: parent for pid, parent in parents(process.pid).items() if parent != process.pid}
+    worker = next(pid for pid, parent in server_of.items() if parent in parents(process.pid))
+    os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert "StoreError: a worker process died: out of memory (try fewer workers), or a file that" in errors
+    assert ".mp3" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"shard_clips": 0}])
+def test_counts_have_to_be_positive(tmp_path: Path, raw: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(StoreError, match="both have to be at least 1"):
+        prepare(mtat.catalog(raw, "x"), tmp_path, progress=False, **wrong)
+
+
+def test_root_that_is_a_file(tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(StoreError, match=r"cannot write below .*choose another data\.root"):
+            prepare(mtat.catalog(raw, "x"), root, progress=False)
+
+
+def test_progress_is_shown(tmp_path: Path, raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    prepare(mtat.catalog(raw, "x"), tmp_path)
+    assert "9/9" in capfd.readouterr().err

@@ -1,0 +1,215 @@
+"""Reading a store: what is selected and gathered, and damage of every kind."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samplecnn.data import audio
+from samplecnn.data.catalog import PARTS
+from samplecnn.data.store import Store, StoreError
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return Store.open(store_path)
+
+
+@pytest.fixture
+def copy(store_path: Path, tmp_path: Path) -> Path:
+    """A copy of the store to damage."""
+    return Path(shutil.copytree(store_path, tmp_path / "nine"))
+
+
+def edit_manifest(path: Path, **changes: Any) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_what_a_store_knows(store: Store, store_path: Path) -> None:
+    assert (store.name, store.path, store.sample_rate) == ("nine", store_path, 22_050)
+    assert store.tags == ("loud", "slow", "rare")
+    assert store.tag_counts.tolist() == [9, 4, 1]
+    assert store.clip_ids == tuple(str(number) for number in range(10, 19))
+    assert store.clip_paths[:2] == ("0/a.mp3", "0/b.mp3")
+    seconds = [3.0, 29, 1.0, 6.0, 3.5, 8.2, 5.5, 3.0, 2.8]  # the second is trimmed
+    assert store.lengths.tolist() == [round(length * 22_050) for length in seconds]
+    assert store.labels.tolist()[:3] == [[1, 0, 1], [1, 1, 0], [1, 0, 0]]
+    assert store.skipped == ()
+
+
+def test_files_are_as_described(store_path: Path) -> None:
+    manifest = json.loads((store_path / "manifest.json").read_text())
+    shards = {f"shard-0000{index}.{end}" for index in range(3) for end in ("npy", "json")}
+    assert {file.name for file in store_path.iterdir()} == {"manifest.json", "labels.npy", *shards}
+    for shard in manifest["shards"]:
+        content = (store_path / shard["file"]).read_bytes()
+        assert len(content) == shard["bytes"]
+        assert hashlib.sha256(content).hexdigest() == shard["sha256"]
+    assert str(store_path.parent) not in (store_path / "manifest.json").read_text()
+
+
+def test_segments_are_those_that_decoding_gives(store: Store, raw: Path) -> None:
+    """What is trained on is what the tagger will later hear: load, quantise, cut."""
+    selection = store.select("clean", None)
+    counts = []
+    for name in PARTS:
+        part = selection.parts[name]
+        gathered = store.gather(part.segment_spans)
+        assert gathered.dtype == np.int16
+        for index, clip in enumerate(part.clips):
+            waveform = audio.to_int16(audio.load(raw / "mp3" / store.clip_paths[clip]))
+            expected = audio.segments(waveform, limit=audio.SEGMENTS_PER_CLIP)
+            np.testing.assert_array_equal(gathered[part.segment_clip == index], expected)
+            counts.append(len(expected))
+    assert counts == [1, 10, 1, 2, 1, 3, 2, 1, 1]
+
+
+def test_gathering_into_a_used_buffer_pads_with_zeros(store: Store) -> None:
+    part = store.select("clean", None).parts["train"]
+    short = part.segment_spans[part.segment_spans[:, 2] < audio.SEGMENT_SAMPLES]
+    assert short[:, 2].tolist() == [22_050]
+    buffer = np.full((1, audio.SEGMENT_SAMPLES), 7, dtype=np.int16)
+    assert store.gather(short, buffer) is buffer
+    assert buffer[0, :22_050].any()
+    assert not buffer[0, 22_050:].any()
+    with pytest.raises(ValueError, match="zip"):
+        store.gather(part.segment_spans, buffer)
+
+
+def test_shards_cannot_be_written_to(store: Store) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        store.shards[0][0] = 1
+
+
+def test_tags_are_ranked_by_the_whole_catalogue(store: Store) -> None:
+    assert store.select("clean", 2).tags == ("loud", "slow")
+    assert store.select("clean", None).tags == ("loud", "slow", "rare")
+    assert store.select("clean", 50).tags == ("loud", "slow", "rare")
+
+
+def test_tags_in_a_tie_keep_their_order(copy: Path) -> None:
+    edit_manifest(copy, tag_counts=[1, 4, 4])
+    assert Store.open(copy).select("pons", None).tags == ("slow", "rare", "loud")
+
+
+def test_parts_follow_the_split(store: Store) -> None:
+    selection = store.select("clean", 50)
+    assert selection.split == "clean"
+    ids = {name: part.clip_ids for name, part in selection.parts.items()}
+    assert ids == {"train": ("10", "11", "12", "13"), "valid": ("14", "15"), "test": ("16", "17", "18")}
+    assert selection.parts["valid"].labels.tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert selection.parts["valid"].clips.tolist() == [4, 5]
+    assert selection.parts["valid"].segment_clip.tolist() == [0, 1, 1, 1]
+
+
+def test_untagged_clips_are_dropped_where_the_split_says_so(copy: Path) -> None:
+    edit_manifest(copy, tag_counts=[0, 4, 1])  # "slow" comes first and only every other clip has it
+    store = Store.open(copy)
+    assert store.select("clean", 1).parts["train"].clip_ids == ("11", "13")
+    assert store.select("pons", 1).parts["train"].clip_ids == ("10", "11", "12", "13")
+
+
+def test_split_hash_is_of_clips_parts_and_tags(store: Store, copy: Path) -> None:
+    clean = store.select("clean", 2)
+    assert clean.split_hash == Store.open(copy).select("clean", 2).split_hash
+    assert clean.split_hash == store.select("pons", 2).split_hash  # here the same clips
+    assert clean.split_hash != store.select("clean", 1).split_hash
+    splits = json.loads((copy / "manifest.json").read_text())["splits"]
+    splits["clean"]["parts"][0] = None
+    edit_manifest(copy, splits=splits)
+    assert clean.split_hash != Store.open(copy).select("clean", 2).split_hash
+
+
+def test_wrong_selections_say_what_is_allowed(store: Store, copy: Path) -> None:
+    with pytest.raises(StoreError, match=r"no split 'mine' in store .*: allowed are clean, pons"):
+        store.select("mine", 50)
+    for top in (0, -3):
+        with pytest.raises(StoreError, match=f"top is {top}: allowed are 1, 2, .* all 3"):
+            store.select("clean", top)
+    edit_manifest(copy, tag_counts=[0, 0, 1])  # only a training clip has the tag that comes first
+    with pytest.raises(StoreError, match="no clips in its part 'valid' with the top 1 tags"):
+        Store.open(copy).select("clean", 1)
+
+
+def test_missing_and_unfinished_stores(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(StoreError, match=r"no store at .*: make it with `python prepare\.py data=mtat`"):
+        Store.open(tmp_path / "mtat")
+    (copy / "manifest.json").unlink()
+    with pytest.raises(StoreError, match=r"not finished.*goes on where it stopped"):
+        Store.open(copy)
+
+
+@pytest.mark.parametrize(("key", "value"), [("format", 2), ("sample_rate", 16_000)])
+def test_stores_of_another_kind_are_refused(copy: Path, key: str, value: int) -> None:
+    edit_manifest(copy, **{key: value})
+    with pytest.raises(StoreError, match=f"has {key} {value}, this version reads .*: delete the folder"):
+        Store.open(copy)
+
+
+def rewrite(path: Path, array: np.ndarray) -> None:
+    """Replace a shard, keeping the size that the manifest expects."""
+    size = path.stat().st_size
+    np.save(path, array)
+    os.truncate(path, size)
+
+
+class Evil:
+    """Unpickling it would leave a trace."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("pickle-was-run"),)
+
+
+def test_damage_is_noticed(store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    clips = json.loads((store_path / "manifest.json").read_text())["clips"]
+    shard = Path("shard-00001.npy")
+    samples = np.load(store_path / shard)
+    damages = {
+        "shard missing": (lambda path: (path / shard).unlink(), shard.name),
+        "shard truncated": (
+            lambda path: os.truncate(path / shard, 1000),
+            "has 1000 bytes, manifest.json says",
+        ),
+        "shard of other type": (lambda path: rewrite(path / shard, samples.view(np.uint16)), "not int16"),
+        "shard is a pickle": (lambda path: rewrite(path / shard, np.array([Evil()])), "Python objects"),
+        "labels missing": (lambda path: (path / "labels.npy").unlink(), "labels.npy"),
+        "labels empty": (lambda path: os.truncate(path / "labels.npy", 0), "damaged"),
+        "labels of other shape": (
+            lambda path: np.save(path / "labels.npy", np.zeros((9, 2), np.uint8)),
+            r"uint8 \(9, 2\), not uint8 \(clips, tags\) \(9, 3\)",
+        ),
+        "labels hold a pickle": (
+            lambda path: np.save(path / "labels.npy", np.array([[Evil()] * 3] * 9)),
+            "allow_pickle=False",
+        ),
+        "labels are a pickle": (
+            lambda path: (path / "labels.npy").write_bytes(pickle.dumps(Evil())),
+            "pickled",
+        ),
+        "manifest cut": (lambda path: os.truncate(path / "manifest.json", 500), "JSONDecodeError"),
+        "manifest is a list": (lambda path: (path / "manifest.json").write_text("[]"), "TypeError"),
+        "manifest without shards": (lambda path: edit_manifest(path, shards=[]), "damaged"),
+        "clips elsewhere": (
+            lambda path: edit_manifest(path, clips={**clips, "offset": [10**9, *clips["offset"][1:]]}),
+            "outside of their shards",
+        ),
+        "too few ids": (
+            lambda path: edit_manifest(path, clips={**clips, "id": clips["id"][1:]}),
+            "columns of different lengths",
+        ),
+    }
+    for name, (damage, message) in damages.items():
+        path = Path(shutil.copytree(store_path, tmp_path / name / "nine"))
+        damage(path)
+        with pytest.raises(StoreError, match=message) as caught:
+            Store.open(path)
+        assert "delete the folder and run `python prepare.py data=nine`" in str(caught.value)
+    assert not Path("pickle-was-run").exists()
