@@ -55,7 +55,7 @@ def read(folder: Path) -> OfflineRun:
     (path,) = folder.glob("*.wandb")
     run = OfflineRun(folder)
     for payload in payloads(path):
-        record = wandb_internal_pb2.Record()
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made at run time
         record.ParseFromString(payload)
         match record.WhichOneof("record_type"):
             case "run":

@@ -18,6 +18,11 @@ def assert_uniform(weights: Tensor, limit: float) -> None:
     assert weights.var().item() == pytest.approx(limit**2 / 3, rel=0.05)
 
 
+def assert_constant(values: Tensor | None, value: float) -> None:
+    assert values is not None
+    assert (values == value).all()
+
+
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_initial_weights(kind: str) -> None:
     torch.manual_seed(0)
@@ -34,8 +39,8 @@ def test_initial_weights(kind: str) -> None:
             seen.add("dense")
         elif isinstance(module, BatchNorm):
             assert (module.weight == 1).all()
-            assert (module.running_mean == 0).all()
-            assert (module.running_var == 1).all()
+            assert_constant(module.running_mean, 0)
+            assert_constant(module.running_var, 1)
             assert (module.eps, module.momentum) == (1e-3, 0.01)
     assert all((p == 0).all() for name, p in block.named_parameters() if name.endswith("bias"))
     expected = {"conv3"} | ({"conv1"} if "res" in kind else set()) | ({"dense"} if "se" in kind else set())
@@ -67,7 +72,7 @@ def test_dropout_between_the_convolutions(kind: str) -> None:
     torch.manual_seed(0)
     block = BLOCKS[kind](16, 16, dropout=0.75).train()
     seen: list[Tensor] = []
-    block.conv2.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
+    block.get_submodule("conv2").register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
     block(torch.randn(4, 16, 1, 81))
     block.eval()(torch.randn(4, 16, 1, 81))
     training, inference = ((x == 0).float().mean().item() for x in seen)

@@ -1,5 +1,7 @@
 """Parameter counts, shapes and aggregation of the whole network."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -52,7 +54,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("tags", 0), ("width", 0), ("width", -3)])
 def test_impossible_sizes(name: str, value: int) -> None:
-    sizes = {"tags": 3, "width": 2} | {name: value}
+    sizes: Any = {"tags": 3, "width": 2} | {name: value}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not {value}"):
         SampleCNN(Basic, **sizes)
 

@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE, AudioError, load, to_int16
 from samplecnn.data.catalog import Catalog, Clip

@@ -112,7 +112,7 @@ def register() -> None:
 
 def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for key, value in node.items_ex(resolve=False):
-        name = f"{prefix}{key}"
+        name = prefix + str(key)
         if isinstance(value, DictConfig):
             yield from _leaves(value, f"{name}.")
         else:
@@ -217,11 +217,11 @@ def explain_overrides(config: DictConfig, overrides: Sequence[str]) -> str | Non
         *parents, name = key.split(".")
         node: Any = config
         for depth, parent in enumerate(parents):
-            if not isinstance(node, DictConfig) or parent not in node:
+            if not isinstance(node, DictConfig) or parent not in node.keys():  # noqa: SIM118 missing values count
                 parents, name = parents[:depth], parent
                 break
             node = node[parent]
-        if not isinstance(node, DictConfig) or name in node:
+        if not isinstance(node, DictConfig) or name in node.keys() or not OmegaConf.is_struct(node):  # noqa: SIM118
             continue
         where = ".".join(parents)
         names = [n for n in map(str, node) if not n.startswith("_")] + ([] if parents else ["experiment"])

@@ -6,6 +6,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     ``config`` is validated and plain. A run that stopped goes on from its last checkpoint; one that has
     finished is not trained again. Raises ConfigError where the folder holds a run of another configuration.
     """
-    if config["resume"] is None and (run / "config.yaml").is_file():
+    if config["resume"] is None and (run / runs.LAST).is_file():
         if runs.config_hash(runs.read_config(run)) != runs.config_hash(config):
             raise ConfigError(f"{run} holds a run of another configuration: choose another hydra.run.dir")
         if (run / "results.json").is_file():
@@ -204,7 +205,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             "test": {"loss": float(trainer.callback_metrics["test/loss"]), **module.test_scores.as_dict()},
             "precision": str(trainer.precision),
             "hardware": hardware(),
-            "versions": {"torch": torch.__version__, "pytorch_lightning": pl.__version__},
+            "versions": {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")},
             "config_hash": runs.config_hash(config),
         }
         flat = {k: v for k, v in results.items() if not isinstance(v, dict)}

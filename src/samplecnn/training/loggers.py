@@ -37,7 +37,7 @@ class Watch:
             [tag, scores.roc_auc[i].item(), scores.pr_auc[i].item(), int(scores.positives[i])]
             for i, tag in enumerate(scores.tags)
         ]
-        columns = ["tag", "roc_auc", "pr_auc", "positives"]
+        columns: list[str | int] = ["tag", "roc_auc", "pr_auc", "positives"]
         self.wandb.log({"test/per_tag": wandb.Table(columns=columns, data=rows)})
         self.wandb.summary.update(summary)
 
@@ -95,7 +95,7 @@ def _wandb(
         "dir": str(run),
         "config": config,
     }
-    mode = os.environ.get("WANDB_MODE")
+    mode: Any = os.environ.get("WANDB_MODE")
     if mode is None:
         mode = "online" if wandb.login(prompt=False) else "offline"
     if mode in ("online", "shared"):

@@ -1,0 +1,78 @@
+"""The project as its users have it: real processes on a small built-in data set."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Small enough for seconds on one core; every setting but these is the default.
+TINY = ["width=2", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1"]
+CLIPS = 32
+
+
+@dataclass
+class World:
+    """A place to work in, with prepared data, cut off from the user's own accounts and settings."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+        # Nobody is logged in to Weights & Biases here, and no server answers.
+        # W&B leaves temporary folders to the garbage collector: the one warning that is not an error.
+        strict = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
+        here = {"HOME": str(self.folder / "home"), "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        return own | strict | here
+
+    @property
+    def data(self) -> list[str]:
+        return ["data=mini", f"data.clips={CLIPS}", f"data.root={self.folder / 'data'}"]
+
+    def start(self, script: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start ``python train.py ...`` or ``samplecnn ...`` as typed in a shell."""
+        own = [str(Path(sys.executable).with_name("samplecnn"))]
+        command = own if script == "samplecnn" else [sys.executable, str(ROOT / script)]
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, script: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and check its exit status."""
+        process = self.start(script, *arguments)
+        out, err = process.communicate(timeout=500)
+        assert process.returncode == status, f"{script} {arguments}\n{out[-4000:]}\n{err[-4000:]}"
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def train(self, run: Path | str, *overrides: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Train a tiny network into the folder ``run``."""
+        arguments = [*self.data, *TINY, f"hydra.run.dir={self.folder / run}", *overrides]
+        return self.run("train.py", *arguments, status=status)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Prepared by the first training that needs the data."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "home").mkdir()
+    return World(folder)
+
+
+@pytest.fixture(scope="session")
+def run(world: World) -> Path:
+    """A finished run: SE, multi-level, two epochs, under Weights & Biases as nobody."""
+    folder = world.folder / "runs" / "first"
+    done = world.train(folder, "trainer.max_epochs=2", "seed=3")
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder
