@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 import samplecnn
-from e2e.conftest import TINY, World
+from e2e.conftest import World
 
 MY_BLOCK = '''
 from torch import nn
@@ -63,17 +63,7 @@ def test_a_block_of_one_s_own(world: World) -> None:
     (world.folder / "my_module.py").write_text(MY_BLOCK)
     folder = world.folder / "runs" / "mine"
     custom = ["block=custom", "block.name=wide", "block._target_=my_module.Wide", "block.window=5"]
-    arguments = [
-        *world.data,
-        *TINY,
-        f"hydra.run.dir={folder}",
-        "trainer.max_epochs=1",
-        "logger=none",
-        *custom,
-    ]
-    subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments], check=True, cwd=world.folder, env=environment
-    )
+    world.train(folder, "trainer.max_epochs=1", "logger=none", *custom)
     assert json.loads((folder / "results.json").read_text())["block"] == "wide"
     with pytest.raises(ValueError, match=r"unknown block 'wide'.*passed in by the caller"):
         samplecnn.load(folder)

@@ -1,0 +1,154 @@
+"""The built-in data set `mini`: music composed and rendered on the spot, laid out like MagnaTagATune.
+
+A few hundred clips of 29 s, played with real General MIDI instrument sounds, whose tags are true by
+construction. It is there so that a fresh clone can train, evaluate and be tested without a download,
+through the same door as the real data set; it is no benchmark.
+
+    render_mini(Path("data/raw/mini"), clips=240, seed=0)
+
+`plan.py` decides what the set contains, `compose.py` writes the notes, `render.py` makes audio of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+from samplecnn.data.catalog import Catalog
+from samplecnn.data.datasets import mtat
+from samplecnn.data.datasets.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
+from samplecnn.data.datasets.mini.render import render_clip, sound_font
+
+__all__ = ["TAGS", "catalog", "render_mini"]
+
+VERSION = 1  # of the composer: raised whenever the same seed gives other music
+
+
+def catalog(raw: str | Path, *, clips: int = 240, seed: int = 0, name: str = "mini") -> Catalog:
+    """Render what is not there yet, then read it as any data set in MagnaTagATune's layout.
+
+    Raises what `render_mini` and `mtat.catalog` raise.
+    """
+    render_mini(Path(raw), clips=clips, seed=seed)
+    return mtat.catalog(raw, name)
+
+
+def render_mini(
+    raw: Path, *, clips: int = 240, seed: int = 0, workers: int | None = None, progress: bool = True
+) -> None:
+    """Write `raw/mp3/<0-f>/*.mp3` (16 kHz mono, 29 s) and `raw/annotations_final.csv`.
+
+    The same `clips` and `seed` give the same bytes, however many `workers` there are (by default one per
+    usable core). After an interruption a second call renders what is missing; the annotations are written
+    last and so mark a finished set. A folder that holds anything else is refused and left as it is.
+    """
+    if clips < MIN_CLIPS:
+        raise ValueError(f"clips={clips}: needs at least {MIN_CLIPS}, one for each of the directories 0-f")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: must not be negative")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers}: must be at least 1")
+    identity = {"version": VERSION, "clips": clips, "seed": seed}
+    _refuse_others_data(raw, identity)
+    plan = plan_clips(clips, seed)
+    if _is_finished(raw, plan):
+        return
+    sound_font()  # says what is not installed before anything is written
+    raw.mkdir(parents=True, exist_ok=True)
+    with FileLock(raw / "mini.lock"):  # a second job waits here and then finds the set finished
+        _refuse_others_data(raw, identity)
+        if _is_finished(raw, plan):
+            return
+        _write(raw / "mini.json", json.dumps(identity) + "\n")
+        annotations = raw / "annotations_final.csv"
+        annotations.unlink(missing_ok=True)
+        missing = [clip for clip in plan if not (raw / "mp3" / clip.path).exists()]
+        there = len(plan) - len(missing)
+        with tqdm(desc="mini", total=len(plan), initial=there, unit="clip", disable=not progress) as bar:
+            for _ in _render(missing, seed, raw / "mp3", workers or _usable_cores()):
+                bar.update()
+        _write(annotations, _annotations(plan))
+
+
+def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
+    record = raw / "mini.json"
+    if record.exists():
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if found != identity:
+            raise ValueError(
+                f"{raw} holds the set of {found}, not of {identity}: "
+                "choose another folder (data.raw=...) or delete this one"
+            )
+    elif (raw / "annotations_final.csv").exists() or (raw / "mp3").exists():
+        raise ValueError(
+            f"{raw} holds audio or annotations, but no mini.json, so they are not the built-in set: "
+            "choose another folder (data.raw=...)"
+        )
+
+
+def _is_finished(raw: Path, plan: list[Clip]) -> bool:
+    files = [raw / "annotations_final.csv", *(raw / "mp3" / clip.path for clip in plan)]
+    return all(file.exists() for file in files)
+
+
+def _render(clips: list[Clip], seed: int, mp3_folder: Path, workers: int) -> Iterator[None]:
+    """Render all `clips`; yields once for each, as they get ready."""
+    if workers == 1 or len(clips) <= 1:
+        for clip in clips:
+            render_clip(clip, seed, mp3_folder)
+            yield
+        return
+    # Never a plain fork: this process may hold torch's threads, which a fork leaves in a broken state.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=_start_worker)
+    try:
+        for done in as_completed([pool.submit(render_clip, clip, seed, mp3_folder) for clip in clips]):
+            yield done.result()
+    finally:  # on Ctrl-C as well: the clips at work are completed, nothing is left running
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot shut its workers down, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _annotations(plan: list[Clip]) -> str:
+    """The table of all clips in MTAT's dialect: tab-separated, every field in quotes."""
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(["clip_id", *TAGS, "mp3_path"])
+    for clip_id, clip in enumerate(plan, 1):
+        writer.writerow([clip_id, *(int(tag in clip.tags) for tag in TAGS), clip.path])
+    return table.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is either absent or complete."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
