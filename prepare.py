@@ -1,7 +1,9 @@
 """Prepare a data set: decode, resample and store its audio with all annotations.
 
     python prepare.py data=mini
-    python prepare.py data=mtat data.raw=DIR
+    python prepare.py data=mtat               # downloads MagnaTagATune
+    python prepare.py data=mtat data.raw=DIR  # or any folder in its layout
+    python prepare.py -m data=msd data.raw=DIR shard=0,1,2,3  # on many machines, by any Hydra launcher
 
 Interrupted, it goes on where it stopped. What can be set: conf/prepare.yaml and conf/data/.
 """
@@ -21,12 +23,21 @@ def main(config: DictConfig) -> None:
     try:
         plain = configuration.validate(config)
 
-        from samplecnn.training.job import open_store  # after the checks: it loads PyTorch
+        # After the checks: it loads PyTorch.
+        from samplecnn.data.datasets.mtat import counts
+        from samplecnn.data.store import MANIFEST, Store
+        from samplecnn.training.job import prepare_store
 
-        store = open_store(plain["data"], workers=plain["workers"])
+        shard = plain["shard"]
+        path = prepare_store(plain["data"], workers=plain["workers"], shard=shard, fetch=True)
+        if shard is not None and not (path / MANIFEST).is_file():
+            print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
+            return
+        store = Store.open(path)
     except (ValueError, OSError) as error:
         sys.exit(f"{error}")
     print(f"{store.path}: {len(store.clip_ids)} clips, {len(store.tags)} tags, {len(store.skipped)} skipped")
+    print(*counts(store, plain["data"]["top"]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from samplecnn.data import audio
 
@@ -60,6 +61,18 @@ def test_formats_and_how_much_is_read(tmp_path: Path, name: str) -> None:
     assert len(audio.decode(file, max_seconds=1.5)[0]) == 1.5 * RATE
     assert len(audio.decode(file, max_seconds=29)[0]) == 4 * RATE
     assert len(audio.load(file, max_seconds=1.5)) == 1.5 * audio.SAMPLE_RATE
+
+
+def test_middle_of_a_file(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    middle = audio.load(tmp_path / "a.wav", max_seconds=2, start="middle")
+    np.testing.assert_array_equal(middle, audio.resample(samples[3 * RATE // 2 : 7 * RATE // 2], RATE))
+    whole = audio.resample(samples, RATE)
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", max_seconds=9, start="middle"), whole)
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", start="middle"), whole)
+    with pytest.raises(ValueError, match="start is 'end': allowed are start, middle"):
+        audio.load(tmp_path / "a.wav", start="end")
 
 
 def test_max_seconds_has_to_be_positive(tmp_path: Path) -> None:
@@ -161,6 +174,17 @@ def test_usual_rates_are_exact(rate: int) -> None:
     resampled = audio.resample(np.zeros(samples, dtype=np.float32), rate)
     assert len(resampled) == math.ceil(samples * audio.SAMPLE_RATE / rate)
     assert resampled.dtype == np.float32
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 24_000, 44_100, 48_000, 96_000, 15_999, 44_099])
+@pytest.mark.parametrize("samples", [1, 1000, 100_001])
+def test_resampling_is_torchaudios(rate: int, samples: int) -> None:
+    waveform = np.random.default_rng(rate).uniform(-1, 1, samples).astype(np.float32)
+    expected = audio._resampler(rate, audio.SAMPLE_RATE)(torch.from_numpy(waveform)).numpy()
+    resampled = audio.resample(waveform, rate)
+    np.testing.assert_allclose(resampled, expected, atol=3e-6)
+    steps = audio.to_int16(resampled).astype(int) - audio.to_int16(expected)
+    assert np.abs(steps).max() <= 1
 
 
 def test_29_seconds_at_16_khz_fill_a_clip_exactly() -> None:

@@ -2,6 +2,7 @@
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from samplecnn.data.datamodule import Batch, EpochBatches, SegmentDataModule
+from samplecnn.data.datamodule import Batch, EpochBatches, SegmentDataModule, evenly_spaced
 from samplecnn.data.store import StoreError
 
 
-def order(segments: int, batch_size: int, seed: int, epoch: int, **ranks: int) -> list[list[int]]:
-    batches = EpochBatches(segments, batch_size, seed, **ranks)
+def order(segments: int, batch_size: int, seed: int, epoch: int, **options: Any) -> list[list[int]]:
+    batches = EpochBatches(segments, batch_size, seed, **options)
     batches.set_epoch(epoch)
     listed = [batch.tolist() for batch in batches]
     assert len(listed) == len(batches)
@@ -55,6 +56,41 @@ def test_processes_share_the_batches_of_an_epoch() -> None:
     together = [shares[index % 3][index // 3] for index in range(15)]
     assert together[:13] == whole
     assert list(chain(*together))[50:] == list(chain(*whole))[:10]
+
+
+def test_segments_are_drawn_anew_per_clip_and_epoch() -> None:
+    counts = [10, 2, 1, 7, 3]
+    clip = np.repeat(np.arange(5), counts)
+    drawn = [order(23, 4, 0, epoch, segment_clip=clip, per_clip=3) for epoch in (0, 1, 0)]
+    assert drawn[0] == drawn[2]
+    assert sorted(chain(*drawn[0])) != sorted(chain(*drawn[1]))
+    for batches in drawn:
+        examples = list(chain(*batches))[:12]
+        assert len(set(examples)) == 12
+        assert np.bincount(clip[examples]).tolist() == [3, 2, 1, 3, 3]
+    seen = {i for epoch in range(40) for i in chain(*order(23, 4, 1, epoch, segment_clip=clip, per_clip=1))}
+    assert seen == set(range(23))
+    every = order(23, 4, 5, 2)
+    assert every == order(23, 4, 5, 2, segment_clip=clip, per_clip=10)  # all of them: as if none were drawn
+    shares = [order(23, 4, 0, 0, segment_clip=clip, per_clip=3, rank=rank, world=3) for rank in range(3)]
+    assert [share[0] for share in shares] == drawn[0]
+
+
+@pytest.mark.parametrize(
+    ("per_clip", "expected"),
+    [(None, list(range(13))), (1, [5, 11, 12]), (3, [1, 5, 8, 10, 11, 12]), (10, list(range(13)))],
+)
+def test_evenly_spaced_segments(per_clip: int | None, expected: list[int]) -> None:
+    assert evenly_spaced(np.repeat([0, 1, 2], [10, 2, 1]), per_clip).tolist() == expected
+
+
+def test_fewer_segments_per_clip(store_path: Path) -> None:
+    data = SegmentDataModule(store_path, batch_size=2, train_segments=1, test_segments=2)
+    assert len(data.train_dataloader()) == 2  # 4 clips
+    assert torch.cat([batch.clips for batch in data.test_dataloader()]).tolist() == [0, 0, 1, 2]
+    assert torch.cat([batch.clips for batch in data.val_dataloader()]).tolist() == [0, 1, 1]
+    part, (batch,) = data.parts["valid"], list(data.val_dataloader())
+    np.testing.assert_array_equal(batch.waveforms, data.store.gather(part.segment_spans[[0, 1, 3]]))
 
 
 @pytest.fixture
@@ -118,6 +154,9 @@ def test_impossible_settings_are_refused(store_path: Path) -> None:
     for size in (0, -4):
         with pytest.raises(ValueError, match=f"eval_batch_size is {size}: allowed are 1, 2"):
             SegmentDataModule(store_path, eval_batch_size=size)
+    for name in ("train_segments", "test_segments"):
+        with pytest.raises(ValueError, match=f"{name} is 0: allowed are 1, 2, ... per clip, or None for all"):
+            SegmentDataModule(store_path, **{name: 0})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed is -1: allowed are 0, 1"):
         SegmentDataModule(store_path, seed=-1)
     with pytest.raises(StoreError, match="allowed are clean, pons"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, disk_usage
 
@@ -14,9 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from samplecnn.data.audio import SEGMENT_SAMPLES, load, to_int16
+from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
-from samplecnn.data.prepare import expected_bytes, prepare, require_space
+from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import Store, StoreError
+from samplecnn.data.writer import expected_bytes, require_space
 
 RATE = 16_000  # Hz
 MakeRaw = Callable[[Path, Mapping[str, float | bytes | None]], Path]
@@ -182,6 +186,65 @@ def test_resuming_tries_skipped_clips_again(tmp_path: Path, make_raw: MakeRaw) -
     assert (folder / "shard-00001.npy").stat().st_mtime_ns == unchanged
 
 
+@pytest.mark.parametrize(
+    ("seconds", "start"), [(None, "start"), (None, "middle"), (2, "start"), (2.5, "middle"), (29, "middle")]
+)
+def test_excerpts(tmp_path: Path, raw: Path, seconds: float | None, start: str) -> None:
+    catalog = replace(mtat.catalog(raw, "nine"), excerpt_seconds=seconds, excerpt_start=start)
+    store = Store.open(prepare(catalog, tmp_path, workers=1, progress=False))
+    for index, path in enumerate(store.clip_paths):
+        expected = to_int16(load(catalog.audio / path, max_seconds=seconds, start=start))
+        np.testing.assert_array_equal(store.clip(index), expected)
+    b = store.clip(1)  # 31 s
+    assert len(b) == round((seconds or 31) * 22_050)
+    part = store.select("pons", None).parts["train"]
+    assert np.count_nonzero(part.segment_clip == 1) == max(1, len(b) // SEGMENT_SAMPLES)
+    if seconds is not None:
+        with pytest.raises(StoreError, match=r"another catalogue \(different: excerpt\)"):
+            prepare(replace(catalog, excerpt_seconds=seconds + 1), tmp_path)
+
+
+def test_impossible_excerpts(raw: Path) -> None:
+    catalog = mtat.catalog(raw, "nine")
+    for seconds in (0, -3.0, float("nan"), float("inf"), 1e-9):
+        with pytest.raises(
+            CatalogError, match=r"excerpt_seconds is .*: allowed are seconds above 0, or null"
+        ):
+            replace(catalog, excerpt_seconds=seconds)
+    with pytest.raises(CatalogError, match="excerpt_start is 'end': allowed are start, middle"):
+        replace(catalog, excerpt_start="end")
+
+
+def test_shards_made_one_by_one_are_the_same_store(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    catalog = mtat.catalog(raw, "nine")
+    assert shard_count(catalog, 4) == 3
+    for shard in (2, 0, 0):
+        folder = prepare(catalog, tmp_path, progress=False, shard_clips=4, shard=shard)
+        with pytest.raises(StoreError, match="not finished"):
+            Store.open(folder)
+    assert sorted(file.suffix for file in folder.iterdir()) == [".json", ".json", ".npy", ".npy"]
+    prepare(catalog, tmp_path, progress=False, shard_clips=4, shard=1)
+    assert content(folder) == content(store_path)
+    assert prepare(catalog, tmp_path, shard_clips=4, shard=1) == folder
+
+
+def test_plain_call_finishes_what_shards_began(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    catalog = mtat.catalog(raw, "nine")
+    folder = prepare(catalog, tmp_path, progress=False, shard_clips=4, shard=1)
+    kept = (folder / "shard-00001.npy").stat().st_mtime_ns
+    prepare(catalog, tmp_path, progress=False, shard_clips=4)
+    assert content(folder) == content(store_path)
+    assert (folder / "shard-00001.npy").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("shard", [-1, 3, 99])
+def test_shard_out_of_range(tmp_path: Path, raw: Path, shard: int) -> None:
+    with pytest.raises(
+        StoreError, match=f"shard is {shard}: nine has 3 shards of 4 clips, allowed are 0 to 2"
+    ):
+        prepare(mtat.catalog(raw, "nine"), tmp_path, shard_clips=4, shard=shard)
+
+
 @pytest.fixture(scope="module")
 def long_raw(tmp_path_factory: pytest.TempPathFactory, make_raw: MakeRaw) -> Path:
     """Clips that keep one worker busy for a second or two, which is long enough to be interrupted."""
@@ -227,6 +290,20 @@ def test_two_processes_prepare_one_store(
     for process in [start(long_raw, tmp_path), start(long_raw, tmp_path)]:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+    assert content(tmp_path / "x") == uninterrupted
+
+
+def test_shards_beside_a_whole_preparation(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    process = start(long_raw, tmp_path)
+    while not (tmp_path / "x").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    for shard in (19, 0, 12, 18, 3):
+        prepare(mtat.catalog(long_raw, "x"), tmp_path, workers=1, progress=False, shard_clips=2, shard=shard)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     assert content(tmp_path / "x") == uninterrupted
 
 

@@ -1,5 +1,6 @@
 """What the command line may say, composed by Hydra from the project's own conf folder."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,9 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("weight_decay=-1e-4", r"weight_decay=-0\.0001: must be a number of at least 0"),
         ("seed=-1", "seed=-1"),
         ("data.top=0", r"data\.top=0"),
+        ("data=folder,data.shares=[1,2]", r"data\.shares=\[1, 2\]: must be three numbers"),
+        ("data=jamendo,data.excerpt_start=end", r"data\.excerpt_start=end: must be one of start, middle"),
+        ("data=msd,data.threshold=100", r"data\.threshold=100: must be a number from 0"),
         ("data.clips=3", r"data\.clips=3: must be a whole number of at least 16"),
         ("data.name=../elsewhere", r"data\.name=\.\./elsewhere: must be a name of letters"),
         ("schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
@@ -87,7 +91,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(override)
+        composed(*re.split(r",(?=data)", override))
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -119,6 +123,16 @@ def test_nothing_to_explain() -> None:
 def test_a_custom_block_takes_any_option() -> None:
     config = composed("block=custom", "block.name=mine", "block._target_=my.Block", "block.taps=5")
     assert config["block"] == {"name": "mine", "_target_": "my.Block", "taps": 5}
+
+
+def test_no_regularisation_on_msd() -> None:
+    """The paper: "None of the regularizations are used on MSD"; what one asks for oneself still counts."""
+    config = composed("data=msd", "block=rese2")
+    assert isinstance(config["block"], dict)
+    assert (config["dropout"], config["block"]["dropout"], config["weight_decay"]) == (0, 0, 0)
+    own = composed("data=msd", "block=rese2", "dropout=0.5", "block.dropout=0.1")
+    assert isinstance(own["block"], dict)
+    assert (own["dropout"], own["block"]["dropout"]) == (0.5, 0.1)
 
 
 def test_paths_become_absolute() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+
+from samplecnn.data.audio import CLIP_SECONDS, EXCERPT_STARTS, SAMPLE_RATE
 
 PARTS = ("train", "valid", "test")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -42,8 +45,11 @@ class Split:
 class Catalog:
     """A data set: `name` becomes the store's folder, `source` (plain values) goes into its manifest.
 
+    A store keeps `excerpt_seconds` of each clip (None: the whole track), from its start or its middle.
+
     Raises `CatalogError` for a name that is no plain folder name; clip ids or paths that repeat; paths that
-    are absolute or contain `..`; tags that repeat or are out of range; a split that does not fit the clips.
+    are absolute or contain `..`; tags that repeat or are out of range; a split that does not fit the clips;
+    an excerpt that cannot be cut.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Catalog:
     clips: tuple[Clip, ...]
     splits: dict[str, Split]
     source: dict[str, Any]
+    excerpt_seconds: float | None = CLIP_SECONDS
+    excerpt_start: str = "start"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name):
@@ -60,6 +68,15 @@ class Catalog:
             raise CatalogError(f"data set {self.name!r} has no clips")
         if not self.tags:
             raise CatalogError(f"data set {self.name!r} has no tags")
+        seconds = self.excerpt_seconds
+        if seconds is not None and not (math.isfinite(seconds) and round(seconds * SAMPLE_RATE) >= 1):
+            raise CatalogError(
+                f"excerpt_seconds is {seconds}: allowed are seconds above 0, or null for whole tracks"
+            )
+        if self.excerpt_start not in EXCERPT_STARTS:
+            raise CatalogError(
+                f"excerpt_start is {self.excerpt_start!r}: allowed are {', '.join(EXCERPT_STARTS)}"
+            )
         _require_distinct("tag", self.tags)
         _require_distinct("clip id", (clip.id for clip in self.clips))
         _require_distinct("path", (clip.path for clip in self.clips))
@@ -70,6 +87,12 @@ class Catalog:
                 raise CatalogError(f"split {name!r} is for {len(split.parts)} of {len(self.clips)} clips")
             if unknown := sorted({str(part) for part in split.parts} - {*PARTS, "None"}):
                 raise CatalogError(f"split {name!r} has parts {unknown}: allowed are {PARTS} and None")
+
+    @property
+    def excerpt(self) -> tuple[int | None, str]:
+        """What is kept of each clip: samples at 22,050 Hz (None: all of them), and where they start."""
+        seconds = self.excerpt_seconds
+        return None if seconds is None else round(seconds * SAMPLE_RATE), self.excerpt_start
 
     def labels(self) -> np.ndarray:
         """Annotations of all clips: uint8 `(clips, tags)` of 0 and 1."""
@@ -82,9 +105,10 @@ class Catalog:
         """SHA-256 of what a store depends on, piece by piece, so that a difference can be named."""
         return {
             "tags": digest(self.tags),
-            "clips": digest([(clip.id, clip.path, clip.tags) for clip in self.clips]),
+            "clips": digest([(clip.id, clip.path, sorted(clip.tags)) for clip in self.clips]),
             "splits": digest({name: (s.parts, s.drop_untagged) for name, s in sorted(self.splits.items())}),
             "source": digest(self.source),
+            "excerpt": digest(self.excerpt),
         }
 
 

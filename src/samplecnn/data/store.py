@@ -1,4 +1,4 @@
-"""A prepared data set on disk: the audio once, with all its annotations, read through memory maps.
+"""A prepared data set on disk: the audio once, with all its annotations.
 
     root/<name>/shard-00000.npy    int16 (samples,): the shard's clips one after the other, at true length
     root/<name>/shard-00000.json   written after it: the shard is finished
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES, SEGMENTS_PER_CLIP
+from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES
 from samplecnn.data.catalog import PARTS, Split
+from samplecnn.data.shards import Shards
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -62,7 +63,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A finished store. Opening it maps the shards and reads nothing of the audio."""
+    """A finished store. Opening it reads nothing of the audio."""
 
     path: Path
     name: str
@@ -76,7 +77,7 @@ class Store:
     splits: dict[str, Split]
     skipped: tuple[dict[str, str], ...]  # id, path and reason of the clips that could not be used
     fingerprints: dict[str, str]  # of the catalogue it was made from
-    shards: tuple[np.ndarray, ...]  # int16 (samples,), read-only
+    shards: Shards
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -114,24 +115,18 @@ class Store:
 
     @classmethod
     def _from_manifest(cls, path: Path, manifest: dict[str, Any]) -> "Store":
-        shards = []
         for index, shard in enumerate(manifest["shards"]):
             file = path / shard_file(index)
-            size = file.stat().st_size
-            if size != shard["bytes"]:
+            if (size := file.stat().st_size) != shard["bytes"]:
                 raise ValueError(f"{file.name} has {size} bytes, {MANIFEST} says {shard['bytes']}")
-            # A view as a plain array: slicing np.memmap itself costs more than copying a segment.
-            samples = _load(file, mmap_mode="r").view(np.ndarray)
-            if samples.dtype != np.int16 or samples.ndim != 1:
-                raise ValueError(f"{file.name} holds {samples.dtype} {samples.shape}, not int16 (samples,)")
-            shards.append(samples)
+        shards = Shards([path / shard_file(index) for index in range(len(manifest["shards"]))])
 
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
         spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
-        ends = np.array([len(shard) for shard in shards], dtype=np.int64)[spans[:, 0]]
+        ends = np.array(shards.lengths, dtype=np.int64)[spans[:, 0]]
         if (spans[:, 1:] < (0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
             raise ValueError(f"{MANIFEST} places clips outside of their shards")
-        labels = _load(path / LABELS, mmap_mode=None)
+        labels = np.load(path / LABELS, allow_pickle=False)
         shape = (len(spans), len(tags))
         if labels.dtype != np.uint8 or labels.shape != shape:
             raise ValueError(f"{LABELS} holds {labels.dtype} {labels.shape}, not uint8 (clips, tags) {shape}")
@@ -156,7 +151,7 @@ class Store:
             splits=splits,
             skipped=tuple(manifest["skipped"]),
             fingerprints=manifest["catalog"],
-            shards=tuple(shards),
+            shards=shards,
         )
 
     @property
@@ -168,7 +163,7 @@ class Store:
         """Choose a split and the `top` tags with most clips in the whole catalogue (None: all of them).
 
         Tags come in descending order of their count, ties in that of their columns. Of a clip as many whole
-        segments are used as fit, at most ten and at least one.
+        segments are used as fit into what the store holds of it, at least one.
 
         Raises `StoreError` for an unknown split, `top` below 1, and a part without clips.
         """
@@ -196,7 +191,7 @@ class Store:
 
     def _part(self, clips: np.ndarray, labels: np.ndarray) -> Part:
         spans = self.clip_spans[clips]
-        counts = np.clip(spans[:, 2] // SEGMENT_SAMPLES, 1, SEGMENTS_PER_CLIP)
+        counts = np.maximum(1, spans[:, 2] // SEGMENT_SAMPLES)
         segment_clip = np.repeat(np.arange(len(clips)), counts)
         within = np.arange(len(segment_clip)) - np.repeat(np.cumsum(counts) - counts, counts)
         segment_spans = spans[segment_clip]
@@ -210,11 +205,18 @@ class Store:
         if out is None:
             out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
         for row, (shard, start, samples) in zip(out, spans.tolist(), strict=True):
-            row[:samples] = self.shards[shard][start : start + samples]
+            self.shards.read(shard, start, row[:samples])
             row[samples:] = 0
         return out
 
+    def will_need(self, spans: np.ndarray) -> None:
+        """Have the system fetch segments from the disk that will be gathered soon."""
+        for shard, start, samples in spans.tolist():
+            self.shards.will_need(shard, start, samples)
 
-def _load(file: Path, mmap_mode: Any) -> np.ndarray:
-    array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
-    return array
+    def clip(self, index: int) -> np.ndarray:
+        """Read all of a clip, given by its index in the store: int16 `(samples,)`."""
+        shard, start, samples = self.clip_spans[index].tolist()
+        out = np.empty(samples, dtype=np.int16)
+        self.shards.read(shard, start, out)
+        return out

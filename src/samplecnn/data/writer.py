@@ -1,26 +1,32 @@
 """The writing side of `store.py`: shards one at a time, then labels and manifest.
 
-Every file is written under a temporary name and takes its own when it is complete and on the disk, so that
-whatever has its name is whole. Ordinary writes all the way: on a full disk they raise an error, where a
-writable memory map would end the process with SIGBUS.
+The workers leave each clip in a file; these are joined in the catalogue's order. What has its final name is
+whole: it is written under a temporary one, and renamed when it is complete and on the disk. Ordinary
+writes all the way: on a full disk they raise an error, where a writable memory map would end the process with
+SIGBUS.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from shutil import disk_usage
+from typing import Any, BinaryIO
 
 import numpy as np
+import soundfile
 
-from samplecnn.data.audio import CLIP_SAMPLES, CLIP_SECONDS, SAMPLE_RATE
+from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE
 from samplecnn.data.catalog import Catalog, Clip, digest
-from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, shard_file
+from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, StoreError, shard_file
+
+CHUNK = 1 << 20  # bytes
+ROWS = 4096  # of labels: a thousand tags of a quarter of a million clips are a quarter of a GB
 
 
 @dataclass(frozen=True)
@@ -35,49 +41,56 @@ class Shard:
     skipped: list[dict[str, str]]  # id, path, reason
 
 
-def shard_source(clips: Sequence[Clip]) -> str:
+def shard_source(clips: Sequence[Clip], excerpt: tuple[int | None, str]) -> str:
     """Digest of what a shard is made from; labels are no part of it."""
-    return digest([FORMAT_VERSION, SAMPLE_RATE, CLIP_SAMPLES, [(clip.id, clip.path) for clip in clips]])
+    return digest([FORMAT_VERSION, SAMPLE_RATE, excerpt, [(clip.id, clip.path) for clip in clips]])
 
 
-def read_shard(folder: Path, index: int, clips: Sequence[Clip]) -> Shard | None:
-    """Return the description of a shard that is finished and made from these clips, else None."""
+def read_shard(folder: Path, index: int, made_from: str) -> Shard | None:
+    """Return the description of a shard that is finished and has this `shard_source`, else None."""
     file = folder / shard_file(index)
     try:
         shard = Shard(**json.loads(file.with_suffix(".json").read_bytes()))
         whole = file.stat().st_size == shard.bytes
     except (OSError, ValueError, TypeError):
         return None
-    return shard if whole and shard.made_from == shard_source(clips) else None
+    return shard if whole and shard.made_from == made_from else None
+
+
+def clip_file(folder: Path, index: int, number: int) -> Path:
+    """Return where the samples of a clip of shard `index` wait for those before them."""
+    return folder / f"{shard_file(index)}.{number}.tmp"
 
 
 def write_shard(
-    folder: Path,
-    index: int,
-    clips: Sequence[Clip],
-    decoded: Iterable[np.ndarray | str],
-    on_clip: Callable[[], object],
+    folder: Path, index: int, made_from: str, clips: Sequence[Clip], decoded: Sequence[int | str]
 ) -> Shard:
-    """Write one shard as its clips come in: int16 `(samples,)` each, or the reason why a clip is skipped."""
+    """Join the files of a shard's clips; `decoded` has their samples, or the reasons for skipping them."""
     file = folder / shard_file(index)
-    ids: list[str] = []
-    lengths: list[int] = []
-    skipped: list[dict[str, str]] = []
+    rows = list(enumerate(zip(clips, decoded, strict=True)))
+    kept = [(number, clip.id, samples) for number, (clip, samples) in rows if isinstance(samples, int)]
+    lengths = [samples for _, _, samples in kept]
+    header = _header(np.dtype("<i2"), (sum(lengths),))
+    sha256 = hashlib.sha256(header)
     with _replacing(file) as out:
-        _write_header(out, 0)  # again below, when the length is known: it always takes the same room
-        for clip, samples in zip(clips, decoded, strict=True):
-            if isinstance(samples, str):
-                skipped.append({"id": clip.id, "path": clip.path, "reason": samples})
-            else:
-                out.write(samples.astype("<i2", copy=False).data)
-                ids.append(clip.id)
-                lengths.append(len(samples))
-            on_clip()
-        out.seek(0)
-        _write_header(out, sum(lengths))
-    with file.open("rb") as written:
-        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-    shard = Shard(shard_source(clips), file.stat().st_size, sha256, ids, lengths, skipped)
+        out.write(header)
+        for number, clip_id, samples in kept:
+            piece = clip_file(folder, index, number)
+            if piece.stat().st_size != 2 * samples:
+                raise ValueError(
+                    f"{piece} with clip {clip_id!r} was changed while its shard was being written"
+                )
+            with piece.open("rb") as source:
+                while chunk := source.read(CHUNK):
+                    out.write(chunk)
+                    sha256.update(chunk)
+    skipped = [
+        {"id": clip.id, "path": clip.path, "reason": reason}
+        for _, (clip, reason) in rows
+        if isinstance(reason, str)
+    ]
+    ids = [clip_id for _, clip_id, _ in kept]
+    shard = Shard(made_from, file.stat().st_size, sha256.hexdigest(), ids, lengths, skipped)
     _write(file.with_suffix(".json"), _json(asdict(shard)))
     return shard
 
@@ -87,18 +100,21 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> N
     row_of = {clip.id: row for row, clip in enumerate(catalog.clips)}
     kept = [row_of[clip_id] for shard in shards for clip_id in shard.ids]
     labels = catalog.labels()
-    array = BytesIO()
-    np.save(array, labels[kept], allow_pickle=False)
-    _write(folder / LABELS, array.getvalue())
+    counts = labels.sum(axis=0, dtype=np.int64).tolist()
+    with _replacing(folder / LABELS) as out:
+        out.write(_header(labels.dtype, (len(kept), len(catalog.tags))))
+        for start in range(0, len(kept), ROWS):
+            out.write(labels[kept[start : start + ROWS]].data)
     manifest = {
         "format": FORMAT_VERSION,
         "name": catalog.name,
         "sample_rate": SAMPLE_RATE,
-        "clip_seconds": CLIP_SECONDS,
+        "clip_seconds": catalog.excerpt_seconds,
+        "clip_start": catalog.excerpt_start,
         "source": catalog.source,
         "catalog": catalog.fingerprints(),
         "tags": catalog.tags,
-        "tag_counts": labels.sum(axis=0, dtype=np.int64).tolist(),
+        "tag_counts": counts,
         "shards": [
             {"file": shard_file(index), "bytes": shard.bytes, "sha256": shard.sha256}
             for index, shard in enumerate(shards)
@@ -119,12 +135,43 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> N
     _write(folder / MANIFEST, _json(manifest))
 
 
-def remove_unfinished(folder: Path, shards: Sequence[Shard | None]) -> None:
-    """Remove temporary files and all shards but the finished ones given (others may be of another size)."""
-    finished = {Path(shard_file(index)).stem for index, shard in enumerate(shards) if shard}
-    for file in [*folder.glob("shard-*.json"), *folder.glob("shard-*.npy"), *folder.glob("*.tmp")]:
+def remove_shard(folder: Path, index: int) -> None:
+    """Remove what there is of a shard: its description first, then samples and temporary files."""
+    file = folder / shard_file(index)
+    file.with_suffix(".json").unlink(missing_ok=True)
+    for left in folder.glob(f"{file.stem}.*"):
+        left.unlink()
+
+
+def remove_others(folder: Path, shards: int) -> None:
+    """Remove temporary files, and shards beyond the first `shards` (they were of another size)."""
+    finished = {Path(shard_file(index)).stem for index in range(shards)}
+    for file in [*folder.glob("shard-*"), *folder.glob("*.tmp")]:
         if file.suffix == ".tmp" or file.stem not in finished:
-            file.unlink()
+            file.unlink(missing_ok=True)
+
+
+def expected_bytes(audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS) -> int:
+    """Estimate the room that clips take in a store from the headers of a few of them."""
+    sample = clips[:: len(clips) // 16 + 1]
+    seconds = 0.0
+    for clip in sample:
+        try:
+            duration = soundfile.info(audio / clip.path).duration
+            seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
+        except soundfile.LibsndfileError:
+            continue  # takes no room: it will be skipped
+    return int(seconds / max(1, len(sample)) * len(clips) * SAMPLE_RATE * np.dtype(np.int16).itemsize)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `StoreError` unless `needed` bytes are free on the disk of `folder`."""
+    free = disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"{folder} needs about {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are free:"
+            " make room or choose another data.root"
+        )
 
 
 @contextmanager
@@ -147,9 +194,11 @@ def _write(file: Path, content: bytes) -> None:
         out.write(content)
 
 
-def _write_header(out: BinaryIO, samples: int) -> None:
-    header = {"descr": "<i2", "fortran_order": False, "shape": (samples,)}
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    out = BytesIO()
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(out, header)
+    return out.getvalue()
 
 
 def _json(value: object) -> bytes:

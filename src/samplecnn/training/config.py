@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 class ConfigError(ValueError):
@@ -63,6 +63,7 @@ RULES: dict[str, Rule] = {
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _at_least(1, optional=True),
+    "shard": _at_least(0, optional=True),
     "block.name": NAME,
     "block._target_": TEXT,
     "block.alpha": POSITIVE,
@@ -74,6 +75,24 @@ RULES: dict[str, Rule] = {
     "data.split": TEXT,
     "data.clips": _at_least(16),
     "data.seed": _at_least(0),
+    "data.excerpt_seconds": Rule(
+        "a number greater than 0, or null", lambda v: v is None or POSITIVE.holds(v)
+    ),
+    "data.excerpt_start": _one_of("start", "middle"),
+    "data.train_segments": _at_least(1, optional=True),
+    "data.test_segments": _at_least(1, optional=True),
+    "data.vocabulary": Rule(
+        "published, or a whole number of at least 1", lambda v: v == "published" or (_whole(v) and v >= 1)
+    ),
+    "data.threshold": Rule(
+        "a number from 0 up to, but not including, 100", lambda v: _number(v) and 0 <= v < 100
+    ),
+    "data.shares": Rule(
+        "three numbers greater than 0, such as [75,8,17]",
+        lambda v: isinstance(v, ListConfig) and len(v) == 3 and all(map(POSITIVE.holds, v)),
+    ),
+    "data.dropout": SHARE,
+    "data.block_dropout": SHARE,
     "schedule.learning_rate": POSITIVE,
     "schedule.stages": _at_least(1),
     "schedule.factor": Rule("a number between 0 and 1", lambda v: _number(v) and 0 < v <= 1),

@@ -20,7 +20,7 @@ from torch import nn
 
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.prepare import prepare
+from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import MANIFEST, Store
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
@@ -31,23 +31,39 @@ from samplecnn.training.module import TaggingModule
 
 log = logging.getLogger(__name__)
 
+MTAT = "samplecnn.data.datasets.mtat.catalog"
 
-def open_store(data: Mapping[str, Any], *, workers: int | None = None) -> Store:
-    """Open the store that the ``data`` configuration names; prepare it where its raw audio is known.
 
-    Raises ConfigError where there is neither a store nor raw audio to make it from.
+def prepare_store(
+    data: Mapping[str, Any], *, workers: int | None = None, shard: int | None = None, fetch: bool = False
+) -> Path:
+    """Prepare the store that the ``data`` configuration names, or one shard of it; return its folder.
+
+    With ``fetch``, MagnaTagATune is downloaded where no raw audio is given. Raises ConfigError where there
+    is neither a finished store nor raw audio to make it from.
     """
     path = Path(data["root"]) / data["name"]
     finished, raw = (path / MANIFEST).is_file(), data["raw"]
+    download: dict[str, Path] = {}
     if not finished and raw is None:
-        raise ConfigError(
-            f"there is no prepared store {path}. Give the folder with the audio and annotations: "
-            f"python prepare.py data.name={data['name']} data.raw=DIR"
-        )
+        if data["catalog"]["_target_"] != MTAT:
+            raise ConfigError(
+                f"there is no prepared store {path}. Give the folder with the audio and annotations: "
+                f"python prepare.py data={data['name']} data.raw=DIR"
+            )
+        if not fetch:
+            raise ConfigError(
+                f"there is no prepared store {path}. `python prepare.py data=mtat` downloads MagnaTagATune "
+                "and prepares it; `python prepare.py data=mtat data.raw=DIR` takes files that you have"
+            )
+        download = {"download": path.parent / "raw" / data["name"]}
     if not finished or (raw is not None and Path(raw).is_dir()):
         # Leaves a store of the same catalogue alone, and refuses one of another.
-        prepare(instantiate(data["catalog"]), data["root"], workers=workers)
-    return Store.open(path)
+        catalog = instantiate(data["catalog"], **download)
+        prepare(catalog, data["root"], workers=workers, shard=shard)
+        if shard is not None:
+            log.info("shard %d is prepared, one of %d (from 0)", shard, shard_count(catalog))
+    return path
 
 
 def resolve_accelerator(accelerator: str) -> str:
@@ -98,6 +114,8 @@ def make_data(config: Mapping[str, Any], store: Store) -> SegmentDataModule:
         top=data["top"],
         batch_size=config["batch_size"],
         seed=config["seed"],
+        train_segments=data.get("train_segments"),
+        test_segments=data.get("test_segments"),
     )
 
 
@@ -125,7 +143,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     quiet_libraries()
     keep_freed_memory()
     blocks = {k: v for k, v in own_blocks(config).items() if v is not PAPER_BLOCKS.get(k)}
-    store = open_store(config["data"])
+    store = Store.open(prepare_store(config["data"]))
     data = make_data(config, store)
     selection = data.selection
 
@@ -149,7 +167,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     runs.write_atomically(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     table = runs.EpochTable(run / "metrics.csv", echo=not sys.stderr.isatty())
     log.info(
-        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d segments to train on",
+        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
         run,
         config["block"]["name"],
         "multi" if config["multi"] else "no multi",
@@ -157,7 +175,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         f"{parameters:,}",
         len(selection.tags),
         selection.split,
-        len(selection.parts["train"].segment_clip),
+        len(data.train_dataloader()),
     )
     watch = loggers.start(config["logger"], run, config=config, name=name, group=group)
     failed = True

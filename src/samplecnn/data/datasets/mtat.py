@@ -8,6 +8,8 @@ The splits are by directory: 0-b train, c validation, d-f test. Two families, ne
 - `clean` (the paper, Won et al. 2020): clips without any of the tags in use are dropped. On MTAT with its top
   50 tags 15,244 / 1,529 / 4,332, the published lists of jongpillee/music_dataset_split.
 - `pons` (Pons et al. 2018): untagged clips are kept. On MTAT 18,706 / 1,825 / 5,329.
+
+Without a folder of one's own both are fetched and unpacked (`fetch_raw`); docs/data.md says from where.
 """
 
 import csv
@@ -18,7 +20,11 @@ import re
 import zlib
 from pathlib import Path
 
-from samplecnn.data.catalog import Catalog, CatalogError, Clip, Split
+import numpy as np
+
+from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
+from samplecnn.data.datasets.mtat_fetch import SOURCE, Source, fetch_raw
+from samplecnn.data.store import Store
 
 ANNOTATIONS = ("annotations_final.csv", "annotations_final.csv.gz")
 CLIP_PATH = re.compile(r"[0-9a-f]/(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")
@@ -46,16 +52,33 @@ NOT_IN_CLEAN = frozenset(
     }
 )
 
+ORIGINAL = (25_863, 188)  # clips and tags of MagnaTagATune itself
+PUBLISHED = {"clean": (15_244, 1_529, 4_332), "pons": (18_706, 1_825, 5_329)}  # top 50 tags
 
-def catalog(raw: str | Path, name: str = "mtat") -> Catalog:
+
+def catalog(
+    raw: str | Path | None,
+    name: str = "mtat",
+    *,
+    download: str | Path | None = None,
+    source: Source = SOURCE,
+    progress: bool = True,
+) -> Catalog:
     """Read the annotations of a folder in MTAT's layout; any number of tags and clips.
 
+    Where `raw` is None, the data set is fetched into the folder `download` first, if it is not there yet.
     Audio files are not looked at: those that are missing or cannot be decoded are skipped, and listed, when
     the store is prepared.
 
     Raises `CatalogError`, with the line's number where there is one, for a missing folder or annotation file
-    and for annotations that are not in the format above: nothing is guessed or repaired.
+    and for annotations that are not in the format above: nothing is guessed or repaired. Raises what
+    `fetch_raw` raises.
     """
+    if raw is None:
+        if download is None:
+            raise CatalogError("data.raw is null: it has to name the folder with annotations and audio")
+        fetch_raw(Path(download), source, progress=progress)
+        raw = download
     raw = Path(raw)
     if not raw.is_dir():
         raise CatalogError(f"no such data folder: {raw} (data.raw names the folder with {ANNOTATIONS[0]})")
@@ -136,3 +159,39 @@ def _parse(text: str, file: Path) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
             raise CatalogError(f"{where}, column {tag!r}: {cell!r}, allowed are 0 and 1")
         clips.append(Clip(clip_id, path, tuple(i for i, cell in enumerate(cells) if cell == "1")))
     return tuple(header[i] for i in tag_columns), tuple(clips)
+
+
+def counts(store: Store, top: int | None = 50) -> list[str]:
+    """Say how many clips each part of each split has; of MagnaTagATune itself, beside the published numbers.
+
+    Those are for the top 50 tags. Every clip that may make a difference is named, with its reason.
+    """
+    original = (len(store.clip_ids) + len(store.skipped), len(store.tags)) == ORIGINAL
+    top = 50 if original else top
+    columns = np.argsort(-store.tag_counts, kind="stable")[:top]
+    tagged = store.labels[:, columns].any(axis=1)
+    lines = []
+    for name, split in store.splits.items():
+        counted = tagged | (not split.drop_untagged)
+        ours = [int(np.sum(counted & (np.array(split.parts, dtype=object) == part))) for part in PARTS]
+        lines.append(f"split {name}, {'top ' + str(top) if top else 'all'} tags, clips:")
+        if not original or name not in PUBLISHED:
+            lines += [f"  {part:5} {count:7,}" for part, count in zip(PARTS, ours, strict=True)]
+            continue
+        for part, count, published in zip(PARTS, ours, PUBLISHED[name], strict=True):
+            lines.append(
+                f"  {part:5} {count:7,}, published {published:7,}, difference {count - published:+,}"
+            )
+        excluded = UNDECODABLE | NOT_IN_CLEAN if name == "clean" else UNDECODABLE
+        untagged = " (counts if it has one of these tags)" if split.drop_untagged else ""
+        lines += [
+            f"  {_part(clip['path'])}: {clip['path']}: {clip['reason']}{untagged}"
+            for clip in store.skipped
+            if clip["path"] not in excluded
+        ]
+        lines.append(f"  excluded by name, and not in the published numbers: {len(excluded)} clips of train")
+        lines += [
+            f"    {path}: {'cannot be decoded' if path in UNDECODABLE else 'not in the published list'}"
+            for path in sorted(excluded)
+        ]
+    return lines

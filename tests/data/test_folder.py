@@ -1,0 +1,245 @@
+"""Your own music: tables, folders per tag, and splits that keep tags together and groups whole."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from data.shaped import write_audio
+from samplecnn.data.catalog import PARTS, Catalog, CatalogError
+from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.data.datasets import folder
+from samplecnn.data.prepare import prepare
+from samplecnn.training import config as configuration
+
+CONF = Path(__file__).parents[2] / "conf"
+SHARES = (75, 8, 17)
+
+
+def table(raw: Path, *lines: str, name: str = "tags.csv") -> Path:
+    raw.mkdir(exist_ok=True)
+    (raw / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return raw
+
+
+def parts_of(catalog: Catalog) -> dict[str, str | None]:
+    return {clip.id: part for clip, part in zip(catalog.clips, catalog.splits["own"].parts, strict=True)}
+
+
+def test_from_a_folder_per_tag_to_batches(tmp_path: Path) -> None:
+    suffixes = ["flac", "WAV", "mp3", "ogg", "aiff", "wav"]
+    for number, suffix in enumerate(suffixes):
+        write_audio(tmp_path / f"jazz/{number}.{suffix}", seed=number)
+        write_audio(tmp_path / f"Zürich noise/album/{number}.{suffix}", seed=number + 9)
+    (tmp_path / "jazz/cover.jpg").write_bytes(b"no audio")
+    (tmp_path / "jazz/._0.flac").write_bytes(b"of a file manager")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash/1.wav").write_bytes(b"hidden")
+    catalog = folder.catalog(tmp_path, name="mine")
+    assert catalog.tags == ("Zürich noise", "jazz")
+    assert len(catalog.clips) == 12
+    parts = parts_of(catalog)
+    assert len({part for path, part in parts.items() if "album" in path}) == 1
+    assert {part for path, part in parts.items() if "jazz" in path} == set(PARTS)
+
+    data = SegmentDataModule(prepare(catalog, tmp_path / "stores", workers=1, progress=False), split="own")
+    assert not data.store.skipped
+    assert sum(len(part.clips) for part in data.parts.values()) == 12
+    assert data.tags == ("Zürich noise", "jazz")
+    assert all(len(batch.waveforms) == 23 for batch in data.train_dataloader())
+    assert [batch.waveforms.shape[1] for batch in data.test_dataloader()] == [59_049]
+
+
+def test_from_a_table_to_batches(tmp_path: Path) -> None:
+    for number in range(4):
+        write_audio(tmp_path / f"any/where/{number}.wav", seconds=2.0 + number, seed=number)
+    table(
+        tmp_path,
+        "\ufefftags,path,split,note",
+        '"slow; jazz ;;slow",any/where/0.wav,train,',
+        "jazz,any/where/1.wav,train,x",
+        ',any/where/2.wav,valid,"a, b"',
+        "",
+        "slow,any/where/3.wav,test,",
+        "slow,any/where/gone.wav,test,",
+    )
+    catalog = folder.catalog(tmp_path)
+    assert catalog.tags == ("jazz", "slow")
+    assert [clip.tags for clip in catalog.clips] == [(1, 0), (0,), (), (1,), (1,)]
+    data = SegmentDataModule(
+        prepare(catalog, tmp_path / "stores", workers=1, progress=False), split="own", batch_size=2
+    )
+    assert [clip["path"] for clip in data.store.skipped] == ["any/where/gone.wav"]
+    assert data.parts["train"].clip_ids == ("any/where/0.wav", "any/where/1.wav")
+    np.testing.assert_array_equal(data.parts["train"].labels, [[0, 1], [1, 1]][::-1])
+    assert data.parts["valid"].clip_ids == ("any/where/2.wav",)  # without tags, and kept
+    (batch,) = data.train_dataloader()
+    assert batch.labels.shape == (2, 2)
+
+
+def test_through_the_configuration(tmp_path: Path) -> None:
+    table(tmp_path, "path,tags", *(f"{number}.wav,x" for number in range(40)))
+    configuration.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("prepare", overrides=["data=folder", f"data.raw={tmp_path}", "data.shares=[2,1,1]"])
+    catalog = instantiate(configuration.validate(config)["data"]["catalog"])
+    assert Counter(parts_of(catalog).values()) == {"train": 20, "valid": 10, "test": 10}
+    assert (catalog.name, catalog.excerpt_seconds, catalog.excerpt_start) == ("folder", 29, "middle")
+
+
+def test_tab_separated_tables(tmp_path: Path) -> None:
+    table(tmp_path, "path\ttags", "a, b.wav\tx;y", "c.wav\tx", "d.wav\tx", name="tags.tsv")
+    assert folder.catalog(tmp_path).clips[0].id == "a, b.wav"
+    table(tmp_path, "path,tags", "a.wav,x")
+    with pytest.raises(CatalogError, match=r"has tags\.csv and tags\.tsv: remove"):
+        folder.catalog(tmp_path)
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    for number in range(4):
+        write_audio(tmp_path / f"elsewhere/{number}.wav", 0.1)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "jazz").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/circle").symlink_to(raw)
+    assert [clip.path for clip in folder.catalog(raw).clips] == [f"jazz/{number}.wav" for number in range(4)]
+
+
+GOOD = "0/a.wav,jazz"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["file,tags", GOOD], r"needs a comma-separated column 'path', its header has 'file', 'tags'"),
+        (["path;tags", "a.wav;jazz"], "column 'path', its header has 'path;tags'"),
+        (["path,label", GOOD], "column 'tags', its header has 'path', 'label'"),
+        (["path,tags,path", f"{GOOD},x"], "columns that appear twice: 'path'"),
+        ([""], "its header has nothing"),
+        (["path,tags"], "no files, only the header"),
+        (["path,tags", "0/a.wav,"], r"tags\.csv: no file has a tag"),
+        (["path,tags", "0/a.wav,jazz,slow"], "line 2: 3 columns, the header has 2"),
+        (["path,tags", GOOD, "", '"0/b.wav,x'], "line 4: not a comma-separated table"),
+        (["path,tags", GOOD, GOOD], r"line 3: path '0/a\.wav' is also on line 2"),
+        (["path,tags", "0/a.wav,jazz|slow"], r"line 2: tags 'jazz\|slow': they are separated by ';'"),
+        *(
+            (
+                ["path,tags", GOOD, f"{path},jazz"],
+                r"line 3: path .*: allowed are paths below .*without '\.\.'",
+            )
+            for path in ("../a.wav", "0/../../a.wav", "/etc/a.wav", "", "./a.wav", "0//a.wav", "0\\a.wav")
+        ),
+        (["path,tags,split", f"{GOOD},dev"], "line 2: split 'dev': allowed are train, valid, test"),
+        (["path,tags,split", f"{GOOD},"], "line 2: split '': allowed"),
+        (["path,tags,split", f"{GOOD},train", "b.wav,x,test"], "no file in 'valid': needed are train, valid"),
+        (
+            ["path,tags,split,group", f"{GOOD},train,Miles", "b.wav,x,valid,", "c.wav,x,test,Miles"],
+            r"group 'Miles' is in 'train' and, with 'c\.wav', in 'test'",
+        ),
+        (["path,tags", GOOD, "b.wav,x"], "2 groups of files cannot be divided into train, valid, test"),
+        (
+            ["path,tags,group", f"{GOOD},a", "b.wav,x,a", "c.wav,x,b"],
+            "2 groups of files cannot be divided",
+        ),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(CatalogError, match=message):
+        folder.catalog(table(tmp_path, *lines))
+
+
+def test_bad_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"no such data folder: .*nowhere"):
+        folder.catalog(tmp_path / "nowhere")
+    with pytest.raises(
+        CatalogError, match=r"has neither a table \(tags.csv or tags.tsv\) nor audio in folders"
+    ):
+        folder.catalog(tmp_path)
+    write_audio(tmp_path / "not in a folder.wav", 0.1)
+    with pytest.raises(CatalogError, match="neither a table"):
+        folder.catalog(tmp_path)
+    (tmp_path / "tags.csv").write_bytes("path,tags\nä.wav,x\n".encode("latin-1"))
+    with pytest.raises(CatalogError, match=r"tags\.csv: cannot be read as UTF-8"):
+        folder.catalog(tmp_path)
+    (tmp_path / "tags.csv").unlink()
+    (tmp_path / "jazz").mkdir()
+    for name in (b"a\nb.wav", b"\xe4.wav"):
+        file = Path(os.fsdecode(os.fsencode(tmp_path / "jazz") + b"/" + name))
+        file.touch()
+        with pytest.raises(CatalogError, match=r"file name 'jazz/.*\.wav' is not readable text: rename it"):
+            folder.catalog(tmp_path)
+        file.unlink()
+    (tmp_path / "jazz/a\u3000\xa0b.wav").touch()  # spaces of other scripts
+    with pytest.raises(CatalogError, match="1 groups of files cannot be divided"):
+        folder.catalog(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shares": [1, 2]}, r"shares are \[1, 2\]: three numbers above 0"),
+        ({"shares": [1, 0, 1]}, "shares are"),
+        ({"shares": [1, 1, float("nan")]}, "shares are"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_impossible_options(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    table(tmp_path, "path,tags", "a.wav,x", "b.wav,x", "c.wav,x")
+    with pytest.raises(CatalogError, match=message):
+        folder.catalog(tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_rare_tags_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"{number}.wav,common{';rare' * (number < 2)}" for number in range(20)]
+    catalog = folder.catalog(table(tmp_path, "path,tags", *lines))
+    assert "1 of 2 tags are not in all parts" in caplog.text
+    assert "'rare' (not in valid)" in caplog.text
+    assert Counter(parts_of(catalog).values())["valid"] in (1, 2)
+
+
+def random_music(seed: int, groups: int, tags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of 1 to 5 clips with tags of very different frequency: counts and sizes."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 6, size=groups)
+    frequency = np.geomspace(0.5, 0.02, tags)
+    return np.stack([rng.binomial(size, frequency) for size in sizes]), sizes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_has_its_share_of_every_tag(seed: int) -> None:
+    counts, sizes = random_music(seed, groups=500, tags=12)
+    parts = folder.stratify(counts, sizes, SHARES, seed)
+    for part, share in enumerate(SHARES):
+        inside = parts == part
+        assert sizes[inside].sum() / sizes.sum() == pytest.approx(share / 100, abs=0.015)
+        of_tag = counts[inside].sum(axis=0) / counts.sum(axis=0)
+        np.testing.assert_allclose(of_tag, share / 100, atol=0.06)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tags_of_few_groups_are_in_every_part(seed: int) -> None:
+    counts, sizes = random_music(seed, groups=60, tags=8)
+    parts = folder.stratify(counts, sizes, SHARES, seed)
+    frequent = (counts > 0).sum(axis=0) >= 4
+    assert frequent.sum() >= 5
+    for part in range(3):
+        assert (counts[parts == part].sum(axis=0) > 0)[frequent].all()
+
+
+def test_the_same_seed_gives_the_same_split(tmp_path: Path) -> None:
+    lines = [f"{n}.wav,{'abc'[n % 3]};{'de'[n % 2]},artist {n // 3}" for n in range(120)]
+    table(tmp_path, "path,tags,group", *lines)
+    first = folder.catalog(tmp_path, seed=1)
+    assert folder.catalog(tmp_path, seed=1).fingerprints() == first.fingerprints()
+    assert parts_of(folder.catalog(tmp_path, seed=2)) != parts_of(first)
+    parts = parts_of(first)
+    for artist in range(40):
+        assert len({parts[f"{number}.wav"] for number in range(3 * artist, 3 * artist + 3)}) == 1
+    counted = Counter(parts.values())
+    assert [counted[part] / 120 for part in PARTS] == pytest.approx([0.75, 0.08, 0.17], abs=0.03)
+    even = Counter(parts_of(folder.catalog(tmp_path, shares=(1, 1, 1))).values())
+    assert [even[part] for part in PARTS] == pytest.approx([40, 40, 40], abs=3)
