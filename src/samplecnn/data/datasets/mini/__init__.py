@@ -20,19 +20,23 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-from samplecnn.data.catalog import Catalog
-from samplecnn.data.datasets import mtat
 from samplecnn.data.datasets.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.data.datasets.mini.render import render_clip, sound_font
 
+if TYPE_CHECKING:
+    from samplecnn.data.catalog import Catalog
+
 __all__ = ["TAGS", "catalog", "render_mini"]
 
-VERSION = 1  # of the composer: raised whenever the same seed gives other music
+OURS = ("mini.json.tmp", "mini.lock")  # may be there before mini.json
+VERSION = 2  # of the composer: raised whenever the same seed gives other music
 
 
 def catalog(raw: str | Path, *, clips: int = 240, seed: int = 0, name: str = "mini") -> Catalog:
@@ -40,6 +44,8 @@ def catalog(raw: str | Path, *, clips: int = 240, seed: int = 0, name: str = "mi
 
     Raises what `render_mini` and `mtat.catalog` raise.
     """
+    from samplecnn.data.datasets import mtat  # not above: the rendering processes need no PyTorch
+
     render_mini(Path(raw), clips=clips, seed=seed)
     return mtat.catalog(raw, name)
 
@@ -90,11 +96,14 @@ def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
                 f"{raw} holds the set of {found}, not of {identity}: "
                 "choose another folder (data.raw=...) or delete this one"
             )
-    elif (raw / "annotations_final.csv").exists() or (raw / "mp3").exists():
-        raise ValueError(
-            f"{raw} holds audio or annotations, but no mini.json, so they are not the built-in set: "
-            "choose another folder (data.raw=...)"
-        )
+    elif raw.exists():
+        names = sorted(path.name for path in raw.iterdir())
+        others = [name for name in names if name not in OURS and not name.startswith(".")]
+        if others:
+            raise ValueError(
+                f"{raw} holds {', '.join(others[:3])} but no mini.json, so it is not the built-in set: "
+                "choose another folder (data.raw=...)"
+            )
 
 
 def _is_finished(raw: Path, plan: list[Clip]) -> bool:
@@ -109,19 +118,33 @@ def _render(clips: list[Clip], seed: int, mp3_folder: Path, workers: int) -> Ite
             render_clip(clip, seed, mp3_folder)
             yield
         return
-    # Never a plain fork: this process may hold torch's threads, which a fork leaves in a broken state.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    # Not forked: this process may hold PyTorch's threads, whose locks a fork would leave taken for ever.
+    context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=_start_worker)
     try:
-        for done in as_completed([pool.submit(render_clip, clip, seed, mp3_folder) for clip in clips]):
-            yield done.result()
-    finally:  # on Ctrl-C as well: the clips at work are completed, nothing is left running
+        with _interrupts_held():
+            jobs = [pool.submit(render_clip, clip, seed, mp3_folder) for clip in clips]
+        for job in as_completed(jobs):
+            yield job.result()
+    finally:  # after Ctrl-C as well: the clips at work are completed, and no process is left
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait, and pass that on to processes started meanwhile: it is their parent's business."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

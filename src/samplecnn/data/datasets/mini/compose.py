@@ -17,7 +17,7 @@ from samplecnn.data.datasets.mini.plan import Clip, Song
 BEATS = 4  # per bar
 STEPS = 16  # of a bar in the drum patterns
 BEND_RANGE = 200  # cents: General MIDI's two semitones
-VOLUME, PAN = 7, 10  # MIDI controllers
+VOLUME = 7  # MIDI controller
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Roots of four bars, as degrees of the scale counted from 0: (0, 4, 5, 3) is I-V-vi-IV.
@@ -98,8 +98,8 @@ PLAYERS = {
     "synth": Player(55, 84, ("arpeggio", "melody"), 2, 0.8),
 }
 BASS = Player(28, 45, ("bass",), -2, 0.9)
-CHORD_LEVEL = 4.0
-DRUM_LEVEL = -1.0  # dB, as Player.level
+CHORD_LEVEL = 4.0  # dB that the three notes of a chord are louder than one
+DRUM_LEVEL = -1.0  # as Player.level
 
 
 Event = tuple[float, float, list[int]]  # onset and duration in beats, pitches

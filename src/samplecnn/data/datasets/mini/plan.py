@@ -42,7 +42,7 @@ PALETTE = 3  # instruments that a song has to choose from, section by section
 
 # Quarter notes per minute. Between the tagged ranges lies a tempo that is neither fast nor slow.
 TEMPO = {"slow": (50.0, 70.0), "medium": (84.0, 106.0), "fast": (146.0, 190.0)}
-# RMS level of the music in dBFS, with gaps of a few dB as well.
+# RMS level of the music in dBFS, with gaps as well.
 LEVEL = {"quiet": (-30.0, -25.5), "medium": (-23.0, -19.5), "loud": (-17.0, -13.0)}
 
 # How many instruments, with bass, with drums. One instrument is twice as frequent as two.
@@ -52,7 +52,7 @@ TAGS = (*PROGRAMS, "bass", "drums", "no drums", "solo", "fast", "slow", "loud", 
 MAX_TAGS = 5  # a clip that has this many already is of medium loudness
 
 MODES = ("major", "minor")
-FORMS = ("air", "ballad", "etude", "fantasia", "march", "nocturne", "prelude", "reverie", "study", "waltz")
+FORMS = ("air", "ballad", "etude", "fantasia", "march", "nocturne", "prelude", "reverie", "rondo", "study")
 KEYS = ("c", "c_sharp", "d", "e_flat", "e", "f", "f_sharp", "g", "a_flat", "a", "b_flat", "b")
 
 Option = TypeVar("Option")
@@ -70,6 +70,8 @@ class Song:
     pace: str  # a key of TEMPO
     tempo: float  # quarter notes per minute
     tuning: float  # cents off 440 Hz
+    reverberation: float  # seconds until it has fallen by 60 dB
+    reverberation_level: float  # dB, its energy against the direct sound's
     programs: dict[str, int]  # of the song's instruments, by tag
     bass_program: int
     drum_kit: int
@@ -158,6 +160,8 @@ def _plan_song(index: int, directory: str, balance: Balance, rng: np.random.Gene
         pace=pace,
         tempo=float(rng.uniform(*TEMPO[pace])),
         tuning=float(rng.uniform(-35, 35)),
+        reverberation=float(rng.uniform(0.2, 1.0)),
+        reverberation_level=float(rng.uniform(-20, -8)),
         programs={tag: balance.one(tag, PROGRAMS[tag]) for tag in palette},
         bass_program=balance.one("bass", BASS_PROGRAMS),
         drum_kit=balance.one("drums", DRUM_KITS),

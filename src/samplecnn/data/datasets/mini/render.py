@@ -1,7 +1,7 @@
 """From notes to the MP3 file of a clip: sound font, room, background noise, level.
 
-Resampling and reverberation are two products on one spectrum of the whole excerpt, which costs less
-than filters in time and needs nothing but numpy.
+Resampling and reverberation are products on one spectrum of the whole excerpt, which costs less than
+filters in time and needs nothing but numpy.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from samplecnn.data.datasets.mini.compose import compose
-from samplecnn.data.datasets.mini.plan import LEVEL, Clip
+from samplecnn.data.datasets.mini.plan import LEVEL, Clip, Song
 
 RATE = 16_000  # Hz, of MTAT's files
 CLIP_SAMPLES = 465_984  # 29.124 s, 809 MP3 frames of 576 samples: as long as MTAT's clips
 WINDOW_SECONDS = 32  # of the whole rendering: lead-in, clip, a tail that keeps the FFT's wrap-around out
 LEAD_IN = 2.0  # seconds at most, so that clips do not all begin with the first note of a bar
-ROLL_OFF = 400  # Hz below half the rate over which the low-pass falls
-REVERBERATION_SECONDS = (0.2, 1.0)  # until -60 dB
-REVERBERATION_LEVEL = (-20.0, -8.0)  # dB, energy against the direct sound's
+# Gain over frequency (Hz): no more than the rate allows, and not the offset that some sampled sounds have.
+PASS_BAND = ((15, 30, 7600, 8000), (0, 1, 1, 0))
 SIGNAL_TO_NOISE = (25.0, 45.0)  # dB
 MUSIC_SECONDS = LEAD_IN + CLIP_SAMPLES / RATE
 
@@ -46,9 +45,7 @@ def sound_font() -> tuple[Any, bytes]:
 def render_clip(clip: Clip, seed: int, mp3_folder: Path) -> None:
     """Compose and render one clip; the file appears under its name only when it is complete."""
     rng = np.random.default_rng([seed, clip.song.index + 1, clip.section + 1])
-    room = np.random.default_rng([seed, clip.song.index + 1])  # the same for all excerpts of a song
-    played = synthesise(compose(clip, MUSIC_SECONDS, rng))
-    samples = record(played, rng.uniform(*LEVEL[clip.loudness]), rng, room)
+    samples = record(synthesise(compose(clip, MUSIC_SECONDS, rng)), clip, rng)
     path = mp3_folder / clip.path
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
@@ -63,19 +60,18 @@ def synthesise(midi: bytes) -> tuple[Samples, int]:
     return stereo.mean(axis=1), rate
 
 
-def record(
-    played: tuple[Samples, int], level: float, rng: np.random.Generator, room: np.random.Generator
-) -> Samples:
-    """The clip as it reaches the listener: through a room, with some hiss, music at `level` dBFS RMS."""
+def record(played: tuple[Samples, int], clip: Clip, rng: np.random.Generator) -> Samples:
+    """The clip as it reaches the listener: in a room, with some hiss, as loud as its tags say."""
     samples, rate = played
     frames = WINDOW_SECONDS * RATE
     # A bin is 1/32 Hz at either rate: cutting the spectrum off at 8 kHz resamples.
     spectrum = np.fft.rfft(samples, WINDOW_SECONDS * rate)[: frames // 2 + 1]
     frequency = np.fft.rfftfreq(frames, 1 / RATE).astype(np.float32)
-    spectrum *= np.clip((RATE / 2 - frequency) / ROLL_OFF, 0, 1)
-    spectrum *= np.fft.rfft(room_response(room), frames)
+    spectrum *= np.interp(frequency, *PASS_BAND).astype(np.float32)
+    spectrum *= np.fft.rfft(room_response(clip.song, rng), frames)
     start = round(rng.uniform(0, LEAD_IN) * RATE)
     music = np.fft.irfft(spectrum, frames)[start : start + CLIP_SAMPLES]
+    level = rng.uniform(*LEVEL[clip.loudness])
     music *= 10 ** (level / 20) / np.sqrt(np.mean(music**2))
     hiss = rng.standard_normal(CLIP_SAMPLES, dtype=np.float32)
     hiss[1:] += rng.uniform(0, 0.9) * hiss[:-1]  # between white and dull
@@ -84,12 +80,10 @@ def record(
     return np.tanh(music + hiss).astype(np.float32)
 
 
-def room_response(room: np.random.Generator) -> Samples:
+def room_response(song: Song, rng: np.random.Generator) -> Samples:
     """Direct sound and a tail of exponentially decaying noise, at RATE."""
-    seconds = room.uniform(*REVERBERATION_SECONDS)
-    time = np.arange(round(seconds * RATE), dtype=np.float32) / RATE
-    decay = 10 ** (-3 * time / seconds)  # -60 dB at the end
-    tail = room.standard_normal(len(time), dtype=np.float32) * decay
-    response = tail * 10 ** (room.uniform(*REVERBERATION_LEVEL) / 20) / np.sqrt(np.sum(tail**2))
+    time = np.arange(round(song.reverberation * RATE), dtype=np.float32) / RATE
+    tail = rng.standard_normal(len(time), dtype=np.float32) * 10 ** (-3 * time / song.reverberation)
+    response = tail * 10 ** (song.reverberation_level / 20) / np.sqrt(np.sum(tail**2))
     response[0] = 1
     return response.astype(np.float32)
