@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
-from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+from tqdm import tqdm
 
 from samplecnn.data.datasets.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.data.datasets.mini.render import render_clip, sound_font
