@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
         # After the checks: it loads PyTorch.
         from samplecnn.data.datasets.mtat import counts
         from samplecnn.data.store import MANIFEST, Store
-        from samplecnn.training.job import prepare_store
+        from samplecnn.training.stores import prepare_store
 
         shard = plain["shard"]
         path = prepare_store(plain["data"], workers=plain["workers"], shard=shard, fetch=True)

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from samplecnn.training import config as configuration
-from samplecnn.training.sweep import SweepGuard, print_table
+from samplecnn.training.sweep import SweepGuard, print_table, varying
 
 CONF = Path(__file__).parent / "conf"
 
@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
         results = train(
             plain,
             Path(settings.runtime.output_dir),
-            name=configuration.describe(overrides),
+            name=configuration.describe(varying(Path(settings.sweep.dir), overrides) if sweep else overrides),
             group=Path(settings.sweep.dir).name if sweep else None,
         )
     except (ValueError, OSError) as error:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ class World:
     """A place to work in, with prepared data, cut off from the user's own accounts and settings."""
 
     folder: Path
+    account: dict[str, str] = field(default_factory=dict)  # of Weights & Biases
 
     @property
     def environment(self) -> dict[str, str]:
@@ -26,7 +27,11 @@ class World:
         # Nobody is logged in to Weights & Biases here, and no server answers.
         # W&B leaves temporary folders to the garbage collector: the one warning that is not an error.
         strict = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
-        here = {"HOME": str(self.folder / "home"), "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        here = self.account | {
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+        }
         return own | strict | here
 
     @property

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def test_recorded_by_weights_and_biases_without_a_login(run: Path) -> None:
     assert "wandb sync" in (run / "stdout.txt").read_text()
 
 
+def test_an_account_that_does_not_answer_stops_nothing(world: World) -> None:
+    """A key, and no server: said, recorded offline, and trained all the same."""
+    account = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    folder = world.folder / "runs" / "unreachable"
+    done = World(world.folder, account).train(folder, "trainer.max_epochs=1")
+    assert "Weights & Biases cannot be used" in done.stdout
+    (recorded,) = wandb_files.read_all(folder)
+    assert "test/roc_auc" in recorded.summary
+
+
 def test_nothing_is_said_that_a_user_cannot_act_on(run: Path) -> None:
     """No warnings (they are errors in these processes), no tips, no tracebacks."""
     said = (run / "stderr.txt").read_text() + (run / "stdout.txt").read_text()
@@ -122,6 +133,26 @@ def test_a_seed_reproduces_a_run(world: World, run: Path) -> None:
     assert results(run)["config_hash"] != results(world.folder / "runs/other")["config_hash"]
 
 
+def wait_for_epochs(process: subprocess.Popen[str], run: Path, count: int) -> None:
+    table = run / "metrics.csv"
+    deadline = time.monotonic() + 200
+    while not table.is_file() or len(table.read_text().splitlines()) < 1 + count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_says_how_to_go_on(world: World) -> None:
+    folder = world.folder / "runs" / "interrupted"
+    process = world.start("train.py", *world.data, *TINY, f"hydra.run.dir={folder}", "logger=none")
+    wait_for_epochs(process, folder, 2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert f"python train.py resume={folder}" in out
+    assert "Traceback" not in err
+
+
 def test_a_killed_run_resumes_to_the_same_end(world: World) -> None:
     """SIGKILL after the second epoch; resumed by one override; then moved, and resumed once more."""
     overrides = ["block=res2", "trainer.max_epochs=4", "seed=5"]
@@ -130,13 +161,7 @@ def test_a_killed_run_resumes_to_the_same_end(world: World) -> None:
     killed = world.folder / "runs" / "killed"
     arguments = [*world.data, *TINY, f"hydra.run.dir={killed}", *overrides]
     process = world.start("train.py", *arguments)
-    deadline = time.monotonic() + 200
-    while (
-        not (killed / "metrics.csv").is_file() or len((killed / "metrics.csv").read_text().splitlines()) < 3
-    ):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_epochs(process, killed, 2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (killed / "results.json").exists()

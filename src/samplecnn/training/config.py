@@ -204,7 +204,7 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
                 f"{file} has {part}._target_={target}, which is not of this project. "
                 f"To run it, say it again on the command line: {part}._target_={target}"
             )
-    return validate(stored)
+    return {**validate(stored), "resume": str(run)}
 
 
 def describe(overrides: Sequence[str]) -> str:

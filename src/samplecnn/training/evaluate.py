@@ -9,10 +9,11 @@ from torch import nn
 
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
-from samplecnn.training.job import make_data, make_trainer, quiet_libraries
+from samplecnn.training.job import make_trainer, quiet_libraries
 from samplecnn.training.metrics import Scores
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.runs import RunError, find_checkpoint, load_model, read_checkpoint, read_config
+from samplecnn.training.stores import make_data
 
 
 def evaluate(

@@ -19,51 +19,16 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import nn
 
 from samplecnn.data.audio import SAMPLE_RATE
-from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.prepare import prepare, shard_count
-from samplecnn.data.store import MANIFEST, Store
+from samplecnn.data.store import Store
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
 from samplecnn.training.config import ConfigError
 from samplecnn.training.memory import keep_freed_memory
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
-
-MTAT = "samplecnn.data.datasets.mtat.catalog"
-
-
-def prepare_store(
-    data: Mapping[str, Any], *, workers: int | None = None, shard: int | None = None, fetch: bool = False
-) -> Path:
-    """Prepare the store that the ``data`` configuration names, or one shard of it; return its folder.
-
-    With ``fetch``, MagnaTagATune is downloaded where no raw audio is given. Raises ConfigError where there
-    is neither a finished store nor raw audio to make it from.
-    """
-    path = Path(data["root"]) / data["name"]
-    finished, raw = (path / MANIFEST).is_file(), data["raw"]
-    download: dict[str, Path] = {}
-    if not finished and raw is None:
-        if data["catalog"]["_target_"] != MTAT:
-            raise ConfigError(
-                f"there is no prepared store {path}. Give the folder with the audio and annotations: "
-                f"python prepare.py data={data['name']} data.raw=DIR"
-            )
-        if not fetch:
-            raise ConfigError(
-                f"there is no prepared store {path}. `python prepare.py data=mtat` downloads MagnaTagATune "
-                "and prepares it; `python prepare.py data=mtat data.raw=DIR` takes files that you have"
-            )
-        download = {"download": path.parent / "raw" / data["name"]}
-    if not finished or (raw is not None and Path(raw).is_dir()):
-        # Leaves a store of the same catalogue alone, and refuses one of another.
-        catalog = instantiate(data["catalog"], **download)
-        prepare(catalog, data["root"], workers=workers, shard=shard)
-        if shard is not None:
-            log.info("shard %d is prepared, one of %d (from 0)", shard, shard_count(catalog))
-    return path
 
 
 def resolve_accelerator(accelerator: str) -> str:
@@ -102,20 +67,6 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
         **options,
-    )
-
-
-def make_data(config: Mapping[str, Any], store: Store) -> SegmentDataModule:
-    """Return the batches that the configuration asks for, from an open store."""
-    data = config["data"]
-    return SegmentDataModule(
-        store.path,
-        split=data["split"],
-        top=data["top"],
-        batch_size=config["batch_size"],
-        seed=config["seed"],
-        train_segments=data.get("train_segments"),
-        test_segments=data.get("test_segments"),
     )
 
 
@@ -164,7 +115,9 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     )
     parameters = count_parameters(network)
     run.mkdir(parents=True, exist_ok=True)
-    runs.write_atomically(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    runs.write_atomically(
+        run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "resume": None}))
+    )
     table = runs.EpochTable(run / "metrics.csv", echo=not sys.stderr.isatty())
     log.info(
         "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
@@ -195,8 +148,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         )
         last = run / runs.LAST
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
+        epochs, seconds = list(table.rows), table.seconds
         trainer.test(module, datamodule=data, ckpt_path=run / runs.BEST, weights_only=True, verbose=False)
         assert module.test_scores is not None
         assert module.test_probabilities is not None
@@ -217,9 +170,9 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             "split_hash": selection.split_hash,
             "width": config["width"],
             "parameters": parameters,
-            "epochs": len(table.rows),
-            "train_seconds": table.seconds,
-            "val": {"loss": min(row["val_loss"] for row in table.rows)},
+            "epochs": len(epochs),
+            "train_seconds": seconds,
+            "val": {"loss": min(row["val_loss"] for row in epochs)},
             "test": {"loss": float(trainer.callback_metrics["test/loss"]), **module.test_scores.as_dict()},
             "precision": str(trainer.precision),
             "hardware": hardware(),
@@ -232,6 +185,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         failed = False
     finally:
         watch.close(failed=failed)
+        if failed and (run / runs.LAST).is_file():
+            print(f"stopped; from the last whole epoch on: python train.py resume={run}", flush=True)
     return results
 
 

@@ -96,14 +96,14 @@ def _wandb(
         "config": config,
     }
     mode: Any = os.environ.get("WANDB_MODE")
-    if mode is None:
-        mode = "online" if wandb.login(prompt=False) else "offline"
-    if mode in ("online", "shared"):
-        try:
+    try:
+        if mode is None:
+            mode = "online" if wandb.login(prompt=False) else "offline"
+        if mode in ("online", "shared"):
             return _watch(wandb.init(**arguments, resume="allow"))
-        except wandb.Error as error:
-            log.warning("Weights & Biases cannot be reached (%s): recording offline", error)
-            mode = "offline"
+    except wandb.Error as error:
+        log.warning("Weights & Biases cannot be used (%s): recording offline", error)
+        mode = "offline"
     quiet = wandb.Settings(silent=True)
     return _watch(wandb.init(**arguments, mode=mode, settings=quiet))
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from samplecnn.training.config import ConfigError, validate
 
 CELL = "cell.json"  # in a job's folder: the overrides that make it
+CELLS = "cells.json"  # in the sweep's folder: those of all its jobs
 
 
 class SweepGuard(Callback):
@@ -25,13 +26,17 @@ class SweepGuard(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose and validate every cell; exit with what is wrong with which."""
+        planned = []
         if config.hydra.sweeper._target_.endswith("BasicSweeper"):
-            for overrides in cells(list(config.hydra.overrides.task)):
-                try:
-                    validate(compose(config.hydra.job.config_name, overrides=overrides))
-                except ConfigError as error:
-                    sys.exit(f"{' '.join(overrides)}\n{error}")
+            planned = cells(list(config.hydra.overrides.task))
+        for overrides in planned:
+            try:
+                validate(compose(config.hydra.job.config_name, overrides=overrides))
+            except ConfigError as error:
+                sys.exit(f"{' '.join(overrides)}\n{error}")
         SweepGuard.folder = Path(config.hydra.sweep.dir)
+        SweepGuard.folder.mkdir(parents=True, exist_ok=True)
+        (SweepGuard.folder / CELLS).write_text(json.dumps(planned), encoding="utf-8")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down what makes this cell."""
@@ -49,15 +54,21 @@ def cells(overrides: list[str]) -> list[list[str]]:
     return [cell for batch in batches for cell in batch]
 
 
+def varying(folder: Path, overrides: list[str]) -> list[str]:
+    """Return those overrides of a cell that are not the same in all cells of the sweep in ``folder``."""
+    planned = json.loads((folder / CELLS).read_text(encoding="utf-8"))
+    same = set.intersection(*map(set, planned)) if len(planned) > 1 else set()
+    return [override for override in overrides if override not in same]
+
+
 def print_table(folder: Path) -> bool:
     """Print what each cell of a multirun came to; return whether all have finished."""
     jobs = sorted((path.parent for path in folder.glob(f"*/{CELL}")), key=lambda job: int(job.name))
     told = {job: json.loads((job / CELL).read_text(encoding="utf-8"))["overrides"] for job in jobs}
-    constant = set.intersection(*map(set, told.values())) if len(told) > 1 else set()
     table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train", "folder")
     finished = True
     for job, overrides in told.items():
-        name = " ".join(o for o in overrides if o not in constant) or "(defaults)"
+        name = " ".join(varying(folder, overrides)) or "(defaults)"
         if (job / "results.json").is_file():
             results = json.loads((job / "results.json").read_text(encoding="utf-8"))
             test = results["test"]
