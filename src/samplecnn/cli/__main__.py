@@ -1,0 +1,7 @@
+"""``python -m samplecnn.cli``."""
+
+import sys
+
+from samplecnn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,110 @@
+"""``samplecnn tag``, ``evaluate`` and ``example``: tag audio, test a run again, show what it says."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, own_blocks, positive
+
+if TYPE_CHECKING:
+    from samplecnn.training.metrics import Scores
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser."""
+    own_block = own_block_option()
+
+    tag = commands.add_parser("tag", parents=[own_block], help="top tags of audio files")
+    tag.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    tag.add_argument("--model", type=Path, help="run folder or checkpoint (default: the newest finished run)")
+    tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
+    tag.add_argument("--json", action="store_true", help="a JSON line per file, with all tags")
+    tag.set_defaults(command=run_tag)
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[own_block], help="test a run again, from its folder and the prepared data"
+    )
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
+    evaluate.add_argument("--json", action="store_true", help="the scores as JSON")
+    evaluate.set_defaults(command=run_evaluate)
+
+    example = commands.add_parser(
+        "example", parents=[own_block], help="tag a clip of the test split, with its true tags beside"
+    )
+    example.add_argument("run", type=Path, metavar="RUN")
+    example.add_argument("--clip", metavar="ID", help="clip id (default: the first with three tags or more)")
+    example.set_defaults(command=run_example)
+
+
+def run_tag(options: argparse.Namespace) -> int:
+    """Tag files; report those that cannot be read and go on."""
+    from samplecnn.data.audio import AudioError
+
+    model = options.model or newest_run(RUNS)
+    tagger = load_tagger(model, options.block)
+    if not options.json:
+        print(f"model: {model}")
+    failed = 0
+    for path in options.files:
+        try:
+            probabilities = tagger.predict_file(path)
+        except (AudioError, OSError) as error:
+            failed += 1
+            print(f"samplecnn tag: {error}", file=sys.stderr)
+            if options.json:
+                print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
+            continue
+        ranked = sorted(zip(tagger.tags, map(float, probabilities), strict=True), key=lambda pair: -pair[1])
+        if options.json:
+            print(json.dumps({"file": str(path), "tags": dict(ranked)}), flush=True)
+        else:
+            print(path)
+            for name, probability in ranked[: options.top]:
+                print(f"  {probability:5.1%}  {name}")
+    return 1 if failed else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Test a run again and print its scores per tag."""
+    from samplecnn.training.evaluate import evaluate
+
+    scores = evaluate(options.run, data_root=options.data_root, blocks=own_blocks(options.block))
+    if options.json:
+        print(json.dumps(scores.as_dict(), indent=1))
+    else:
+        print_scores(scores)
+    return 0
+
+
+def run_example(options: argparse.Namespace) -> int:
+    """Tag one test clip and print its true tags beside."""
+    from samplecnn.training.evaluate import example_clip
+
+    clip = example_clip(options.run, options.clip)
+    tagger = load_tagger(options.run, options.block)
+    probabilities = tagger.predict_file(clip.path)
+    print(f"clip {clip.id} of the test split, never trained on: {clip.path}")
+    for name, probability in sorted(zip(tagger.tags, probabilities, strict=True), key=lambda pair: -pair[1]):
+        truth = "true" if name in clip.tags else ""
+        print(f"  {probability:5.1%}  {name:<24}{truth}".rstrip())
+    return 0
+
+
+def print_scores(scores: "Scores") -> None:
+    """Print the scores of all tags as a table, best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("tag", "ROC-AUC", "PR-AUC", "positive clips")
+    told = scores.as_dict()
+    for tag, values in sorted(told["per_tag"].items(), key=lambda item: -(item[1]["roc_auc"] or 0)):
+        cells = [
+            "undefined" if values[key] is None else f"{values[key]:.4f}" for key in ("roc_auc", "pr_auc")
+        ]
+        table.add_row(tag, *cells, str(values["positives"]))
+    table.add_section()
+    table.add_row("mean", f"{scores.macro_roc_auc:.4f}", f"{scores.macro_pr_auc:.4f}", "")
+    Console().print(table)
