@@ -20,6 +20,7 @@ import torch
 
 from samplecnn.data.audio import SAMPLE_RATE, AudioError, load, to_int16
 from samplecnn.data.store import StoreError
+from samplecnn.memory import keep_freed_memory
 
 Excerpt = tuple[int | None, str]  # as `Catalog.excerpt`
 
@@ -97,6 +98,7 @@ def _context() -> BaseContext:
 
 
 def _start_worker() -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the terminal; it is the parent that ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

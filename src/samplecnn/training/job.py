@@ -24,7 +24,7 @@ from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
 from samplecnn.training.config import ConfigError
-from samplecnn.training.memory import keep_freed_memory
+from samplecnn.memory import keep_freed_memory
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import make_data, prepare_store
 
