@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samplecnn.model.blocks import BLOCKS, SE, BatchNorm, SqueezeExcitation
+from samplecnn.model.blocks import BLOCKS, SE, SqueezeExcitation
+from samplecnn.model.norm import BatchNorm
 
 
 def assert_uniform(weights: Tensor, limit: float) -> None:

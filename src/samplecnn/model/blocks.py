@@ -4,44 +4,16 @@ Feature maps are ``(batch, channels, 1, time)`` in ``channels_last`` memory: con
 two-dimensional ones of height 1, because PyTorch has fast channels-last kernels for those only.
 
 A block is built as ``Block(in_channels, out_channels, **its own options)``, takes a map of ``time`` steps
-and returns one of ``time // 3``. To add one, write such a class and a file in ``conf/block/``.
+and returns one of ``time // 3``. Pooling comes before the ReLU, which is the same function (both keep the
+order of values) on a third of the data. To add one, write such a class and a file in ``conf/block/``.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model.norm import BatchNorm
+
 KERNEL = 3  # taps of every convolution but the shortcut's, and the pooling of every block
-MOMENTUM = 0.01  # weight of a batch in the running statistics of batch norm
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation as Keras computes it, for ``(batch, channels)`` and ``(batch, channels, 1, time)``.
-
-    Differs from PyTorch's in its constants (epsilon 1e-3; the running statistics keep 0.99 of themselves)
-    and in that the *biased* variance of the batch goes into the running variance.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-3, momentum=MOMENTUM)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel; in training mode by the batch's own statistics."""
-        if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        count = x.numel() // x.shape[1]
-        if count < 2:
-            raise ValueError(
-                "batch norm needs at least 2 values per channel in training mode, "
-                f"but got a batch of shape {tuple(x.shape)}: train with batches of 2 or more segments"
-            )
-        # PyTorch adds the unbiased variance, n / (n - 1) times the biased one: scale by this before the
-        # update and back after it.
-        assert self.running_var is not None
-        bessel = count / (count - 1)
-        running_var = self.running_var * bessel
-        y = F.batch_norm(x, self.running_mean, running_var, self.weight, self.bias, True, MOMENTUM, self.eps)
-        self.running_var.copy_(running_var / bessel)
-        return y
 
 
 def conv3(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv2d:
@@ -119,7 +91,7 @@ class Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        return self.pool(F.relu(self.bn1(self.conv1(x))))
+        return F.relu(self.pool(self.bn1(self.conv1(x))))
 
 
 class SE(Basic):
@@ -150,7 +122,7 @@ class Res1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        return self.pool(F.relu(self.residual(x) + self.shortcut(x)))
+        return F.relu(self.pool(self.residual(x) + self.shortcut(x)))
 
 
 class Res2(Res1):

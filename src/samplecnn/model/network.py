@@ -6,13 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.blocks import KERNEL, BatchNorm, conv3, dense
+from samplecnn.model.blocks import KERNEL, conv3, dense
+from samplecnn.model.norm import BatchNorm
+from samplecnn.model.stem import stem_by_taps
 
 DEPTH = 9  # blocks
 SEGMENT_SAMPLES = KERNEL ** (DEPTH + 1)  # 59,049: the stem and every block divide the time by 3
 LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 # Channels of each block as multiples of the width (golden network of Kim, Lee and Nam, 2018).
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
+
+# Ways to compute the same function: with PyTorch's layers alone, or with the stem as a matrix product.
+PLAIN, STEM = "plain", "stem"
+PATHS = (PLAIN, STEM)
 
 BlockFactory = Callable[[int, int], nn.Module]
 
@@ -33,6 +39,7 @@ class SampleCNN(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         self.levels = LEVELS if multi else 1
+        self.path = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
         self.stem_bn = BatchNorm(width)
         channels = [width, *(factor * width for factor in WIDTH_FACTORS)]
@@ -54,8 +61,7 @@ class SampleCNN(nn.Module):
                 f"the network takes waveforms of shape (batch, {SEGMENT_SAMPLES}), "
                 f"not {tuple(waveforms.shape)}"
             )
-        x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.stem_bn(self.stem_conv(x)))  # (batch, width, 1, 19683)
+        x = self._stem(waveforms)  # (batch, width, 1, 19683)
         pooled = []
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -64,3 +70,23 @@ class SampleCNN(nn.Module):
         x = torch.cat(pooled, dim=1)  # (batch, features)
         x = F.relu(self.head_bn(self.head_fc1(x)))
         return self.head_fc2(self.head_dropout(x))
+
+    def use(self, path: str) -> None:
+        """Choose how the network computes, one of ``PATHS``; ValueError for any other.
+
+        A property of the object, not of the weights: it is not saved.
+        """
+        if path not in PATHS:
+            raise ValueError(f"there is no path {path!r} to compute on; allowed are {', '.join(PATHS)}")
+        self.path = path
+
+    def _stem(self, waveforms: Tensor) -> Tensor:
+        if self.path == STEM:
+            return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
+        x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
+        return F.relu(self.stem_bn(self.stem_conv(x)))
+
+
+def paths(device_type: str) -> tuple[str, ...]:
+    """Return the paths that can run on a kind of device ("cpu", "cuda"), the plain one first."""
+    return PATHS

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "dropout": SHARE,
     "weight_decay": NOT_NEGATIVE,
     "batch_size": _at_least(2),
+    "fast": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _at_least(1, optional=True),
@@ -81,6 +82,7 @@ RULES: dict[str, Rule] = {
     "data.excerpt_start": _one_of("start", "middle"),
     "data.train_segments": _at_least(1, optional=True),
     "data.test_segments": _at_least(1, optional=True),
+    "data.resident": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
     "data.vocabulary": Rule(
         "published, or a whole number of at least 1", lambda v: v == "published" or (_whole(v) and v >= 1)
     ),

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import platform
+import statistics
 import sys
 import warnings
 from collections.abc import Mapping
@@ -20,12 +20,14 @@ from torch import nn
 
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.store import Store
+from samplecnn.hardware import describe, multiplies_bfloat16
+from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
 from samplecnn.training.config import ConfigError
-from samplecnn.memory import keep_freed_memory
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.paths import choose
 from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,7 @@ def resolve_accelerator(accelerator: str) -> str:
 def resolve_precision(precision: str | int, accelerator: str) -> str:
     """Return Lightning's name of the precision; ``auto`` is bfloat16 where the hardware multiplies in it."""
     if precision == "auto":
-        if accelerator == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            able = torch.cpu.get_capabilities()
-            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-        return "bf16-mixed" if fast else "32-true"
+        return "bf16-mixed" if multiplies_bfloat16(accelerator) else "32-true"
     return "32-true" if str(precision) == "32" else str(precision)
 
 
@@ -62,7 +59,7 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
         accelerator=accelerator,
         devices=settings["devices"],
         precision=resolve_precision(settings["precision"], accelerator),  # type: ignore[arg-type]
-        log_every_n_steps=settings["log_every_n_steps"],
+        log_every_n_steps=1,  # the module logs when it is time
         num_sanity_val_steps=0,
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
@@ -110,8 +107,24 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         "split_hash": selection.split_hash,
     }
     network = build(description, len(selection.tags), blocks)
+    accelerator = resolve_accelerator(config["trainer"]["accelerator"])
+    device = torch.device(accelerator)
+    plan = choose(
+        network,
+        fast=config["fast"],
+        device=device,
+        precision=resolve_precision(config["trainer"]["precision"], accelerator),
+        batch_size=config["batch_size"],
+        description=description,
+        graphs=config["trainer"]["devices"] == 1,
+    )
     module = TaggingModule(
-        network, description=description, weight_decay=config["weight_decay"], seed=config["seed"]
+        network,
+        description=description,
+        weight_decay=config["weight_decay"],
+        seed=config["seed"],
+        plan=plan,
+        log_every=config["trainer"]["log_every_n_steps"],
     )
     parameters = count_parameters(network)
     run.mkdir(parents=True, exist_ok=True)
@@ -174,8 +187,11 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             "train_seconds": seconds,
             "val": {"loss": min(row["val_loss"] for row in epochs)},
             "test": {"loss": float(trainer.callback_metrics["test/loss"]), **module.test_scores.as_dict()},
+            "segments_per_second": statistics.median(row["segments_per_second"] for row in epochs),
+            "peak_memory_bytes": max(int(row["peak_memory_bytes"]) for row in epochs),
             "precision": str(trainer.precision),
-            "hardware": hardware(),
+            "path": str(plan),
+            "hardware": describe(device),
             "versions": {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")},
             "config_hash": runs.config_hash(config),
         }
@@ -194,14 +210,6 @@ def count_parameters(network: nn.Module) -> int:
     """Count weights as Keras does: batch norms' running means and variances are among them."""
     statistics = sum(buffer.numel() for key, buffer in network.named_buffers() if "running_" in key)
     return statistics + sum(p.numel() for p in network.parameters())
-
-
-def hardware() -> str:
-    """Say what this machine computes on."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def quiet_libraries() -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.model.network import SampleCNN
+from samplecnn.training.graph import StepGraph
 from samplecnn.training.metrics import ClipAverage, Scores, score
 from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.paths import PLAIN_PLAN, Plan
 from samplecnn.training.schedule import MONITOR
 
 
@@ -26,14 +28,26 @@ class TaggingModule(pl.LightningModule):
 
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
-    rate is set by a schedule, before every step.
+    rate is set by a schedule, before every step. ``plan`` says how to compute; with a CUDA graph, Lightning
+    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps.
     """
 
     def __init__(
-        self, network: SampleCNN, *, description: dict[str, Any], weight_decay: float = 0.0, seed: int = 0
+        self,
+        network: SampleCNN,
+        *,
+        description: dict[str, Any],
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        plan: Plan = PLAIN_PLAN,
+        log_every: int = 50,
     ) -> None:
         super().__init__()
+        network.use(plan.path)
         self.network = network
+        self.automatic_optimization = not plan.graph
+        self._graph: StepGraph | None = None
+        self.log_every = log_every
         self.description = description
         self.weight_decay = weight_decay
         self.seed = seed
@@ -55,11 +69,38 @@ class TaggingModule(pl.LightningModule):
         """Make the epoch's dropout a function of seed and epoch, so that resuming does not change it."""
         mixed = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]
         torch.manual_seed(int(mixed))
+        self._losses = torch.zeros((), device=self.device)  # their sum stays there: no wait per step
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Return the mean cross-entropy of the batch."""
-        loss = F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), batch.labels)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(batch.labels), prog_bar=True)
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the mean cross-entropy of the batch; with a graph, take the whole step."""
+        loss = self._loss(batch) if self.automatic_optimization else self._graphed_step(batch)
+        self._losses += loss.detach()
+        if (index + 1) % self.log_every == 0:
+            self.log("train/loss_step", loss.detach().clone(), prog_bar=True)
+        if self.trainer.is_last_batch:
+            self.log("train/loss_epoch", self._losses / (index + 1), on_step=False, on_epoch=True)
+        return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), batch.labels)
+
+    def _graphed_step(self, batch: Batch) -> Tensor:
+        """Forward, backward and update, the first two replayed from a graph."""
+        if self._graph is None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:
+                scaler.scale(torch.ones((), device=self.device))  # makes it create its scale
+            self._graph = StepGraph(
+                self.network,
+                self._loss,
+                batch,
+                precision=str(self.trainer.precision),
+                scale=None if scaler is None else scaler._scale,
+            )
+        loss = self._graph(batch)
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.step()
         return loss
 
     def _start_clips(self, part: str) -> None:

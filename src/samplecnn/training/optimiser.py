@@ -11,11 +11,12 @@ class KerasSGD(torch.optim.SGD):
     """SGD with Nesterov momentum in Keras' form: ``v = m v - lr g; w = w + m v - lr g``.
 
     PyTorch keeps ``-v / lr`` instead of ``v``, which is the same only while the rate stands still: before a
-    step at another rate the buffers are multiplied by old rate / new rate.
+    step at another rate the buffers are multiplied by old rate / new rate. One pass over all weights does the
+    rest of a step.
     """
 
     def __init__(self, params: Any, lr: float, *, momentum: float = 0.9) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, nesterov=momentum > 0)
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
         for group in self.param_groups:
             group["buffer_lr"] = lr
 

@@ -12,6 +12,8 @@ Files are read as hostile: no pickle, nothing that a file names is imported.
 import csv
 import hashlib
 import json
+import resource
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +33,10 @@ from samplecnn.training.schedule import MONITOR
 DESCRIPTION_FORMAT = 1
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 # What does not change what a run computes: where things are and how it is watched.
-NOT_IDENTITY = ("logger", "resume", "data.raw", "data.root", "data.catalog", "trainer.log_every_n_steps")
+NOT_IDENTITY = (
+    *("logger", "resume", "fast", "trainer.log_every_n_steps"),
+    *("data.raw", "data.root", "data.catalog", "data.resident"),
+)
 
 
 class RunError(ValueError):
@@ -152,6 +157,14 @@ def load_model(path: str | Path, blocks: Mapping[str, type[nn.Module]] | None = 
     return Model(network, tags, sample_rate, description, checkpoint_path)
 
 
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes in use so far: of the GPU in this epoch, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 class RunCheckpoint(ModelCheckpoint):
     """Keeps the weights with the lowest validation loss of the whole run, and the last ones.
 
@@ -193,7 +206,7 @@ class EpochTable(pl.Callback):
         self.path = path
         self.echo = echo  # print a line per epoch
         self.rows: list[dict[str, float]] = []
-        self._started = 0.0
+        self._started = self._trained = 0.0
 
     @property
     def seconds(self) -> float:
@@ -203,11 +216,26 @@ class EpochTable(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note when the training part of the epoch ended."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self._trained = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and write the table."""
         seconds = time.perf_counter() - self._started
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        segments = trainer.num_training_batches * trainer.train_dataloader.sampler.batch_size  # type: ignore[union-attr]
+        speed = {
+            "segments_per_second": segments / (self._trained - self._started),
+            "peak_memory_bytes": peak_memory(pl_module.device),
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics({f"train/{key}": value for key, value in speed.items()}, trainer.global_step)
         row: dict[str, float] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -217,6 +245,7 @@ class EpochTable(pl.Callback):
             "val_roc_auc": metrics["val/roc_auc"],
             "val_pr_auc": metrics["val/pr_auc"],
             "seconds": seconds,
+            **speed,
         }
         self.rows.append(row)
         temporary = self.path.with_name(self.path.name + ".tmp")

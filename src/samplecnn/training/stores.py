@@ -60,4 +60,5 @@ def make_data(config: Mapping[str, Any], store: Store) -> SegmentDataModule:
         seed=config["seed"],
         train_segments=data.get("train_segments"),
         test_segments=data.get("test_segments"),
+        resident=data.get("resident", "auto"),
     )

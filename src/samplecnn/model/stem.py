@@ -1,0 +1,47 @@
+"""The strided first layer as one small matrix product, its batch norm folded in."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplecnn.model.norm import BatchNorm
+
+
+def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor) -> Tensor:
+    """Return ``relu(bn(conv(waveforms)))``: ``(batch, samples) -> (batch, channels, 1, samples // taps)``.
+
+    ``bn`` is a ``BatchNorm``, or an identity where it has been folded into the convolution.
+
+    The layer's output is linear in the few samples under the kernel, so that its mean and variance over a
+    batch follow from theirs: ``w m + b`` and ``w S w^T``, with the samples' mean ``m`` and covariance ``S``.
+    Kernel and batch norm then are one matrix, and the largest feature map of the network is written once
+    and read once on the way back, where convolution, statistics, normalisation and ReLU each pass over it.
+    """
+    taps = conv.kernel_size[1]
+    frames = waveforms.reshape(-1, taps)  # (batch * time, taps)
+    weight, bias = conv.weight.flatten(1), conv.bias  # (channels, taps), (channels,)
+    assert bias is not None
+    if isinstance(bn, BatchNorm):
+        with torch.autocast(waveforms.device.type, enabled=False):
+            scale, shift = _affine(bn, frames, weight, bias)
+            weight, bias = weight * scale[:, None], shift
+    # A column of ones carries the shift, and its gradient, through the same product.
+    frames = torch.cat([frames, frames.new_ones(len(frames), 1)], dim=1)
+    maps = F.relu(frames @ torch.cat([weight, bias[:, None]], dim=1).T, inplace=True)
+    return maps.view(len(waveforms), 1, -1, conv.out_channels).permute(0, 3, 1, 2)
+
+
+def _affine(bn: BatchNorm, frames: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what ``bn`` does to ``frames @ weight.T + bias``: factor of the weight, and new bias."""
+    if bn.training:
+        centre = frames.mean(dim=0)
+        centred = frames - centre
+        covariance = centred.T @ centred / len(frames)
+        mean, variance = weight @ centre + bias, ((weight @ covariance) * weight).sum(dim=1)
+        bn.update(mean, variance)
+    else:
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        mean, variance = bn.running_mean, bn.running_var
+    scale = bn.weight * torch.rsqrt(variance + bn.eps)
+    return scale, bn.bias + (bias - mean) * scale

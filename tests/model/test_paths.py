@@ -1,0 +1,118 @@
+"""Every path of the network is the same function, gradients and running statistics included."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplecnn.model.blocks import BLOCKS, conv3
+from samplecnn.model.fold import fold
+from samplecnn.model.network import PATHS, PLAIN, SEGMENT_SAMPLES, SampleCNN
+from samplecnn.model.norm import BatchNorm
+
+
+def network(kind: str, *, dtype: torch.dtype = torch.float64) -> SampleCNN:
+    """A narrow network whose batch norms are far from the identity; some gammas are negative."""
+    torch.manual_seed(0)
+    options = {"alpha": 2} if "se" in kind else {}
+    made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, multi=True)
+    for module in made.modules():
+        if isinstance(module, BatchNorm):
+            nn.init.uniform_(module.weight, -0.5, 2)
+            nn.init.normal_(module.bias)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return made.to(dtype)
+
+
+def waveforms(batch: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    # With an offset, as recordings have: the statistics must not lose it.
+    return (torch.rand(batch, SEGMENT_SAMPLES, generator=generator) - 0.4).to(dtype)
+
+
+def trained(net: SampleCNN, path: str, mixed: bool = False) -> dict[str, Tensor]:
+    """Loss, gradients and running statistics of one training step without its update."""
+    net.use(path)
+    net.train()
+    torch.manual_seed(2)  # the dropouts
+    x = waveforms(dtype=next(net.parameters()).dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logits = net(x).float() if mixed else net(x)
+    loss = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.25))
+    loss.backward()
+    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    statistics = {name: b for name, b in net.named_buffers() if "running" in name}
+    return {"loss": loss.detach(), **gradients, **statistics}
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != PLAIN])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_training_is_the_same(kind: str, path: str) -> None:
+    plain, other = trained(network(kind), PLAIN), trained(network(kind), path)
+    assert plain.keys() == other.keys()
+    for name, expected in plain.items():
+        scale = max(1e-3, expected.abs().max().item())
+        torch.testing.assert_close(other[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != PLAIN])
+@pytest.mark.parametrize("kind", ["se", "rese2"])
+def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -> None:
+    """By the norm of all gradients: rounding makes ties in the pooling, and each moves single entries."""
+
+    def gradients(values: dict[str, Tensor]) -> Tensor:
+        kept = [
+            v.flatten().double() for name, v in values.items() if "running" not in name and name != "loss"
+        ]
+        return torch.cat(kept)
+
+    exact = gradients(trained(network(kind), PLAIN))
+    plain, other = (
+        gradients(trained(network(kind, dtype=torch.float32), way, mixed=True)) for way in (PLAIN, path)
+    )
+    assert (other - exact).norm() < 1.5 * (plain - exact).norm()
+    assert (other - exact).norm() < exact.norm()
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_folding_changes_nothing(kind: str) -> None:
+    net = network(kind).eval()
+    folded = fold(net)
+    assert not any(isinstance(module, BatchNorm) for module in folded.modules())
+    assert any(isinstance(module, BatchNorm) for module in net.modules())
+    with torch.no_grad():
+        expected = net(waveforms())
+        for path in PATHS:
+            folded.use(path)
+            torch.testing.assert_close(folded(waveforms()), expected, rtol=0, atol=1e-10)
+
+
+class NormFirst(nn.Module):
+    """A block in which bn1 does not follow conv1."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.bn1 = BatchNorm(in_channels)
+        self.conv1 = conv3(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.conv1(self.bn1(x))), (1, 3))
+
+
+def test_folding_leaves_own_blocks_alone() -> None:
+    torch.manual_seed(0)
+    net = SampleCNN(NormFirst, tags=3, width=4).double().train()
+    with torch.no_grad():
+        net(waveforms())  # moves the running statistics
+        net.eval()
+        torch.testing.assert_close(fold(net)(waveforms()), net(waveforms()), rtol=0, atol=1e-10)
+
+
+def test_an_unknown_path_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no path 'fastest'.*allowed are plain, stem"):
+        network("basic").use("fastest")
