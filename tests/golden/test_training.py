@@ -36,6 +36,24 @@ def assert_gradients(module: nn.Module, expected: dict[str, Tensor], relative: f
         assert difference <= tolerance, f"{name}: {difference:.2e} > {tolerance:.2e}"
 
 
+def assert_gradient_norm(module: nn.Module, expected: dict[str, Tensor], relative: float) -> None:
+    """Compares all gradients as one vector, by the norm of the difference.
+
+    In float32 a near-tie in one pooling window falls this way or that with the number of threads, and moves
+    single entries.
+    """
+    ours = dict(module.named_parameters())
+    assert ours.keys() == expected.keys()
+    wanted = torch.cat([gradient.flatten() for gradient in expected.values()])
+    got = torch.cat([gradient_of(ours[name]).flatten() for name in expected])
+    assert (got - wanted).norm() <= relative * wanted.norm()
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
 def se_block(arrays: Arrays, dtype: torch.dtype) -> SE:
     block = SE(8, 16, alpha=4)
     set_weights(block, arrays)
@@ -125,7 +143,10 @@ def test_network_gradients_and_statistics(path: str, dtype: torch.dtype, suffix:
     close(logits.sigmoid(), torch.from_numpy(arrays["output" + suffix]))
     close(loss, torch.tensor(arrays["loss" + suffix]))
     grad = part(arrays, "grad" + suffix)
-    assert_gradients(network, grad, 1e-9 if exact else 2e-3, 1e-12 if exact else 3e-5)
+    if exact:
+        assert_gradients(network, grad, 1e-9, 1e-12)
+    else:
+        assert_gradient_norm(network, grad, 1e-3)
     after = part(arrays, "after" + suffix)
     ours = statistics(network)
     assert ours.keys() == after.keys()

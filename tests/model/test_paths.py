@@ -13,9 +13,9 @@ from samplecnn.model.network import PATHS, PLAIN, SEGMENT_SAMPLES, SampleCNN
 from samplecnn.model.norm import BatchNorm
 
 
-def network(kind: str, *, dtype: torch.dtype = torch.float64) -> SampleCNN:
+def network(kind: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> SampleCNN:
     """A narrow network whose batch norms are far from the identity; some gammas are negative."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     options = {"alpha": 2} if "se" in kind else {}
     made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, multi=True)
     for module in made.modules():
@@ -35,12 +35,12 @@ def waveforms(batch: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
     return (torch.rand(batch, SEGMENT_SAMPLES, generator=generator) - 0.4).to(dtype)
 
 
-def trained(net: SampleCNN, path: str, mixed: bool = False) -> dict[str, Tensor]:
+def trained(net: SampleCNN, path: str, mixed: bool = False, batch: int = 3) -> dict[str, Tensor]:
     """Loss, gradients and running statistics of one training step without its update."""
     net.use(path)
     net.train()
     torch.manual_seed(2)  # the dropouts
-    x = waveforms(dtype=next(net.parameters()).dtype)
+    x = waveforms(batch, next(net.parameters()).dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         logits = net(x).float() if mixed else net(x)
     loss = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.25))
@@ -63,7 +63,7 @@ def test_training_is_the_same(kind: str, path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in PATHS if path != PLAIN])
 @pytest.mark.parametrize("kind", ["se", "rese2"])
 def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -> None:
-    """By the norm of all gradients: rounding makes ties in the pooling, and each moves single entries."""
+    """By the norm of all gradients, over some networks: rounding makes ties in the pooling, which flip."""
 
     def gradients(values: dict[str, Tensor]) -> Tensor:
         kept = [
@@ -71,12 +71,16 @@ def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -
         ]
         return torch.cat(kept)
 
-    exact = gradients(trained(network(kind), PLAIN))
-    plain, other = (
-        gradients(trained(network(kind, dtype=torch.float32), way, mixed=True)) for way in (PLAIN, path)
-    )
-    assert (other - exact).norm() < 1.5 * (plain - exact).norm()
-    assert (other - exact).norm() < exact.norm()
+    errors = {PLAIN: 0.0, path: 0.0}
+    for seed in range(4):
+        exact = gradients(trained(network(kind, seed=seed), PLAIN, batch=16))
+        for way in errors:
+            mixed = gradients(
+                trained(network(kind, seed=seed, dtype=torch.float32), way, mixed=True, batch=16)
+            )
+            errors[way] += ((mixed - exact).norm() / exact.norm()).item() / 4
+    assert errors[path] < 1.5 * errors[PLAIN]
+    assert errors[path] < 1
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -11,6 +11,7 @@ order of values) on a third of the data. To add one, write such a class and a fi
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 
 KERNEL = 3  # taps of every convolution but the shortcut's, and the pooling of every block
@@ -130,7 +131,7 @@ class Res2(Res1):
 
     def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.2) -> None:
         super().__init__(in_channels, out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = conv3(out_channels, out_channels)
         self.bn2 = BatchNorm(out_channels)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model.blocks import KERNEL, conv3, dense
+from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 from samplecnn.model.stem import stem_by_taps
 
@@ -47,7 +48,7 @@ class SampleCNN(nn.Module):
         features = sum(channels[-self.levels :])
         self.head_fc1 = dense(features, features)
         self.head_bn = BatchNorm(features)
-        self.head_dropout = nn.Dropout(dropout)
+        self.head_dropout = Dropout(dropout)
         self.head_fc2 = dense(features, tags)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "dropout": SHARE,
     "weight_decay": NOT_NEGATIVE,
     "batch_size": _at_least(2),
+    "scale_rate": Rule("true or false", lambda v: isinstance(v, bool)),
     "fast": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
@@ -109,7 +110,7 @@ RULES: dict[str, Rule] = {
     "trainer.log_every_n_steps": _at_least(1),
     "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
 }
-RESUMABLE = ("trainer", "logger")
+RESUMABLE = ("trainer", "logger", "fast")
 PATHS = ("data.raw", "data.root")
 GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")
 # Keys without a rule of their own: a block's and a data set's options are checked by what takes them.
@@ -123,9 +124,13 @@ OWN_TARGETS = {
 MISSING = object()
 
 
+# Resolvers that conf/ uses. Registered on import, which happens in the processes of a launcher too.
+OmegaConf.register_new_resolver("run_folder", lambda resume, new: resume or new, replace=True)
+OmegaConf.register_new_resolver("pick", lambda key, table, other: table.get(key, other), replace=True)
+
+
 def register() -> None:
     """Make known to Hydra what the yaml files in ``conf/`` refer to; call before ``hydra.main``."""
-    OmegaConf.register_new_resolver("run_folder", lambda resume, new: resume or new, replace=True)
     # A node whose own flag allows new keys, where the rest of the configuration refuses them.
     open_node = OmegaConf.create({}, flags={"struct": False})
     ConfigStore.instance().store(group="schema", name="open", node=open_node)

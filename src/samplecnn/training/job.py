@@ -32,6 +32,8 @@ from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
 
+PAPER_BATCH = 23  # segments
+
 
 def resolve_accelerator(accelerator: str) -> str:
     """Return ``cuda`` or ``cpu`` for ``auto``; ConfigError for a GPU that is not there."""
@@ -67,6 +69,14 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
     )
 
 
+def schedule(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schedule's configuration, its learning rate in proportion to the batch if that is wanted."""
+    chosen = dict(config["schedule"])
+    if config["scale_rate"]:
+        chosen["learning_rate"] *= config["batch_size"] / PAPER_BATCH
+    return chosen
+
+
 def own_blocks(config: Mapping[str, Any]) -> dict[str, type[nn.Module]]:
     """Return the class that the command line or a yaml file names as the block, under its name."""
     block = config["block"]
@@ -82,7 +92,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     ``config`` is validated and plain. A run that stopped goes on from its last checkpoint; one that has
     finished is not trained again. Raises ConfigError where the folder holds a run of another configuration.
     """
-    if config["resume"] is None and (run / runs.LAST).is_file():
+    trained = any((run / name).is_file() for name in (runs.LAST, "results.json"))
+    if config["resume"] is None and trained:
         if runs.config_hash(runs.read_config(run)) != runs.config_hash(config):
             raise ConfigError(f"{run} holds a run of another configuration: choose another hydra.run.dir")
         if (run / "results.json").is_file():
@@ -152,7 +163,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             max_epochs=config["trainer"]["max_epochs"] or -1,
             limit_train_batches=config["trainer"]["limit_train_batches"],
             callbacks=[
-                instantiate(config["schedule"]),
+                instantiate(schedule(config)),
                 table,
                 runs.RunCheckpoint(run),
                 *([TQDMProgressBar(refresh_rate=10)] if sys.stderr.isatty() else []),
@@ -160,6 +171,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             logger=watch.loggers,
         )
         last = run / runs.LAST
+        if last.is_file():
+            log.info("%s goes on after its last whole epoch", run)
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
         # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
         epochs, seconds = list(table.rows), table.seconds

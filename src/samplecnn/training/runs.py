@@ -6,7 +6,8 @@
     RUN/metrics.csv        one row per epoch
     RUN/checkpoints/       best.ckpt (lowest validation loss) and last.ckpt (to resume from)
 
-Files are read as hostile: no pickle, nothing that a file names is imported.
+Files are read as hostile: no pickle, nothing that a file names is imported. What reads a run folder's model and
+configuration also reads a bundle's (`bundle.py`).
 """
 
 import csv
@@ -28,6 +29,7 @@ from torch import nn
 
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SampleCNN
+from samplecnn.training.bundle import WEIGHTS, BundleError, is_bundle, read_bundle
 from samplecnn.training.schedule import MONITOR
 
 DESCRIPTION_FORMAT = 1
@@ -50,21 +52,33 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Return a hash of what a resolved configuration computes: without paths, logger and launcher."""
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resolved configuration computes: without paths, logger and launcher."""
     kept = OmegaConf.create(dict(config))
     for key in NOT_IDENTITY:
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(kept, parent) if parent else kept
         if node is not None:
             node.pop(name, None)
-    canonical = json.dumps(OmegaConf.to_container(kept), sort_keys=True)
+    plain = OmegaConf.to_container(kept)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return a hash of what a resolved configuration computes."""
+    canonical = json.dumps(identity(config), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return the resolved configuration of a run folder; RunError if it has none."""
+    """Return the resolved configuration of a run folder or bundle; RunError if it has none."""
     path = run / "config.yaml"
+    if not path.is_file() and is_bundle(run):
+        try:
+            return read_bundle(run).run_config()
+        except BundleError as error:
+            raise RunError(str(error)) from error
     if not path.is_file():
         raise RunError(f"{run} is not a run folder: it has no config.yaml")
     config = OmegaConf.to_container(OmegaConf.load(path))
@@ -98,14 +112,18 @@ class Model:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return ``path`` if it is a file, else the best checkpoint of the run folder that it is."""
+    """Return ``path`` if it is a file, else where the weights of the run folder or bundle are that it is."""
     if path.is_file():
         return path
     if not path.exists():
         raise RunError(f"there is no run folder or checkpoint {path}")
     best = path / BEST
+    if not best.is_file() and is_bundle(path):
+        return path / WEIGHTS
     if not best.is_file():
-        raise RunError(f"{path} is not a run folder with a trained model: it has no {BEST}")
+        raise RunError(
+            f"{path} is not a run folder with a trained model: it has no {BEST} (and it is no bundle: no {WEIGHTS})"
+        )
     return best
 
 

@@ -1,91 +1,250 @@
-"""Multiruns: every cell checked before the first starts, and a table of all at the end."""
+"""Multiruns: every cell checked before the first starts, and a table of all at the end.
 
+A cell is one job of a multirun and has a folder of its own in the sweep's. Where these folders are named by what
+makes the cells, as those of ``conf/experiment/`` are, a sweep can be run again: what has finished is shown, what
+was interrupted goes on, and the rest is trained.
+"""
+
+import importlib.util
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from samplecnn.training.config import ConfigError, validate
+from samplecnn.training.config import ConfigError, describe, validate
 
-CELL = "cell.json"  # in a job's folder: the overrides that make it
-CELLS = "cells.json"  # in the sweep's folder: those of all its jobs
+CELL = "cell.json"  # in a job's folder: the overrides that make it, and the name of its sweep
+CELLS = "cells.json"  # in the sweep's folder: the overrides of every job ever planned there, by its folder
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A job of a multirun."""
+
+    sweep: Path
+    name: str  # its folder in the sweep's
+    overrides: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is trained."""
+        return self.sweep / self.name
 
 
 class SweepGuard(Callback):
-    """Refuses a multirun with an impossible cell before any is trained, and remembers where it is."""
+    """Refuses a multirun with an impossible cell before any is trained, and remembers what was planned."""
 
-    folder: Path | None = None
+    folder: ClassVar[Path | None] = None  # of the sweep
+    planned: ClassVar[list[Cell]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose and validate every cell; exit with what is wrong with which."""
-        planned = []
-        if config.hydra.sweeper._target_.endswith("BasicSweeper"):
-            planned = cells(list(config.hydra.overrides.task))
-        for overrides in planned:
-            try:
-                validate(compose(config.hydra.job.config_name, overrides=overrides))
-            except ConfigError as error:
-                sys.exit(f"{' '.join(overrides)}\n{error}")
-        SweepGuard.folder = Path(config.hydra.sweep.dir)
-        SweepGuard.folder.mkdir(parents=True, exist_ok=True)
-        (SweepGuard.folder / CELLS).write_text(json.dumps(planned), encoding="utf-8")
+        try:
+            require_launcher(config)
+            planned = plan(config)
+        except ConfigError as error:
+            sys.exit(str(error))
+        SweepGuard.folder, SweepGuard.planned = Path(config.hydra.sweep.dir), planned
+        write_plan(planned)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down what makes this cell."""
         if config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
-            folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
-            folder.mkdir(parents=True, exist_ok=True)
-            cell = {"overrides": list(config.hydra.overrides.task)}
-            (folder / CELL).write_text(json.dumps(cell), encoding="utf-8")
+            sweep = Path(config.hydra.sweep.dir)
+            cell = {"overrides": list(config.hydra.overrides.task), "sweep": sweep.name}
+            _write(sweep / config.hydra.sweep.subdir / CELL, cell)
 
 
-def cells(overrides: list[str]) -> list[list[str]]:
+def require_launcher(config: DictConfig) -> None:
+    """Raise ConfigError with what to install where Hydra's launcher of jobs is not there."""
+    module = str(config.hydra.launcher._target_).rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        choice = config.hydra.runtime.choices["hydra/launcher"]
+        raise ConfigError(f'hydra/launcher={choice} is not installed: pip install "samplecnn[launchers]"')
+
+
+def plan(config: DictConfig) -> list[Cell]:
+    """Return all cells of a multirun; none for a sweeper that chooses as it goes.
+
+    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a cell that cannot be composed or trained,
+    that would share its folder with another, or whose folder holds a run of another configuration.
+    """
+    if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
+        return []
+    planned: dict[Path, Cell] = {}
+    grid = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    for number, overrides in enumerate(cells([*grid, *config.hydra.overrides.task])):
+        said = " ".join(overrides)
+        try:
+            cell, plain = _compose(config, number, overrides)
+        except (HydraException, ConfigError) as error:
+            raise ConfigError(f"{said}\n{error}") from error
+        if (other := planned.get(cell.folder)) is not None:
+            keys = ", ".join(o.partition("=")[0] for o in varying(overrides, [overrides, other.overrides]))
+            raise ConfigError(
+                f"two cells would have the folder {cell.folder}: they differ in {keys}, which hydra.sweep.subdir "
+                f"does not name\n{' '.join(other.overrides)}\n{said}"
+            )
+        if plain["resume"] is None and (different := differences(cell.folder, plain)):
+            raise ConfigError(
+                f"{cell.folder} holds a run of another configuration: {'; '.join(different)}.\n"
+                "Choose another folder for it: hydra.sweep.dir=runs/NAME"
+            )
+        planned[cell.folder] = cell
+    return list(planned.values())
+
+
+def _compose(config: DictConfig, number: int, overrides: Sequence[str]) -> tuple[Cell, dict[str, Any]]:
+    """Return a cell and its plain configuration, composed as the launcher does."""
+    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+    try:
+        HydraConfig.instance().set_config(composed)
+        cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
+    finally:
+        HydraConfig.instance().set_config(config)
+    with open_dict(composed):
+        del composed["hydra"]
+    return cell, validate(composed)
+
+
+def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
+    if not (folder / "config.yaml").is_file():
+        return []
+    from samplecnn.training import runs  # only now: it loads PyTorch
+
+    if not any((folder / name).is_file() for name in (runs.LAST, "results.json")):
+        return []  # it stopped before its first epoch had ended
+    try:
+        there, here = dict(_flat(runs.read_config(folder))), dict(_flat(config))
+    except Exception as error:  # the yaml library's own
+        raise ConfigError(f"{folder / 'config.yaml'} cannot be read: {error}") from error
+    return [
+        f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
+        for key in {**there, **here}
+        if not any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+        and there.get(key) != here.get(key)
+    ]
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted keys with their values, written as the configuration's hash sees them."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value)
+
+
+def cells(overrides: Sequence[str]) -> list[list[str]]:
     """Return the override lists of all jobs of a multirun, as Hydra's own sweeper orders them."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
     return [cell for batch in batches for cell in batch]
 
 
-def varying(folder: Path, overrides: list[str]) -> list[str]:
-    """Return those overrides of a cell that are not the same in all cells of the sweep in ``folder``."""
-    planned = json.loads((folder / CELLS).read_text(encoding="utf-8"))
-    same = set.intersection(*map(set, planned)) if len(planned) > 1 else set()
+def varying(overrides: Sequence[str], others: Sequence[Sequence[str]]) -> list[str]:
+    """Return those overrides of a cell that are not the same in all cells."""
+    same = set.intersection(*map(set, others)) if len(others) > 1 else set()
     return [override for override in overrides if override not in same]
 
 
-def print_table(folder: Path) -> bool:
+def title(settings: HydraConf) -> str:
+    """Name a job of a multirun: by its folder, or by what varies in the sweep where folders are numbered."""
+    folder = str(settings.sweep.subdir)
+    if not folder.isdecimal():
+        return folder
+    planned = read_plan(Path(settings.sweep.dir))
+    return describe(varying(list(settings.overrides.task), list(planned.values())))
+
+
+def write_plan(planned: Sequence[Cell]) -> None:
+    """Write cells into the folders of their sweeps, beside what has been planned there before."""
+    for sweep in dict.fromkeys(cell.sweep for cell in planned):
+        new = {cell.name: list(cell.overrides) for cell in planned if cell.sweep == sweep}
+        _write(sweep / CELLS, {**read_plan(sweep), **new})
+
+
+def read_plan(sweep: Path) -> dict[str, list[str]]:
+    """Return the overrides of all jobs ever planned in a sweep's folder, by their folders in it.
+
+    Empty where there is no such file, or not a good one; without entries that do not lie in the folder.
+    """
+    try:
+        planned = _read(sweep / CELLS)
+    except (OSError, ValueError):
+        planned = None
+    return {
+        name: [str(override) for override in overrides]
+        for name, overrides in (planned.items() if isinstance(planned, dict) else ())
+        if isinstance(overrides, list) and not Path(name).is_absolute() and ".." not in Path(name).parts
+    }
+
+
+def started(sweep: Path) -> list[Cell]:
+    """Return the jobs that have a folder in a sweep's, in their order."""
+    found = [
+        Cell(sweep, str(path.parent.relative_to(sweep)), _read(path)["overrides"])
+        for path in sweep.rglob(CELL)
+    ]
+    return sorted(found, key=lambda cell: (len(cell.name), cell.name))
+
+
+def print_table(listed: Sequence[Cell]) -> bool:
     """Print what each cell of a multirun came to; return whether all have finished."""
-    jobs = sorted((path.parent for path in folder.glob(f"*/{CELL}")), key=lambda job: int(job.name))
-    told = {job: json.loads((job / CELL).read_text(encoding="utf-8"))["overrides"] for job in jobs}
     table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train", "folder")
     finished = True
-    for job, overrides in told.items():
-        name = " ".join(varying(folder, overrides)) or "(defaults)"
-        if (job / "results.json").is_file():
-            results = json.loads((job / "results.json").read_text(encoding="utf-8"))
-            test = results["test"]
-            table.add_row(
-                name,
-                _score(test["roc_auc"]),
-                _score(test["pr_auc"]),
-                f"{results['parameters']:,}",
-                f"{results['train_seconds']:.0f} s",
-                str(job),
-            )
-        else:
+    for cell in listed:
+        name = " ".join(varying(cell.overrides, [other.overrides for other in listed])) or "(defaults)"
+        results = _read(cell.folder / "results.json")
+        if results is None:
             finished = False
-            table.add_row(name, "failed", "", "", "", str(job))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+            status = "not finished" if (cell.folder / CELL).is_file() else "not started"
+            table.add_row(name, status, "", "", "", str(cell.folder))
+            continue
+        test = results["test"]
+        table.add_row(
+            name,
+            _score(test["roc_auc"]),
+            _score(test["pr_auc"]),
+            f"{results['parameters']:,}",
+            f"{results['train_seconds']:.0f} s",
+            str(cell.folder),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     return finished
 
 
 def _score(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def _read(path: Path) -> Any:
+    """Return what a JSON file holds; None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,102 @@
+"""How fast trained networks give probabilities, beside the network that people commonly write.
+
+    python benchmarks/inference.py                           # one core, or the GPU if there is one
+    python benchmarks/inference.py --batch 40 --json inference.json
+
+Segments in memory to probabilities. The reference is channels-first Conv1d in float32 under torch.no_grad,
+with the allocator as it comes, and with the program's own setting of it. Ours is what `samplecnn tag` uses:
+batch norms folded into the convolutions, the stem as a matrix product, bfloat16 or float32. The limit counts
+FLOPs alone.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from measure import (
+    Variants,
+    Work,
+    ceilings,
+    describe_threads,
+    in_turns,
+    machine,
+    options,
+    spread,
+    tell_rates,
+    write,
+)
+from reference import Reference
+from samplecnn.memory import keep_freed_memory
+from samplecnn.model.fold import fold
+from samplecnn.model.network import SEGMENT_SAMPLES, STEM
+from training import TAGS, our_network
+
+STEPS = {"cpu": 1, "cuda": 20}  # per repetition
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def network_work(
+    block: str, width: int, batch: int, device_name: str, ours: bool, precision: str, keep: bool
+) -> Work:
+    """Return batches through ours or the reference."""
+    if keep:
+        keep_freed_memory()
+    device, dtype = torch.device(device_name), DTYPES[precision]
+    if ours:
+        folded = fold(our_network(block, width))
+        folded.use(STEM)
+        network: torch.nn.Module = folded
+    else:
+        network = Reference(block, width, TAGS)
+    network.to(device, dtype).eval()
+    waveforms = (torch.rand(batch, SEGMENT_SAMPLES) - 0.5).to(device)
+
+    def work() -> None:
+        with torch.inference_mode(ours), torch.no_grad():
+            for _ in range(STEPS[device.type]):
+                probabilities = network(waveforms.to(dtype)).float().sigmoid()
+            probabilities.cpu()
+
+    return work
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--batch", type=int, default=10, help="segments (default: %(default)s)")
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    torch.set_num_threads(chosen.threads)
+    limits = ceilings(device)
+    results: dict[str, Any] = {
+        "machine": machine(device),
+        "batch": chosen.batch,
+        "width": chosen.width,
+        "ceilings": limits,
+    }
+    for block in chosen.blocks:
+        shape = (block, chosen.width, chosen.batch, chosen.device)
+        variants: Variants = {
+            "reference, as it comes": (network_work, (*shape, False, "fp32", False)),
+            "reference, kept memory": (network_work, (*shape, False, "fp32", True)),
+            "ours, fp32": (network_work, (*shape, True, "fp32", True)),
+            "ours, bf16": (network_work, (*shape, True, "bf16", True)),
+        }
+        if device.type == "cuda":
+            variants["reference, bf16"] = variants.pop("reference, kept memory")
+            variants["reference, bf16"] = (network_work, (*shape, False, "bf16", False))
+        times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
+        amount = chosen.batch * STEPS[device.type]
+        rates = {name: spread([amount / second for second in seconds]) for name, seconds in times.items()}
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            our_network(block, chosen.width).eval()(torch.zeros(1, SEGMENT_SAMPLES))
+        limit = {name: limits[f"{name} FLOP/s"] / flops.get_total_flops() for name in DTYPES}
+        results[block] = {"segments_per_second": rates, "FLOP": flops.get_total_flops(), "limit": limit}
+        title = f"inference, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
+        tell_rates(title, rates, limit)
+    write(chosen.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What the benchmarks share: variants that run in turns, each in a process of its own, and ceilings.
+
+A process of its own, because the allocator is a property of the process; in turns, because a machine's speed
+changes over minutes. Only one process works at a time.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from samplecnn.hardware import describe
+
+Work = Callable[[], object]
+Variants = dict[str, tuple[Callable[..., Work], tuple[Any, ...]]]  # what makes the work, and its arguments
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def in_turns(variants: Variants, *, threads: int, repeat: int) -> dict[str, list[float]]:
+    """Return the seconds of each repetition of each variant.
+
+    The work of a variant is made, and done twice without counting, in its own process. On a GPU it has to
+    wait for the device itself.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers: dict[str, tuple[Any, Connection]] = {}
+    try:
+        for name, (make, arguments) in variants.items():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_worker, args=(theirs, threads, make, arguments), daemon=True)
+            process.start()
+            theirs.close()
+            ours.recv()  # made: one after the other
+            workers[name] = (process, ours)
+        times: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(repeat):
+            for name, (_, pipe) in workers.items():
+                pipe.send("go")
+                times[name].append(pipe.recv())
+        return times
+    finally:
+        for process, pipe in workers.values():
+            pipe.close()
+            process.join(10)
+
+
+def _worker(pipe: Connection, threads: int, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(threads)
+    work = make(*arguments)
+    work()
+    work()
+    pipe.send("made")
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        begun = time.perf_counter()
+        work()
+        pipe.send(time.perf_counter() - begun)
+
+
+def best_rate(work: Work, amount: float, device: torch.device, repeat: int = 7) -> float:
+    """Return the largest ``amount`` per second of some repetitions of a work."""
+    rates = []
+    for _ in range(repeat + 2):
+        _wait(device)
+        begun = time.perf_counter()
+        work()
+        _wait(device)
+        rates.append(amount / (time.perf_counter() - begun))
+    return max(rates[2:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ceilings(device: torch.device) -> dict[str, float]:
+    """Measure FLOP/s of the convolution that most of the network is, per type, and bytes/s of a copy."""
+    samples = 4 if device.type == "cpu" else 64
+    found = {}
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        x = torch.randn(samples, 128, 1, 6561, dtype=dtype, device=device)
+        weight = torch.randn(128, 128, 1, 3, dtype=dtype, device=device)
+        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
+        work = 2 * x.numel() * 128 * 3
+
+        def convolve(x: torch.Tensor = x, weight: torch.Tensor = weight) -> object:
+            return torch.nn.functional.conv2d(x, weight, padding=(0, 1))
+
+        found[f"{name} FLOP/s"] = best_rate(convolve, work, device)
+    source = torch.empty(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    found["bytes/s"] = best_rate(lambda: target.copy_(source), 2 * source.numel(), device)
+    return found
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Say what this was measured on and with."""
+    return {
+        "device": describe(device),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        **{name: version(name) for name in ("samplecnn", "torch")},
+    }
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of all benchmarks of the network."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
+    parser.add_argument("--blocks", nargs="+", default=["basic", "se", "rese2"])
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--repeat", type=int, default=7, help="repetitions (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    return parser
+
+
+def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def tell_rates(title: str, rates: Mapping[str, Mapping[str, float]], limit: Mapping[str, float]) -> None:
+    """Print rates: median, range, ratio to each variant called "reference, ...", and share of the limit.
+
+    ``limit`` is by precision; a variant is in bfloat16 if its name says bf16.
+    """
+    bases = [name for name in rates if name.startswith("reference, ")]
+    rows = [
+        [
+            name,
+            f"{rate['median']:.1f}",
+            f"{rate['min']:.1f}-{rate['max']:.1f}",
+            *(f"{rate['median'] / rates[base]['median']:.2f}" for base in bases),
+            f"{rate['median'] / limit['bf16' if 'bf16' in name else 'fp32']:.0%}",
+        ]
+        for name, rate in rates.items()
+    ]
+    ratios = [f"x {base.removeprefix('reference, ')}" for base in bases]
+    tell(title, ["", "segments/s", "range", *ratios, "limit"], rows)
+
+
+def describe_threads(threads: int, device: torch.device) -> str:
+    """Say what computes."""
+    return "GPU" if device.type == "cuda" else f"{threads} CPU thread{'s' if threads > 1 else ''}"
+
+
+def write(path: Path | None, results: Mapping[str, Any]) -> None:
+    """Write the figures, if a file is wanted."""
+    if path:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

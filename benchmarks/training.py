@@ -1,0 +1,190 @@
+"""How fast a training step is, beside the network that people commonly write and the hardware's limit.
+
+    python benchmarks/training.py                            # one core, or the GPU if there is one
+    python benchmarks/training.py --blocks se --batch 8 --json training.json
+
+A step is forward, loss, backward and update on one batch that is already on the device. The reference is
+channels-first Conv1d in float32, eager, PyTorch's SGD, with the allocator as it comes; "kept memory" is the
+same with the program's own setting of the allocator. The limit is the larger of FLOPs over the FLOP/s of a
+convolution and bytes of feature maps (see `counted`) over the bytes/s of a copy, both measured in the same
+run.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from measure import (
+    Variants,
+    Work,
+    ceilings,
+    describe_threads,
+    in_turns,
+    machine,
+    options,
+    spread,
+    tell_rates,
+    write,
+)
+from reference import Reference
+from samplecnn.data.datamodule import Batch
+from samplecnn.memory import keep_freed_memory
+from samplecnn.model.architecture import build
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, paths
+from samplecnn.training.graph import StepGraph, autocast
+from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.paths import Plan
+
+TAGS = 50
+RATE = 0.01
+STEPS = {"cpu": 1, "cuda": 20}  # per repetition
+SIZES = {"fp32": 4, "bf16": 2}  # bytes of a value of a feature map
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+def our_network(block: str, width: int) -> SampleCNN:
+    """Return the network with multi-level aggregation and the paper's options."""
+    alpha = {"alpha": 16} if "se" in block else {}
+    description = {"block": {"name": block, **alpha}, "multi": True, "width": width, "dropout": 0.5}
+    return build(description, TAGS)
+
+
+def random_batch(batch: int, device: torch.device) -> Batch:
+    """Return noise with labels of chance."""
+    torch.manual_seed(0)
+    waveforms = (torch.rand(batch, SEGMENT_SAMPLES) - 0.5).to(device)
+    labels = (torch.rand(batch, TAGS) < 0.1).float().to(device)
+    return Batch(waveforms, labels, torch.zeros(batch, dtype=torch.int64))
+
+
+def common_step(block: str, width: int, batch: int, device_name: str, precision: str, keep: bool) -> Work:
+    """Return steps of the reference."""
+    if keep:
+        keep_freed_memory()
+    device = torch.device(device_name)
+    waveforms, labels, _ = random_batch(batch, device)
+    network = Reference(block, width, TAGS).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, nesterov=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(device, PRECISIONS[precision]):
+            logits = network(waveforms)
+        F.binary_cross_entropy_with_logits(logits.float(), labels).backward()
+        optimizer.step()
+
+    return _several(step, device)
+
+
+def our_step(block: str, width: int, batch: int, device_name: str, precision: str, plan: Plan) -> Work:
+    """Return steps of ours, as the training takes them."""
+    keep_freed_memory()
+    device = torch.device(device_name)
+    data = random_batch(batch, device)
+    network = our_network(block, width).to(device).train()
+    network.use(plan.path)
+    optimizer = KerasSGD(decay_groups(network, 0.0), lr=RATE)
+
+    def loss(data: Batch) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(network(data.waveforms).float(), data.labels)
+
+    if plan.graph:
+        graph = StepGraph(network, loss, data, PRECISIONS[precision])
+
+        def replay() -> None:
+            graph(data)
+            optimizer.step()
+
+        return _several(replay, device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(device, PRECISIONS[precision]):
+            value = loss(data)
+        value.backward()
+        optimizer.step()
+
+    return _several(step, device)
+
+
+def _several(step: Work, device: torch.device) -> Work:
+    def work() -> None:
+        for _ in range(STEPS[device.type]):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return work
+
+
+def counted(block: str, width: int) -> dict[str, float]:
+    """Return FLOPs of a step per segment, and how many values of feature maps it reads and writes.
+
+    Values as if everything were fused that can be: each convolution reads its input and writes its output;
+    the rest of a block reads that once and writes a third; backwards, the same reads output and gradient for
+    the sums over the batch and again for the gradient of the convolution's output, which both gradients of
+    the convolution read; the stem writes its output and reads its gradient. Weights are left out.
+    """
+    network = our_network(block, width)
+    elements = 0
+    for module in network.blocks.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _m, inputs, output: sizes.append((inputs[0], output)))
+    sizes: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with FlopCounterMode(display=False) as flops:
+        data = random_batch(2, torch.device("cpu"))
+        network(data.waveforms).sum().backward()
+    for entered, left in sizes:
+        # Forward: input, output, output again, a third of it. Backward: two times output and a third, its
+        # gradient written and read twice; input read and its gradient written.
+        elements += 3 * entered.numel() + 7 * left.numel() + left.numel()
+    stem = 2 * 2 * width * SEGMENT_SAMPLES // 3
+    return {"FLOP": flops.get_total_flops() / 2, "values": (elements + stem) / 2}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--batch", type=int, default=23, help="segments (default: %(default)s)")
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    torch.set_num_threads(chosen.threads)
+    limits = ceilings(device)
+    results: dict[str, Any] = {
+        "machine": machine(device),
+        "batch": chosen.batch,
+        "width": chosen.width,
+        "ceilings": limits,
+    }
+    plans = [Plan(path) for path in paths(device.type)]
+    if device.type == "cuda":
+        plans += [Plan(plan.path, graph=True) for plan in plans]
+    for block in chosen.blocks:
+        shape = (block, chosen.width, chosen.batch, chosen.device)
+        variants: Variants = {"reference, as it comes": (common_step, (*shape, "fp32", False))}
+        if device.type == "cpu":
+            variants["reference, kept memory"] = (common_step, (*shape, "fp32", True))
+        else:
+            variants["reference, autocast"] = (common_step, (*shape, "bf16", False))
+        for precision in PRECISIONS:
+            for plan in plans:
+                variants[f"ours, {precision}, {plan}"] = (our_step, (*shape, precision, plan))
+        times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
+        amount = chosen.batch * STEPS[device.type]
+        rates = {name: spread([amount / second for second in seconds]) for name, seconds in times.items()}
+        count = counted(block, chosen.width)
+        limit = {
+            name: 1
+            / max(count["FLOP"] / limits[f"{name} FLOP/s"], size * count["values"] / limits["bytes/s"])
+            for name, size in SIZES.items()
+        }
+        results[block] = {"segments_per_second": rates, "counted": count, "limit": limit}
+        title = f"training, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
+        tell_rates(title, rates, limit)
+    write(chosen.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A network's weights in a safetensors file: plain bytes with a table in front, read as hostile.
+
+The table is compared with what the network expects before the file is read: names, shapes, types and size.
+Reading is in one go, so that what is checked is what is used, whatever happens to the file meanwhile.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+PREFIX = 8  # bytes that hold the length of the table
+MAX_TABLE = 1 << 20  # bytes; a full-size ReSE-2 network's takes 20 kB
+MAX_FILE = 4 << 30  # bytes; a full-size ReSE-2 network takes 108 MB
+TYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+class WeightsError(ValueError):
+    """A file of weights is damaged, hostile, or of another network."""
+
+
+def encode(weights: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of a file; the same weights always give the same bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return safetensors.torch.save(plain, metadata={"format": "pt"})
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data``, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: Path, expected: Mapping[str, Tensor], checksum: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    ``expected`` are tensors of the shapes and types that it has to hold, on the meta device: nothing is
+    allocated before they have been compared. ``checksum`` is the file's SHA-256. Raises WeightsError for
+    any other content, and for weights that no network can have: NaN, infinity, a negative variance.
+    """
+    needed = sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
+    if needed > MAX_FILE:
+        raise WeightsError(f"{path} would hold {needed:,} bytes of weights, more than {MAX_FILE:,}")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        table, start = _table(path, file, size)
+        _compare(path, table, expected)
+        if size != start + needed:
+            state = "truncated" if size < start + needed else "longer than its table says"
+            raise WeightsError(f"{path} is {state}: it has {size:,} bytes, not {start + needed:,}")
+        file.seek(0)
+        data = file.read(size)
+    if sha256(data) != checksum:
+        raise WeightsError(
+            f"{path} is damaged or was changed: its SHA-256 is {sha256(data)}, and should be {checksum}"
+        )
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a sound safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        _check_values(path, name, tensor)
+    return tensors
+
+
+def _table(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """Return the table of an open file, and where it ends."""
+    length = int.from_bytes(file.read(PREFIX), "little")
+    if size < PREFIX or length > size - PREFIX:
+        raise WeightsError(f"{path} is truncated or not a safetensors file: it has {size:,} bytes")
+    if length > MAX_TABLE:
+        raise WeightsError(f"{path} has a table of {length:,} bytes; up to {MAX_TABLE:,} are read")
+    try:
+        table = strict_json(file.read(length))
+    except ValueError as error:
+        raise WeightsError(f"{path} is not a safetensors file: its table is damaged ({error})") from error
+    if not isinstance(table, dict):
+        raise WeightsError(f"{path} is not a safetensors file: its table is a {type(table).__name__}")
+    table.pop("__metadata__", None)
+    return table, PREFIX + length
+
+
+def _compare(path: Path, table: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+    for names, what in ((expected.keys() - table.keys(), "lacks"), (table.keys() - expected.keys(), "has")):
+        if names:
+            told = ", ".join(repr(name)[:80] for name in sorted(names)[:3])
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            kind = "of the network" if what == "lacks" else "that the network does not have"
+            raise WeightsError(f"{path} {what} weights {kind}: {told}{more}")
+    for name, tensor in expected.items():
+        entry = table[name] if isinstance(table[name], dict) else {}
+        for key, ours in (("dtype", TYPES.get(tensor.dtype)), ("shape", list(tensor.shape))):
+            theirs = entry.get(key)
+            if theirs != ours:
+                raise WeightsError(
+                    f"{path} has {name!r} with {key} {str(theirs)[:80]}; the network needs {ours}"
+                )
+
+
+def _check_values(path: Path, name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        return
+    if not tensor.isfinite().all():
+        raise WeightsError(f"{path} has NaN or infinite weights in {name!r}")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise WeightsError(f"{path} has a negative variance in {name!r}")
+
+
+def strict_json(data: bytes) -> Any:
+    """Parse UTF-8 JSON; ValueError also for repeated keys, NaN, infinities and hundreds of levels."""
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"{repeated[:80]!r} appears twice")
+        return table
+
+    def finite(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text[:20]} is not a finite number")
+        return value
+
+    try:
+        text = data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=distinct, parse_float=finite, parse_constant=finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
