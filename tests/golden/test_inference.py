@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from golden.reference import ARRAYS, feature_map, load, set_weights
 from samplecnn.model.blocks import BLOCKS, SqueezeExcitation
-from samplecnn.model.network import PATHS, SampleCNN
+from samplecnn.model.network import SampleCNN, paths
 
 PRECISIONS = pytest.mark.parametrize(
     ("dtype", "suffix", "scale"),
@@ -54,7 +54,7 @@ def test_block(name: str, dtype: torch.dtype, suffix: str, scale: float) -> None
 @PRECISIONS
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])
 @pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", paths("cpu"))
 def test_network(path: str, kind: str, levels: str, dtype: torch.dtype, suffix: str, scale: float) -> None:
     arrays = load(f"net_{kind}_{levels}")
     options = {"alpha": 2} if "se" in kind else {}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from samplecnn.model.blocks import BLOCKS, conv3
 from samplecnn.model.fold import fold
-from samplecnn.model.network import PATHS, PLAIN, SEGMENT_SAMPLES, SampleCNN
+from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, paths
 from samplecnn.model.norm import BatchNorm
 
 
@@ -50,7 +50,7 @@ def trained(net: SampleCNN, path: str, mixed: bool = False, batch: int = 3) -> d
     return {"loss": loss.detach(), **gradients, **statistics}
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path != PLAIN])
+@pytest.mark.parametrize("path", [path for path in paths("cpu") if path != PLAIN])
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_training_is_the_same(kind: str, path: str) -> None:
     plain, other = trained(network(kind), PLAIN), trained(network(kind), path)
@@ -60,7 +60,7 @@ def test_training_is_the_same(kind: str, path: str) -> None:
         torch.testing.assert_close(other[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path != PLAIN])
+@pytest.mark.parametrize("path", [path for path in paths("cpu") if path != PLAIN])
 @pytest.mark.parametrize("kind", ["se", "rese2"])
 def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -> None:
     """By the norm of all gradients, over some networks: rounding makes ties in the pooling, which flip."""
@@ -91,7 +91,7 @@ def test_folding_changes_nothing(kind: str) -> None:
     assert any(isinstance(module, BatchNorm) for module in net.modules())
     with torch.no_grad():
         expected = net(waveforms())
-        for path in PATHS:
+        for path in paths("cpu"):
             folded.use(path)
             torch.testing.assert_close(folded(waveforms()), expected, rtol=0, atol=1e-10)
 

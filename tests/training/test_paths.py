@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samplecnn.model.blocks import Basic
-from samplecnn.model.network import PATHS, SampleCNN
+from samplecnn.model.network import SampleCNN, paths
 from samplecnn.training.paths import Plan, choose, measure, memory_file
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_fast_true_measures_nothing(cache: Path, caplog: pytest.LogCaptureFixtur
 def test_auto_measures_once_for_each_network(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     first = chosen("auto")
-    assert first.path in PATHS
+    assert first.path in paths("cpu")
     assert "measured now: plain" in caplog.text
     assert cache == memory_file()
     caplog.clear()
@@ -73,7 +73,7 @@ def test_a_damaged_memory_is_written_anew(cache: Path, content: str) -> None:
 def test_a_memory_that_cannot_be_written_is_no_error(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cache.parent.parent.write_text("a file where the folder should be")
-    assert chosen("auto").path in PATHS
+    assert chosen("auto").path in paths("cpu")
     assert "cannot be kept" in caplog.text
 
 
@@ -81,8 +81,10 @@ def test_measuring_leaves_no_trace() -> None:
     made = network()
     before = {name: value.clone() for name, value in made.state_dict().items()}
     random = torch.get_rng_state()
-    rates = measure(made, [Plan(path) for path in PATHS], device=CPU, precision="32-true", batch_size=2)
-    assert rates.keys() == {Plan(path) for path in PATHS}
+    rates = measure(
+        made, [Plan(path) for path in paths("cpu")], device=CPU, precision="32-true", batch_size=2
+    )
+    assert rates.keys() == {Plan(path) for path in paths("cpu")}
     assert all(rate > 0 for rate in rates.values())
     assert torch.equal(torch.get_rng_state(), random)
     assert made.path == "plain"

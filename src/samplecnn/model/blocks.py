@@ -11,6 +11,7 @@ order of values) on a third of the data. To add one, write such a class and a fi
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model import fused
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 
@@ -76,9 +77,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channels, 1, time)`` to the same shape."""
-        squeezed = x.mean(dim=(2, 3))  # (batch, channels)
-        excitation = self.gate(self.fc2(F.relu(self.fc1(squeezed))))  # (batch, channels)
-        return x * excitation[:, :, None, None].to(x.dtype)
+        return x * self.excitation(x.mean(dim=(2, 3)))[:, :, None, None].to(x.dtype)
+
+    def excitation(self, squeezed: Tensor) -> Tensor:
+        """Return the gates ``(batch, channels)`` for the means over time ``(batch, channels)``."""
+        return self.gate(self.fc2(F.relu(self.fc1(squeezed))))
 
 
 class Basic(nn.Module):
@@ -89,10 +92,15 @@ class Basic(nn.Module):
         self.conv1 = conv3(in_channels, out_channels)
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
+        self.se: SqueezeExcitation | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        return F.relu(self.pool(self.bn1(self.conv1(x))))
+        x = self.conv1(x)
+        if self.training and self.bn1.fused:
+            return fused.norm_relu_pool(self.bn1, x, gate=self.se and self.se.excitation)
+        x = F.relu(self.pool(self.bn1(x)))
+        return x if self.se is None else self.se(x)
 
 
 class SE(Basic):
@@ -101,10 +109,6 @@ class SE(Basic):
     def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
         super().__init__(in_channels, out_channels)
         self.se = SqueezeExcitation(out_channels, alpha)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        return self.se(super().forward(x))
 
 
 class Res1(nn.Module):
@@ -116,14 +120,35 @@ class Res1(nn.Module):
         self.conv1 = conv3(in_channels, out_channels)
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
+        self.se: SqueezeExcitation | None = None
 
-    def residual(self, x: Tensor) -> Tensor:
-        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
-        return self.bn1(self.conv1(x))
+    @property
+    def last_norm(self) -> BatchNorm:
+        """The batch norm before the addition."""
+        return self.bn1
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """Return what enters the last batch norm: ``(batch, out_channels, 1, time)``."""
+        return self.conv1(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        return F.relu(self.pool(self.residual(x) + self.shortcut(x)))
+        if self.training and self.last_norm.fused:
+            return self._fused(x)
+        residual = self.last_norm(self.convolved(x))
+        if self.se is not None:
+            residual = self.se(residual)
+        return F.relu(self.pool(residual + self.shortcut(x)))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        gate = self.se and self.se.excitation
+        if self.shortcut.conv is None:
+            x, skip = fused.fork(x)
+            return fused.norm_add_relu_pool(self.last_norm, self.convolved(x), skip, gate=gate)
+        shortcut = self.shortcut.conv(x)
+        return fused.norm_add_relu_pool(
+            self.last_norm, self.convolved(x), shortcut, self.shortcut.bn, gate=gate
+        )
 
 
 class Res2(Res1):
@@ -135,9 +160,17 @@ class Res2(Res1):
         self.conv2 = conv3(out_channels, out_channels)
         self.bn2 = BatchNorm(out_channels)
 
-    def residual(self, x: Tensor) -> Tensor:
-        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
-        return self.bn2(self.conv2(self.dropout(F.relu(super().residual(x)))))
+    @property
+    def last_norm(self) -> BatchNorm:
+        """The batch norm before the addition."""
+        return self.bn2
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """Return what enters the last batch norm: ``(batch, out_channels, 1, time)``."""
+        x = self.conv1(x)
+        if self.training and self.bn1.fused:
+            return self.conv2(fused.norm_relu(self.bn1, x, dropout=self.dropout.p))
+        return self.conv2(self.dropout(F.relu(self.bn1(x))))
 
 
 class ReSE1(Res1):
@@ -146,10 +179,6 @@ class ReSE1(Res1):
     def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
         super().__init__(in_channels, out_channels)
         self.se = SqueezeExcitation(out_channels, alpha)
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
-        return self.se(super().residual(x))
 
 
 class ReSE2(Res2):
@@ -160,10 +189,6 @@ class ReSE2(Res2):
     ) -> None:
         super().__init__(in_channels, out_channels, dropout=dropout)
         self.se = SqueezeExcitation(out_channels, alpha)
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return what is added to the shortcut: ``(batch, out_channels, 1, time)``."""
-        return self.se(super().residual(x))
 
 
 # The short names that model files store; a block of any other name is passed in by the caller.

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model import fused
 from samplecnn.model.blocks import KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
+from samplecnn.model.kernels.triton_ops import AVAILABLE
 from samplecnn.model.norm import BatchNorm
 from samplecnn.model.stem import stem_by_taps
 
@@ -17,9 +19,10 @@ LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 # Channels of each block as multiples of the width (golden network of Kim, Lee and Nam, 2018).
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 
-# Ways to compute the same function: with PyTorch's layers alone, or with the stem as a matrix product.
-PLAIN, STEM = "plain", "stem"
-PATHS = (PLAIN, STEM)
+# Ways to compute the same function: with PyTorch's layers alone, with the stem as a matrix product, or with
+# batch norms and what surrounds them fused by Triton (training on a GPU; otherwise as "stem").
+PLAIN, STEM, TRITON = "plain", "stem", "triton"
+PATHS = (PLAIN, STEM, TRITON)
 
 BlockFactory = Callable[[int, int], nn.Module]
 
@@ -79,10 +82,18 @@ class SampleCNN(nn.Module):
         """
         if path not in PATHS:
             raise ValueError(f"there is no path {path!r} to compute on; allowed are {', '.join(PATHS)}")
+        if path == TRITON and not AVAILABLE:
+            raise ValueError("path 'triton' needs Triton, which PyTorch brings along on Linux only")
         self.path = path
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.fused = path == TRITON
 
     def _stem(self, waveforms: Tensor) -> Tensor:
-        if self.path == STEM:
+        if self.path == TRITON and self.training:
+            assert isinstance(self.stem_bn, BatchNorm)
+            return fused.stem(self.stem_conv, self.stem_bn, waveforms)
+        if self.path != PLAIN:
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
@@ -90,4 +101,4 @@ class SampleCNN(nn.Module):
 
 def paths(device_type: str) -> tuple[str, ...]:
     """Return the paths that can run on a kind of device ("cpu", "cuda"), the plain one first."""
-    return PATHS
+    return PATHS if device_type == "cuda" and AVAILABLE else (PLAIN, STEM)

@@ -1,0 +1,194 @@
+"""Rebuild the tables in `experiments/*/README.md` from the figures beside them, so that none is typed by hand.
+
+    python experiments/build.py                          # `make experiments`
+    python experiments/build.py keep RUN... --to DIR     # what a page needs of a run: a few small files
+
+A table stands between `<!-- name -->` and `<!-- end -->`; the name is one of `TABLES` below with its file or
+folder, relative to the page.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from samplecnn.analysis.comparisons import difference_interval
+from samplecnn.analysis.records import Run, read_run
+from samplecnn.analysis.statistics import bootstrap, score_interval
+
+HERE = Path(__file__).parent
+KEPT = ("results.json", "metrics.csv", "predictions.npz")
+MARK = re.compile(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# What a run's configuration says of the machine it ran on.
+MACHINE = {"data.raw": None, "data.root": "data", "resume": None}
+
+Rows = list[list[str]]
+
+
+def keep(runs: Sequence[Path], to: Path) -> None:
+    """Copy the small files of finished runs, their configuration without this machine's paths."""
+    for run in runs:
+        target = to / run.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            shutil.copy(run / name, target / name)
+        config = OmegaConf.load(run / "config.yaml")
+        for key, value in MACHINE.items():
+            OmegaConf.update(config, key, value)
+        OmegaConf.save(config, target / "config.yaml")
+
+
+def table(head: Sequence[str], rows: Rows) -> str:
+    """Lay out a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def rates(path: Path) -> str:
+    """Segments per second of the variants of a benchmark of the network, per block."""
+    told = json.loads(path.read_text())
+    limits, machine = told["ceilings"], told["machine"]
+    text = (
+        f"{machine['device']}, batch {told['batch']}, width {told['width']}; ceilings: "
+        f"{limits['bf16 FLOP/s'] / 1e9:.0f} and {limits['fp32 FLOP/s'] / 1e9:.0f} GFLOP/s in bf16 and fp32, "
+        f"{limits['bytes/s'] / 1e9:.0f} GB/s.\n\n"
+    )
+    rows: Rows = []
+    bases: list[str] = []
+    for block, measured in told.items():
+        if not isinstance(measured, dict) or "segments_per_second" not in measured:
+            continue
+        speed = measured["segments_per_second"]
+        bases = [name for name in speed if name.startswith("reference, ")]
+        for name, rate in speed.items():
+            limit = measured["limit"]["bf16" if "bf16" in name else "fp32"]
+            rows.append(
+                [
+                    block,
+                    name,
+                    f"{rate['median']:.1f}",
+                    f"{rate['min']:.1f} to {rate['max']:.1f}",
+                    *(f"{rate['median'] / speed[base]['median']:.2f}" for base in bases),
+                    f"{rate['median'] / limit:.0%}",
+                ]
+            )
+    names = [f"over {base}" for base in bases]
+    return text + table(["block", "", "segments/s", "range", *names, "of the limit"], rows)
+
+
+def loop(path: Path) -> str:
+    """The step alone and inside of `python train.py`."""
+    told = json.loads(path.read_text())
+    rows = [
+        [name, f"{rate['median']:.1f}", f"{rate['min']:.1f} to {rate['max']:.1f}"]
+        for name, rate in (("the step alone", told["bare"]), ("`python train.py`", told["trained"]))
+    ]
+    return table(["", "segments/s", "range"], rows) + f"\nThe loop costs {told['overhead']:.1%}.\n"
+
+
+def runs(folder: Path) -> str:
+    """Macro ROC-AUC of variants that differ in one thing: folders called VARIANT-SEED, the first as the base."""
+    variants: dict[str, list[Run]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
+        variants.setdefault(path.name.rpartition("-")[0], []).append(read_run(path))
+    base, *_ = variants.values()
+    predictions = [run.predictions for found in variants.values() for run in found]
+    known = [p for p in predictions if p is not None]
+    if len(known) < len(predictions) or any(p.clip_ids != known[0].clip_ids for p in known):
+        raise ValueError(f"{folder}: all runs need predictions of the same clips")
+    scored = bootstrap(known[0].labels, [p.probabilities for p in known]).roc_auc
+    rows: Rows = []
+    first, start = None, 0
+    for name, found in variants.items():
+        estimate = scored.macro(range(start, start + len(found)))
+        start += len(found)
+        first = first or estimate
+        ends = score_interval(estimate)
+        low, high = difference_interval(estimate - first)
+        values = [run.results["test"]["roc_auc"] for run in found]
+        speed = np.median([run.results["segments_per_second"] for run in found])
+        rows.append(
+            [
+                name,
+                ", ".join(f"{value:.4f}" for value in values),
+                f"{estimate.value:.4f}",
+                f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "",
+                "" if found is base else f"{estimate.value - first.value:+.4f} ({low:+.4f} to {high:+.4f})",
+                f"{speed:.0f}",
+            ]
+        )
+    head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first", "segments/s"]
+    return table(head, rows)
+
+
+def losses(folder: Path) -> str:
+    """Training loss of each epoch, mean and range over the seeds of each variant."""
+    variants: dict[str, list[list[float]]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
+        told = [row["train_loss"] for row in read_run(path).epochs]
+        variants.setdefault(path.name.rpartition("-")[0], []).append(told)
+    rows = []
+    for name, curves in variants.items():
+        values = np.array(curves)
+        rows.append(
+            [name]
+            + [
+                f"{mean:.3f} ({low:.3f} to {high:.3f})"
+                for mean, low, high in zip(values.mean(0), values.min(0), values.max(0), strict=True)
+            ]
+        )
+    return table(["", *(f"epoch {number}" for number in range(1, values.shape[1] + 1))], rows)
+
+
+def _order(name: str) -> tuple[bool, list[int], str]:
+    """Put plain variants first, and numbers in their order."""
+    return not name.startswith("plain-fp32"), [int(n) for n in re.findall(r"\d+", name)][:1], name
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"rates": rates, "loop": loop, "runs": runs, "losses": losses}
+
+
+def build(page: Path) -> bool:
+    """Put the tables of a page anew; say whether it changed."""
+
+    def fill(match: re.Match[str]) -> str:
+        kind, name = match[2], match[3]
+        if kind not in TABLES:
+            raise ValueError(f"{page}: no table {kind!r}; there are {', '.join(TABLES)}")
+        return f"{match[1]}\n{TABLES[kind](page.parent / name)}\n{match[4]}"
+
+    before = page.read_text(encoding="utf-8")
+    after = MARK.sub(fill, before)
+    page.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def main() -> None:
+    """Build all pages, or keep the small files of runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command")
+    keeping = commands.add_parser("keep", help="copy the small files of runs")
+    keeping.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    keeping.add_argument("--to", required=True, type=Path, metavar="DIR")
+    options: Any = parser.parse_args()
+    try:
+        if options.command == "keep":
+            keep(options.runs, options.to)
+            return
+        for page in sorted(HERE.glob("*/README.md")):
+            print(f"{page.relative_to(HERE.parent)}: {'new' if build(page) else 'as it was'}")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Whole networks on the Triton path against the plain one; run by test_triton_network.py.
+
+    TRITON_INTERPRET=1 python tests/model/triton_network.py se rese2
+
+Runs on a GPU if there is one, else in Triton's interpreter. Prints the largest difference of loss, gradients
+and running statistics, relative to the largest entry of each, in float64.
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
+from samplecnn.model.norm import BatchNorm
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def patch_interpreter() -> None:
+    """Triton 3.6's interpreter turns arrays of one value into int, which NumPy 2.4 refuses: put it right."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patched
+
+
+def network(kind: str) -> SampleCNN:
+    torch.manual_seed(0)
+    options: dict[str, float] = {"alpha": 2} if "se" in kind else {}
+    if kind.endswith("2"):
+        options["dropout"] = 0.0  # its draws are its own on this path
+    made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, dropout=0.0)
+    for module in made.modules():
+        if isinstance(module, BatchNorm):
+            nn.init.uniform_(module.weight, -0.5, 2)
+            nn.init.normal_(module.bias)
+    return made.to(DEVICE, torch.float64).train()
+
+
+def step(kind: str, path: str) -> dict[str, Tensor]:
+    made = network(kind)
+    made.use(path)
+    generator = torch.Generator().manual_seed(1)
+    waveforms = torch.rand(3, SEGMENT_SAMPLES, generator=generator, dtype=torch.float64) - 0.4
+    logits = made(waveforms.to(DEVICE))
+    loss = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.25))
+    loss.backward()
+    gradients = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    statistics = {name: b for name, b in made.named_buffers() if "running" in name}
+    return {"loss": loss.detach(), **gradients, **statistics}
+
+
+def difference(kind: str) -> float:
+    plain, fused = step(kind, "plain"), step(kind, "triton")
+    assert plain.keys() == fused.keys()
+    return max(
+        ((fused[name] - value).abs().max() / value.abs().max().clamp(min=1e-3)).item()
+        for name, value in plain.items()
+    )
+
+
+if __name__ == "__main__":
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        patch_interpreter()
+    for kind in sys.argv[1:]:
+        print(kind, difference(kind))
