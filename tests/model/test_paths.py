@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.blocks import BLOCKS, conv3
+from samplecnn.model.blocks import BLOCKS, Basic, conv3
 from samplecnn.model.fold import fold
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, paths
 from samplecnn.model.norm import BatchNorm
@@ -120,3 +120,21 @@ def test_folding_leaves_own_blocks_alone() -> None:
 def test_an_unknown_path_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no path 'fastest'.*allowed are plain, stem"):
         network("basic").use("fastest")
+
+
+class OwnPool(Basic):
+    """A block derived from one of the six, with another pooling."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.pool = nn.AvgPool2d((1, 3))  # type: ignore[assignment]
+
+
+def test_own_blocks_are_not_fused() -> None:
+    pytest.importorskip("triton")
+    for block, fused in ((Basic, True), (OwnPool, False)):
+        net = SampleCNN(block, tags=3, width=2)
+        net.use("triton")
+        assert all(bool(block.fused) == fused for block in net.blocks)
+        net.use("stem")
+        assert not any(block.fused for block in net.blocks)

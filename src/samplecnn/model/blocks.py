@@ -93,11 +93,12 @@ class Basic(nn.Module):
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
+        self.fused = False  # compute batch norms with their neighbours while training: `SampleCNN.use`
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
         x = self.conv1(x)
-        if self.training and self.bn1.fused:
+        if self.training and self.fused:
             return fused.norm_relu_pool(self.bn1, x, gate=self.se and self.se.excitation)
         x = F.relu(self.pool(self.bn1(x)))
         return x if self.se is None else self.se(x)
@@ -121,6 +122,7 @@ class Res1(nn.Module):
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
+        self.fused = False  # compute batch norms with their neighbours while training: `SampleCNN.use`
 
     @property
     def last_norm(self) -> BatchNorm:
@@ -133,7 +135,7 @@ class Res1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        if self.training and self.last_norm.fused:
+        if self.training and self.fused:
             return self._fused(x)
         residual = self.last_norm(self.convolved(x))
         if self.se is not None:
@@ -168,7 +170,7 @@ class Res2(Res1):
     def convolved(self, x: Tensor) -> Tensor:
         """Return what enters the last batch norm: ``(batch, out_channels, 1, time)``."""
         x = self.conv1(x)
-        if self.training and self.bn1.fused:
+        if self.training and self.fused:
             return self.conv2(fused.norm_relu(self.bn1, x, dropout=self.dropout.p))
         return self.conv2(self.dropout(F.relu(self.bn1(x))))
 

@@ -53,7 +53,7 @@ def norm_add_relu_pool(
     *,
     gate: Gate | None = None,
 ) -> Tensor:
-    """Return ``relu(pool(norm(x) * gate + shortcut))``; the shortcut under a norm of its own if it has one."""
+    """Return ``relu(pool(norm(x) * gate + shortcut))``; the shortcut under its own norm if it has one."""
     y, mean, variance, other_mean, other_variance = ops.norm_add_relu_pool(
         x,
         norm.weight,

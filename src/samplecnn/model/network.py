@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model import fused
-from samplecnn.model.blocks import KERNEL, conv3, dense
+from samplecnn.model.blocks import BLOCKS, KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.kernels.triton_ops import AVAILABLE
 from samplecnn.model.norm import BatchNorm
@@ -85,9 +85,10 @@ class SampleCNN(nn.Module):
         if path == TRITON and not AVAILABLE:
             raise ValueError("path 'triton' needs Triton, which PyTorch brings along on Linux only")
         self.path = path
-        for module in self.modules():
-            if isinstance(module, BatchNorm):
-                module.fused = path == TRITON
+        # Blocks of one's own keep to PyTorch's layers, also those derived from one of the six.
+        for block in self.blocks:
+            if type(block) in BLOCKS.values():
+                block.fused = path == TRITON
 
     def _stem(self, waveforms: Tensor) -> Tensor:
         if self.path == TRITON and self.training:

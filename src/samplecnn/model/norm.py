@@ -12,14 +12,10 @@ class BatchNorm(nn.BatchNorm2d):
 
     Differs from PyTorch's in its constants (epsilon 1e-3; the running statistics keep 0.99 of themselves)
     and in that the *biased* variance of the batch goes into the running variance.
-
-    ``fused`` asks the block around it to compute it together with its neighbours while training
-    (`fused.py`); a block that knows nothing of this stays as it is.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-3, momentum=MOMENTUM)
-        self.fused = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel; in training mode by the batch's own statistics."""
