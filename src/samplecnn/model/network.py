@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model import fused
-from samplecnn.model.blocks import BLOCKS, KERNEL, conv3, dense
+from samplecnn.model.blocks import BLOCKS, KERNEL, Basic, Res1, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.kernels.triton_ops import AVAILABLE
 from samplecnn.model.norm import BatchNorm
@@ -87,7 +87,7 @@ class SampleCNN(nn.Module):
         self.path = path
         # Blocks of one's own keep to PyTorch's layers, also those derived from one of the six.
         for block in self.blocks:
-            if type(block) in BLOCKS.values():
+            if isinstance(block, Basic | Res1) and type(block) in BLOCKS.values():
                 block.fused = path == TRITON
 
     def _stem(self, waveforms: Tensor) -> Tensor:
