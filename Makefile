@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## make the environment in .venv
 
@@ -11,7 +11,7 @@ setup: .venv/installed ## make the environment in .venv
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mini,plots,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mini,plots,tensorboard,launchers,dev]'
 	touch $@
 
 demo: setup ## render a small data set, train on it, test, tag a clip
@@ -41,8 +41,11 @@ format: setup ## put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+experiments: setup ## rebuild the tables in experiments/ from the figures beside them
+	$(BIN)/python experiments/build.py
+
 clean: ## remove the environment and caches; keeps data/ and runs/
 	rm -rf .venv build src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test test-all format clean
+.PHONY: help setup demo lint test test-all format experiments clean

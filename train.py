@@ -2,6 +2,7 @@
 
     python train.py block=se multi=true
     python train.py -m block=basic,se,res1,res2,rese1,rese2 multi=true,false
+    python train.py -m experiment=table1    # and others in conf/experiment/
     python train.py resume=RUN
 
 What can be set, and what it is by default: conf/train.yaml and the folders beside it.
@@ -16,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from samplecnn.training import config as configuration
-from samplecnn.training.sweep import SweepGuard, print_table, varying
+from samplecnn.training.sweep import SweepGuard, print_table, started, title
 
 CONF = Path(__file__).parent / "conf"
 
@@ -37,7 +38,7 @@ def main(config: DictConfig) -> None:
         results = train(
             plain,
             Path(settings.runtime.output_dir),
-            name=configuration.describe(varying(Path(settings.sweep.dir), overrides) if sweep else overrides),
+            name=title(settings) if sweep else configuration.describe(overrides),
             group=Path(settings.sweep.dir).name if sweep else None,
         )
     except (ValueError, OSError) as error:
@@ -58,5 +59,6 @@ if __name__ == "__main__":
             print(hint, file=sys.stderr)
         raise
     finally:
-        if SweepGuard.folder is not None and not print_table(SweepGuard.folder):
-            sys.exit(1)
+        sweep = SweepGuard.folder
+        if sweep is not None and not print_table(SweepGuard.planned or started(sweep)):
+            sys.exit(f"for what is missing, the same command again, with hydra.sweep.dir={sweep}")

@@ -37,7 +37,7 @@ def parts(out: Path, data: Path, quick: bool) -> dict[str, tuple[list[str], int]
         "checks": (["-m", "pytest", "-q", *tests], 420),
         "training": (bench("training", *small, *repeat), 300),
         "inference": (bench("inference", *small, "--batch", "2" if quick else "256", *repeat), 200),
-        "loading": (bench("loading", *repeat), 200),
+        "loading": (bench("loading", "--rounds", repeat[1]), 200),
         "loop": (
             bench("loop", "--data-root", str(data), "--epochs", "2" if quick else "6", *repeat)
             + (["--width", "2", "--", "trainer.limit_train_batches=2"] if quick else []),

@@ -1,4 +1,4 @@
-"""Rebuild the tables in `experiments/*/README.md` from the figures beside them, so that none is typed by hand.
+"""Rebuild the tables in `experiments/*/README.md` from the figures beside them: none is typed by hand.
 
     python experiments/build.py                          # `make experiments`
     python experiments/build.py keep RUN... --to DIR     # what a page needs of a run: a few small files
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 KEPT = ("results.json", "metrics.csv", "predictions.npz")
 MARK = re.compile(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # What a run's configuration says of the machine it ran on.
-MACHINE = {"data.raw": None, "data.root": "data", "resume": None}
+MACHINE = {"data.raw": None, "data.root": "data", "data.catalog.raw": None, "resume": None}
 
 Rows = list[list[str]]
 
@@ -41,7 +41,8 @@ def keep(runs: Sequence[Path], to: Path) -> None:
             shutil.copy(run / name, target / name)
         config = OmegaConf.load(run / "config.yaml")
         for key, value in MACHINE.items():
-            OmegaConf.update(config, key, value)
+            if OmegaConf.select(config, key) is not None:
+                OmegaConf.update(config, key, value)
         OmegaConf.save(config, target / "config.yaml")
 
 
@@ -94,7 +95,7 @@ def loop(path: Path) -> str:
 
 
 def runs(folder: Path) -> str:
-    """Macro ROC-AUC of variants that differ in one thing: folders called VARIANT-SEED, the first as the base."""
+    """Macro ROC-AUC of variants that differ in one thing: folders called VARIANT-SEED, the first the base."""
     variants: dict[str, list[Run]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
         variants.setdefault(path.name.rpartition("-")[0], []).append(read_run(path))
@@ -113,7 +114,6 @@ def runs(folder: Path) -> str:
         ends = score_interval(estimate)
         low, high = difference_interval(estimate - first)
         values = [run.results["test"]["roc_auc"] for run in found]
-        speed = np.median([run.results["segments_per_second"] for run in found])
         rows.append(
             [
                 name,
@@ -121,10 +121,9 @@ def runs(folder: Path) -> str:
                 f"{estimate.value:.4f}",
                 f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "",
                 "" if found is base else f"{estimate.value - first.value:+.4f} ({low:+.4f} to {high:+.4f})",
-                f"{speed:.0f}",
             ]
         )
-    head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first", "segments/s"]
+    head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first"]
     return table(head, rows)
 
 

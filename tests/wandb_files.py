@@ -25,9 +25,13 @@ class OfflineRun:
     name: str = ""
     group: str = ""
     project: str = ""
+    job_type: str = ""
+    sweep_id: str = ""
+    tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, list[str]] = field(default_factory=dict)  # names of files, by type
     exit_code: int | None = None
 
 
@@ -61,6 +65,8 @@ def read(folder: Path) -> OfflineRun:
             case "run":
                 run.id, run.name = record.run.run_id, record.run.display_name
                 run.group, run.project = record.run.run_group, record.run.project
+                run.job_type, run.sweep_id = record.run.job_type, record.run.sweep_id
+                run.tags = list(record.run.tags)
                 update(run.config, record.run.config.update)
             case "config":
                 update(run.config, record.config.update)
@@ -70,6 +76,11 @@ def read(folder: Path) -> OfflineRun:
                 run.history.append(row)
             case "summary":
                 update(run.summary, record.summary.update)
+            case "request" if record.request.WhichOneof("request_type") == "log_artifact":
+                artifact = record.request.log_artifact.artifact
+                run.artifacts[artifact.type] = [entry.path for entry in artifact.manifest.contents]
+            case "artifact":
+                run.artifacts[record.artifact.type] = [e.path for e in record.artifact.manifest.contents]
             case "exit":
                 run.exit_code = record.exit.exit_code
     return run

@@ -1,6 +1,8 @@
-"""Batches: every segment once per epoch in an order of seed and epoch alone, through real fits too."""
+"""A store's batches: every segment once per epoch, through real fits too."""
 
-from itertools import chain
+import gc
+import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,78 +12,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from samplecnn.data.datamodule import Batch, EpochBatches, SegmentDataModule, evenly_spaced
+from samplecnn.data.batches import Batch, Batches
+from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.data.resident import ResidentBatches
 from samplecnn.data.store import StoreError
-
-
-def order(segments: int, batch_size: int, seed: int, epoch: int, **options: Any) -> list[list[int]]:
-    batches = EpochBatches(segments, batch_size, seed, **options)
-    batches.set_epoch(epoch)
-    listed = [batch.tolist() for batch in batches]
-    assert len(listed) == len(batches)
-    return listed
-
-
-def test_every_segment_once_and_the_last_batch_filled_from_the_beginning() -> None:
-    batches = order(10, 4, seed=0, epoch=0)
-    assert [len(batch) for batch in batches] == [4, 4, 4]
-    flat = list(chain(*batches))
-    assert sorted(flat[:10]) == list(range(10))
-    assert flat[10:] == flat[:2]
-
-
-def test_full_batches_are_left_as_they_are() -> None:
-    assert sorted(chain(*order(8, 4, seed=0, epoch=0))) == list(range(8))
-
-
-def test_a_set_smaller_than_a_batch_wraps_again() -> None:
-    (batch,) = order(3, 8, seed=1, epoch=0)
-    assert sorted(batch[:3]) == [0, 1, 2]
-    assert batch[3:] == [*batch[:3], *batch[:2]]
-
-
-def test_order_is_a_function_of_seed_and_epoch() -> None:
-    assert order(50, 7, seed=3, epoch=2) == order(50, 7, seed=3, epoch=2)
-    assert order(50, 7, seed=3, epoch=2) != order(50, 7, seed=3, epoch=1)
-    assert order(50, 7, seed=3, epoch=2) != order(50, 7, seed=2, epoch=3)
-    torch.manual_seed(1)
-    np.random.seed(1)
-    assert order(5, 5, seed=0, epoch=0) == [[2, 4, 3, 0, 1]]  # for ever: results depend on it
-
-
-def test_processes_share_the_batches_of_an_epoch() -> None:
-    whole = order(50, 4, seed=0, epoch=5)  # 13 batches, the last one filled up
-    shares = [order(50, 4, seed=0, epoch=5, rank=rank, world=3) for rank in range(3)]
-    assert [len(share) for share in shares] == [5, 5, 5]
-    together = [shares[index % 3][index // 3] for index in range(15)]
-    assert together[:13] == whole
-    assert list(chain(*together))[50:] == list(chain(*whole))[:10]
-
-
-def test_segments_are_drawn_anew_per_clip_and_epoch() -> None:
-    counts = [10, 2, 1, 7, 3]
-    clip = np.repeat(np.arange(5), counts)
-    drawn = [order(23, 4, 0, epoch, segment_clip=clip, per_clip=3) for epoch in (0, 1, 0)]
-    assert drawn[0] == drawn[2]
-    assert sorted(chain(*drawn[0])) != sorted(chain(*drawn[1]))
-    for batches in drawn:
-        examples = list(chain(*batches))[:12]
-        assert len(set(examples)) == 12
-        assert np.bincount(clip[examples]).tolist() == [3, 2, 1, 3, 3]
-    seen = {i for epoch in range(40) for i in chain(*order(23, 4, 1, epoch, segment_clip=clip, per_clip=1))}
-    assert seen == set(range(23))
-    every = order(23, 4, 5, 2)
-    assert every == order(23, 4, 5, 2, segment_clip=clip, per_clip=10)  # all of them: as if none were drawn
-    shares = [order(23, 4, 0, 0, segment_clip=clip, per_clip=3, rank=rank, world=3) for rank in range(3)]
-    assert [share[0] for share in shares] == drawn[0]
-
-
-@pytest.mark.parametrize(
-    ("per_clip", "expected"),
-    [(None, list(range(13))), (1, [5, 11, 12]), (3, [1, 5, 8, 10, 11, 12]), (10, list(range(13)))],
-)
-def test_evenly_spaced_segments(per_clip: int | None, expected: list[int]) -> None:
-    assert evenly_spaced(np.repeat([0, 1, 2], [10, 2, 1]), per_clip).tolist() == expected
 
 
 def test_fewer_segments_per_clip(store_path: Path) -> None:
@@ -157,6 +91,8 @@ def test_impossible_settings_are_refused(store_path: Path) -> None:
     for name in ("train_segments", "test_segments"):
         with pytest.raises(ValueError, match=f"{name} is 0: allowed are 1, 2, ... per clip, or None for all"):
             SegmentDataModule(store_path, **{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="resident is 'yes': allowed are 'auto', True and False"):
+        SegmentDataModule(store_path, resident="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed is -1: allowed are 0, 1"):
         SegmentDataModule(store_path, seed=-1)
     with pytest.raises(StoreError, match="allowed are clean, pons"):
@@ -244,3 +180,74 @@ def test_lightning_tests_and_predicts(tmp_path: Path, data: SegmentDataModule) -
     predictions = runner.predict(Recorder(), data)
     assert predictions is not None
     assert torch.cat([clips for clips in predictions if isinstance(clips, Tensor)]).tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("resident", ["auto", True, False])
+def test_on_the_cpu_samples_are_read_from_files_whatever_is_asked_for(
+    tmp_path: Path, store_path: Path, caplog: pytest.LogCaptureFixture, resident: Any
+) -> None:
+    data = SegmentDataModule(store_path, batch_size=4, resident=resident)
+    assert len(data.train_dataloader()) == 4  # no trainer yet: nothing to say
+    with caplog.at_level(logging.INFO, "samplecnn"):
+        trainer(tmp_path, 2).fit(Recorder(), data)
+    said = [record.message for record in caplog.records if record.name.startswith("samplecnn")]
+    assert said == ["0.0 GB of samples, read from files"]
+    assert isinstance(data.train_dataloader(), Batches)
+
+
+def test_evaluation_batches_of_the_cpu(store_path: Path) -> None:
+    data = SegmentDataModule(store_path)
+    sizes = [len(batch.clips) for batch in data.test_dataloader()]
+    assert sizes == [4]  # up to 40
+    assert data.device.type == "cpu"
+
+
+def test_a_fit_on_samples_that_are_kept_on_the_device(tmp_path: Path, store_path: Path) -> None:
+    """Here the device is the CPU, where nothing would be kept."""
+
+    class Kept(SegmentDataModule):
+        def _keep(self, device: torch.device) -> bool:
+            return True
+
+    plain, kept = Recorder(), Recorder()
+    trainer(tmp_path / "plain", 3).fit(plain, SegmentDataModule(store_path, batch_size=4, seed=7))
+    data = Kept(store_path, batch_size=4, seed=7)
+    trainer(tmp_path / "kept", 3).fit(kept, data)
+    assert isinstance(data.train_dataloader(), ResidentBatches)
+    assert kept.epochs == plain.epochs
+    assert kept.validated == plain.validated
+    resumed = Recorder()
+    trainer(tmp_path / "kept", 3).fit(resumed, data, ckpt_path=tmp_path / "kept" / "after-0.ckpt")
+    assert resumed.epochs == {epoch: plain.epochs[epoch] for epoch in (1, 2)}
+    predictions = trainer(tmp_path / "kept", 1).predict(kept, data)
+    assert predictions is not None
+    assert torch.cat([clips for clips in predictions if isinstance(clips, Tensor)]).tolist() == [0, 0, 1, 2]
+
+
+def test_a_fit_that_stops_within_an_epoch_leaves_no_thread(tmp_path: Path, store_path: Path) -> None:
+    class Ahead(SegmentDataModule):
+        """Gathers ahead as for a GPU."""
+
+        def train_dataloader(self) -> Batches:
+            loader = super().train_dataloader()
+            assert isinstance(loader, Batches)
+            loader.ahead = 2
+            return loader
+
+    class Stops(Recorder):
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            if self.current_epoch == 1 and batch_idx == 1:
+                raise RuntimeError("enough")
+            return super().training_step(batch, batch_idx)
+
+    before = threading.active_count()
+    whole, ahead = Recorder(), Recorder()
+    trainer(tmp_path, 2).fit(whole, SegmentDataModule(store_path, batch_size=4))
+    trainer(tmp_path, 2).fit(ahead, Ahead(store_path, batch_size=4))
+    assert ahead.epochs == whole.epochs
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError, match="enough") as caught:
+        trainer(tmp_path, 2).fit(Stops(), Ahead(store_path, batch_size=4))
+    del caught
+    gc.collect()
+    assert threading.active_count() == before

@@ -3,22 +3,18 @@
     samplecnn excitation RUN
 
 The excitations of a segment are the outputs of the sigmoids in a block's squeeze-and-excitation, one per
-channel. A tag's mean excitations are their mean over all segments of all test clips that have the tag. (The
-authors' code takes the mean over the clips' means, which is the same where all clips have as many segments,
-as in MagnaTagATune.) Sums are taken in float64, the network computes in the precision of its weights.
-
-Figure 3 is `Excitations.deviation`, Table 3 is `Excitations.together`, Figure 2 is drawn by `figures.py`.
+channel. A tag's mean excitations are their mean over all segments of all test clips that have the tag.
+(The authors' code takes the mean of the clips' means, which is the same where all clips have as many
+segments, as in MagnaTagATune.) Blocks are numbered from 1, as in the paper.
 """
 
 import csv
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,53 +22,66 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from samplecnn.analysis.cooccurrence import TagCounts
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.model.blocks import SqueezeExcitation
 from samplecnn.model.network import SampleCNN
-
-ARRAYS = ("tags", "unused_tags", "segments", "together", "blocks", "data", "split", "split_hash")
+from samplecnn.training.runs import write_atomically
 
 
 class ExcitationError(ValueError):
-    """Excitations that cannot be had: what is wrong and what is allowed."""
+    """Excitations that cannot be had or shown: what is wrong and what is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Excitations:
     """Mean excitations per tag over the test part of a split.
 
-    Blocks are numbered from 1, as in the paper. A block's channels are those of its squeeze-and-excitation;
-    of several in one block, one after the other in the order in which they run.
+    The channels of a block are those of its squeeze-and-excitation; where a block has several, those of one
+    after those of the other, in the order in which they run.
     """
 
-    tags: tuple[str, ...]  # those with clips in the test part
-    unused_tags: tuple[str, ...]  # those without: they have no excitations
-    segments: NDArray[np.int64]  # (tags,): segments of clips with the tag
-    together: NDArray[np.int64]  # (tags, tags): clips with both tags; the diagonal counts a tag's clips
+    counts: TagCounts
+    segments: NDArray[np.int64]  # (tags,): segments of the clips with the tag, over which its mean is taken
     per_tag: dict[int, NDArray[np.float64]]  # block -> (tags, channels)
-    overall: dict[int, NDArray[np.float64]]  # block -> (channels,): mean over all segments, whatever their tags
-    data: str  # name of the store
+    overall: dict[
+        int, NDArray[np.float64]
+    ]  # block -> (channels,): mean over all segments, whatever their tags
+    data: str  # name of the data set
     split: str
     split_hash: str  # of which clip is in which part
 
     @property
-    def clips(self) -> NDArray[np.int64]:
-        """Clips with each tag: `(tags,)`."""
-        return self.together.diagonal()
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks with squeeze-and-excitation."""
+        return tuple(self.per_tag)
 
     @property
     def deviation(self) -> dict[int, float]:
-        """Standard deviation across the tags of their mean excitations, block -> mean over channels (Figure 3).
+        """Standard deviation across the tags, mean over the channels: block -> value (Figure 3).
 
-        The population's (divided by the number of tags), as in the authors' code.
+        Of each channel, the root of the mean squared distance of the tags' mean excitations from their own
+        mean (divided by the number of tags, not by one less), as in the authors' code.
         """
         return {block: float(means.std(axis=0).mean()) for block, means in self.per_tag.items()}
 
+    def of(self, block: int, tags: Sequence[str]) -> NDArray[np.float64]:
+        """Return the mean excitations of the given tags in one block: `(chosen, channels)`."""
+        return self.per_tag[block][self.counts.rows(tags)]
+
     def save(self, path: Path) -> None:
-        """Write all of it as plain arrays, a whole file or none; `load` reads it again."""
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in ARRAYS if name != "blocks"}
-        arrays |= {name: np.array(arrays[name], dtype=np.str_) for name in ("tags", "unused_tags")}
-        arrays["blocks"] = np.array(list(self.per_tag), dtype=np.int64)
+        """Write everything as plain arrays, a whole file or none."""
+        arrays: dict[str, Any] = {
+            "tags": np.array(self.counts.tags, dtype=np.str_),
+            "unused_tags": np.array(self.counts.unused, dtype=np.str_),
+            "together": self.counts.together,
+            "segments": self.segments,
+            "blocks": np.array(self.blocks, dtype=np.int64),
+            "deviation": np.array(list(self.deviation.values())),
+            "data": self.data,
+            "split": self.split,
+            "split_hash": self.split_hash,
+        }
         for block, means in self.per_tag.items():
             arrays |= {f"block{block}": means, f"block{block}_overall": self.overall[block]}
         temporary = path.with_name(path.name + ".tmp")
@@ -84,19 +93,158 @@ class Excitations:
     def load(cls, path: Path) -> "Excitations":
         """Read what `save` wrote; ExcitationError for any other file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                tags, unused = (tuple(map(str, file[name])) for name in ("tags", "unused_tags"))
                 blocks = [int(block) for block in file["blocks"]]
-                loaded = cls(
-                    tags=tuple(map(str, file["tags"])),
-                    unused_tags=tuple(map(str, file["unused_tags"])),
-                    segments=file["segments"],
-                    together=file["together"],
-                    per_tag={block: file[f"block{block}"] for block in blocks},
-                    overall={block: file[f"block{block}_overall"] for block in blocks},
-                    **{name: str(file[name]) for name in ("data", "split", "split_hash")},
+                read = cls(
+                    TagCounts(tags, unused, file["together"].astype(np.int64)),
+                    file["segments"].astype(np.int64),
+                    {block: file[f"block{block}"].astype(np.float64) for block in blocks},
+                    {block: file[f"block{block}_overall"].astype(np.float64) for block in blocks},
+                    *(str(file[name]) for name in ("data", "split", "split_hash")),
                 )
-            tags = len(loaded.tags)
-            shapes = [loaded.together.shape == (tags, tags), loaded.segments.shape == (tags,), *(...)]
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            read._check()
+        except Exception as error:  # NumPy has no common class for what a damaged file does to it
             raise ExcitationError(f"{path} is not a file of excitations, or is damaged: {error}") from error
-        return loaded
+        return read
+
+    def _check(self) -> None:
+        tags = len(self.counts.tags)
+        if not tags or not self.blocks:
+            raise ValueError(f"it has {tags} tags and {len(self.blocks)} blocks")
+        if self.counts.together.shape != (tags, tags) or self.segments.shape != (tags,):
+            raise ValueError(f"its counts are not those of {tags} tags")
+        for block, means in self.per_tag.items():
+            if means.shape != (tags, *self.overall[block].shape) or means.ndim != 2 or means.size == 0:
+                raise ValueError(f"block {block} has excitations of shape {means.shape} for {tags} tags")
+            if not (np.isfinite(means).all() and np.isfinite(self.overall[block]).all()):
+                raise ValueError(f"block {block} has excitations that are not finite")
+
+
+def se_layers(network: SampleCNN) -> dict[int, list[SqueezeExcitation]]:
+    """Return the squeeze-and-excitation layers of each block that has any; ExcitationError if none has."""
+    layers = {
+        number: [module for module in block.modules() if isinstance(module, SqueezeExcitation)]
+        for number, block in enumerate(network.blocks, start=1)
+    }
+    layers = {number: found for number, found in layers.items() if found}
+    if not layers:
+        raise ExcitationError(
+            f"the block {type(network.blocks[0]).__name__} has no squeeze-and-excitation, so no excitations: "
+            "se, rese1 and rese2 have, and blocks of your own that contain "
+            "samplecnn.model.blocks.SqueezeExcitation"
+        )
+    return layers
+
+
+def choose_blocks(available: Sequence[int], asked: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return the blocks to show: those asked for, or the first, middle and last, as in Figure 2.
+
+    Raises ExcitationError for a block that has no squeeze-and-excitation or does not exist.
+    """
+    if asked is None:
+        asked = (available[0], available[(len(available) - 1) // 2], available[-1])
+    for block in asked:
+        if block not in available:
+            raise ExcitationError(
+                f"no excitations of block {block}: allowed are {', '.join(map(str, available))}"
+            )
+    return tuple(dict.fromkeys(asked))
+
+
+def segment_excitations(network: SampleCNN, waveforms: Tensor) -> dict[int, Tensor]:
+    """Return the excitations of segments `(batch, 59049)`: block -> `(batch, channels)`.
+
+    Raises ExcitationError for a network without squeeze-and-excitation, or in training mode.
+    """
+    if network.training:
+        raise ExcitationError("the network is in training mode: call network.eval() first")
+    seen: dict[int, list[Tensor]] = {}
+    handles = []
+    for block, layers in se_layers(network).items():
+        keep = partial(_keep, seen.setdefault(block, []))
+        handles += [layer.gate.register_forward_hook(keep) for layer in layers]
+    try:
+        with torch.inference_mode():
+            network(waveforms)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if silent := [block for block, gates in seen.items() if not gates]:
+        raise ExcitationError(f"the gates of block {silent[0]} did not run: its excitations cannot be read")
+    return {block: torch.cat(gates, dim=1) for block, gates in seen.items()}
+
+
+def _keep(seen: list[Tensor], _layer: nn.Module, _inputs: object, gates: Tensor) -> None:
+    seen.append(gates.flatten(1))
+
+
+def excitations(network: SampleCNN, data: SegmentDataModule, *, progress: bool = False) -> Excitations:
+    """Average the excitations of every SE block per tag, in one pass over the test part of `data`.
+
+    The network computes where its weights are and in their precision; sums are kept in float64, so that
+    memory does not grow with the data. ``progress`` shows a bar, on a terminal only. Raises ExcitationError
+    as `segment_excitations`, and for a network that gives no finite excitations.
+    """
+    layers = se_layers(network)
+    counts = TagCounts.of(data.tags, data.parts["test"].labels)
+    used = torch.tensor([data.tags.index(tag) for tag in counts.tags])
+    weight = next(network.parameters())
+    widths: list[int] = []
+    sums = segments = torch.zeros((), dtype=torch.float64)  # (1 + tags, all blocks' channels), (1 + tags,)
+    batches = tqdm(data.test_dataloader(), "excitations", unit="batch", disable=None if progress else True)
+    for loaded in batches:
+        batch = data.on_after_batch_transfer(data.transfer_batch_to_device(loaded, weight.device, 0), 0)
+        seen = segment_excitations(network, batch.waveforms.to(weight.dtype))
+        widths = [gates.shape[1] for gates in seen.values()]
+        values = torch.cat(list(seen.values()), dim=1).cpu().double()
+        # Which segments each mean is taken over: all, and those of each tag.
+        members = torch.cat([torch.ones(len(values), 1), loaded.labels.cpu()[:, used]], dim=1).double()
+        sums = sums + members.T @ values
+        segments = segments + members.sum(dim=0)
+    if not sums.isfinite().all():
+        raise ExcitationError("the network gives excitations that are not finite: its training diverged")
+    means = [block.numpy() for block in (sums / segments[:, None]).split(widths, dim=1)]
+    selection = data.selection
+    return Excitations(
+        counts,
+        segments[1:].long().numpy(),
+        {block: values[1:] for block, values in zip(layers, means, strict=True)},
+        {block: values[0] for block, values in zip(layers, means, strict=True)},
+        data.store.name,
+        selection.split,
+        selection.split_hash,
+    )
+
+
+def write_tables(excited: Excitations, tags: Sequence[str], folder: Path) -> list[Path]:
+    """Write what the figures and Table 3 show as CSV into ``folder``; return the files.
+
+    excitation.csv: block, channel (from 0), mean over all segments, mean per tag. deviation.csv: block,
+    channels, standard deviation across tags. cooccurrence.csv: clips with the chosen tags together.
+    """
+    per_channel = (
+        (block, channel, *row)
+        for block in excited.blocks
+        for channel, row in enumerate(
+            np.column_stack([excited.overall[block], excited.per_tag[block].T]).tolist()
+        )
+    )
+    per_block = (
+        (block, excited.overall[block].size, deviation) for block, deviation in excited.deviation.items()
+    )
+    together = zip(tags, excited.counts.table(tags).tolist(), strict=True)
+    return [
+        _write(
+            folder / "excitation.csv", ("block", "channel", "all segments", *excited.counts.tags), per_channel
+        ),
+        _write(folder / "deviation.csv", ("block", "channels", "standard deviation"), per_block),
+        _write(folder / "cooccurrence.csv", ("tag", *tags), ((tag, *row) for tag, row in together)),
+    ]
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_atomically(path, text.getvalue())
+    return path

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from samplecnn.cli import data, tagging
+from samplecnn.cli import data, excitation, models, report, tagging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +25,6 @@ def parser() -> argparse.ArgumentParser:
         prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
     )
     commands = top.add_subparsers(required=True, dest="name", metavar="COMMAND")
-    for module in (tagging, data):
+    for module in (tagging, data, excitation, report, models):
         module.add_commands(commands)
     return top

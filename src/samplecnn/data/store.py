@@ -204,15 +204,12 @@ class Store:
         """Copy segments, given by rows of `Part.segment_spans`, into `out`: int16 `(segments, 59049)`."""
         if out is None:
             out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
-        for row, (shard, start, samples) in zip(out, spans.tolist(), strict=True):
-            self.shards.read(shard, start, row[:samples])
-            row[samples:] = 0
+        self.shards.gather(spans, out)
         return out
 
     def will_need(self, spans: np.ndarray) -> None:
         """Have the system fetch segments from the disk that will be gathered soon."""
-        for shard, start, samples in spans.tolist():
-            self.shards.will_need(shard, start, samples)
+        self.shards.will_need(spans)
 
     def clip(self, index: int) -> np.ndarray:
         """Read all of a clip, given by its index in the store: int16 `(samples,)`."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import statistics
 import sys
 import warnings
@@ -26,6 +27,7 @@ from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
 from samplecnn.training.config import ConfigError
+from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.paths import choose
 from samplecnn.training.stores import make_data, prepare_store
@@ -52,6 +54,11 @@ def resolve_precision(precision: str | int, accelerator: str) -> str:
     return "32-true" if str(precision) == "32" else str(precision)
 
 
+def watched() -> bool:
+    """Whether somebody sees a progress bar; of jobs side by side each would write over the others'."""
+    return sys.stderr.isatty() and multiprocessing.parent_process() is None
+
+
 def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Trainer:
     """Return a Lightning trainer as the ``trainer`` configuration wants it."""
     settings = config["trainer"]
@@ -64,7 +71,7 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
         log_every_n_steps=1,  # the module logs when it is time
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=watched(),
         **options,
     )
 
@@ -142,7 +149,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     runs.write_atomically(
         run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**config, "resume": None}))
     )
-    table = runs.EpochTable(run / "metrics.csv", echo=not sys.stderr.isatty())
+    table = EpochTable(run / "metrics.csv", echo=not watched())
     log.info(
         "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
         run,
@@ -166,7 +173,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
                 instantiate(schedule(config)),
                 table,
                 runs.RunCheckpoint(run),
-                *([TQDMProgressBar(refresh_rate=10)] if sys.stderr.isatty() else []),
+                *([TQDMProgressBar(refresh_rate=10)] if watched() else []),
             ],
             logger=watch.loggers,
         )

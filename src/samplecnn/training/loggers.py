@@ -1,8 +1,15 @@
-"""Where a run can be watched: Weights & Biases, CSV, TensorBoard or nowhere."""
+"""Where a run can be watched: Weights & Biases, CSV, TensorBoard or nowhere.
 
+In Weights & Biases the runs of a sweep are a group of its name, with the job type ``train``; a report on them
+is a run of the job type ``report`` in the same group.
+"""
+
+import csv
+import json
 import logging
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from samplecnn.training.metrics import Scores
-from samplecnn.training.runs import write_atomically
+from samplecnn.training.runs import read_config, write_atomically
+from samplecnn.training.sweep import CELL
 
 if TYPE_CHECKING:
+    import wandb
     from wandb.sdk.wandb_run import Run
 
 log = logging.getLogger(__name__)
 
 WANDB_ID = "wandb_id.txt"  # in the run folder, from before the first step
+TAG_LENGTH = 64  # characters that Weights & Biases allows
 
 
 @dataclass
@@ -33,11 +43,9 @@ class Watch:
             return
         import wandb
 
-        rows = [
-            [tag, scores.roc_auc[i].item(), scores.pr_auc[i].item(), int(scores.positives[i])]
-            for i, tag in enumerate(scores.tags)
-        ]
         columns: list[str | int] = ["tag", "roc_auc", "pr_auc", "positives"]
+        per_tag = scores.as_dict()["per_tag"]
+        rows = [[tag, *(values[column] for column in columns[1:])] for tag, values in per_tag.items()]
         self.wandb.log({"test/per_tag": wandb.Table(columns=columns, data=rows)})
         self.wandb.summary.update(summary)
 
@@ -80,35 +88,123 @@ def _tensorboard(_settings: Any, run: Path, config: dict[str, Any], _name: str, 
 def _wandb(
     settings: dict[str, Any], run: Path, config: dict[str, Any], name: str, group: str | None
 ) -> Watch:
+    tags = [config["block"]["name"], "multi" if config["multi"] else "no multi", config["data"]["name"]]
+    started = _begin(
+        run,
+        project=settings["project"],
+        entity=settings["entity"],
+        group=settings["group"] or group,
+        job_type="train",
+        name=name,
+        tags=[tag[:TAG_LENGTH] for tag in tags],
+        config=config,
+    )
+    started.define_metric("trainer/global_step")
+    started.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return Watch([WandbLogger(experiment=started)], started)
+
+
+def _begin(folder: Path, **arguments: Any) -> "Run":
+    """Start the W&B run of a folder, or go on with it; offline where there is no login."""
     import wandb
 
-    # Written before the first step, so that a resumed run goes on in the same W&B run.
-    id_file = run / WANDB_ID
-    if not id_file.is_file():
-        write_atomically(id_file, uuid.uuid4().hex[:12])
-    arguments: dict[str, Any] = {
-        "project": settings["project"],
-        "entity": settings["entity"],
-        "group": settings["group"] or group,
-        "name": name,
-        "id": id_file.read_text(encoding="utf-8").strip(),
-        "dir": str(run),
-        "config": config,
-    }
+    id_file = folder / WANDB_ID
+    if os.environ.get("WANDB_SWEEP_ID"):  # its agent has chosen the project and the run's id
+        arguments |= {"project": None, "entity": None}
+    else:
+        # Written before the first step, so that a resumed run goes on in the same W&B run.
+        if not id_file.is_file():
+            write_atomically(id_file, uuid.uuid4().hex[:12])
+        arguments["id"] = id_file.read_text(encoding="utf-8").strip()
+    arguments["dir"] = str(folder)
     mode: Any = os.environ.get("WANDB_MODE")
     try:
         if mode is None:
             mode = "online" if wandb.login(prompt=False) else "offline"
         if mode in ("online", "shared"):
-            return _watch(wandb.init(**arguments, resume="allow"))
+            return wandb.init(**arguments, resume="allow")
     except wandb.Error as error:
         log.warning("Weights & Biases cannot be used (%s): recording offline", error)
         mode = "offline"
-    quiet = wandb.Settings(silent=True)
-    return _watch(wandb.init(**arguments, mode=mode, settings=quiet))
+    return wandb.init(**arguments, mode=mode, settings=wandb.Settings(silent=True))
 
 
-def _watch(run: "Run") -> Watch:
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return Watch([WandbLogger(experiment=run)], run)
+def attach_report(folder: Path, runs: Sequence[Path]) -> None:
+    """Log what a folder holds about runs to Weights & Biases, in the group of these runs.
+
+    CSV files become tables that can be sorted, PNG files images, pages and SVG figures are shown as they are;
+    all files are an artifact of the type ``report`` too. The same folder again goes on in the same W&B run.
+    Raises ValueError for an empty folder, and for runs that were not recorded by Weights & Biases or are of
+    several projects or groups.
+    """
+    import wandb
+
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != WANDB_ID)
+    if not files:
+        raise ValueError(f"{folder} holds no files to attach")
+    project, entity, group = _place(runs)
+    of = group or ", ".join(run.name for run in runs)
+    arguments = {"project": project, "entity": entity, "group": group, "job_type": "report"}
+    report = _begin(folder, **arguments, name=f"report on {of}", config={"runs": [str(run) for run in runs]})
+    failed = True
+    try:
+        artifact = wandb.Artifact(f"report-{report.id}", type="report", description=f"Report on {of}")
+        for path in files:
+            artifact.add_file(str(path))
+        report.log({key: value for path in files for key, value in _shown(path).items()})
+        report.log_artifact(artifact)
+        failed = False
+    finally:
+        Watch(wandb=report).close(failed=failed)
+
+
+def _place(runs: Sequence[Path]) -> tuple[str, str | None, str | None]:
+    """Return project, entity and group that runs were recorded in."""
+    places: dict[tuple[str, str | None, str | None], Path] = {}
+    for run in runs:
+        settings = read_config(run)["logger"]
+        if settings["name"] == "wandb":
+            cell = json.loads((run / CELL).read_text(encoding="utf-8")) if (run / CELL).is_file() else {}
+            place = settings["project"], settings["entity"], settings["group"] or cell.get("sweep")
+            places.setdefault(place, run)
+    if not places:
+        raise ValueError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
+    if len(places) > 1:
+        told = "; ".join(f"{run}: {project}, {group}" for (project, _, group), run in places.items())
+        raise ValueError(f"the runs are of several projects or groups of Weights & Biases: {told}")
+    return next(iter(places))
+
+
+def _shown(path: Path) -> dict[str, Any]:
+    """Return what W&B shows of a file, under its key; nothing for a kind of file that it does not show."""
+    import wandb
+
+    match path.suffix:
+        case ".csv":
+            return {f"tables/{path.stem}": _table(path)}
+        case ".png":
+            return {f"figures/{path.stem}": wandb.Image(str(path))}
+        case ".svg" if not path.with_suffix(".png").exists():
+            return {f"figures/{path.stem}": wandb.Html(path.read_text(encoding="utf-8"), inject=False)}
+        case ".html":
+            return {f"pages/{path.stem}": wandb.Html(str(path), inject=False)}
+    return {}
+
+
+def _table(path: Path) -> "wandb.Table":
+    """Return a CSV file as a table: numbers as numbers, so that they sort; None for empty fields."""
+    import wandb
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    columns = [_numbers([row[index] for row in rows]) for index in range(len(header))]
+    return wandb.Table(columns=list(header), data=[list(row) for row in zip(*columns, strict=True)])
+
+
+def _numbers(column: Sequence[str]) -> list[Any]:
+    for kind in (int, float):
+        try:
+            return [kind(text) if text else None for text in column]
+        except ValueError:
+            continue
+    return [text or None for text in column]

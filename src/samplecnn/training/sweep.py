@@ -1,8 +1,8 @@
 """Multiruns: every cell checked before the first starts, and a table of all at the end.
 
-A cell is one job of a multirun and has a folder of its own in the sweep's. Where these folders are named by what
-makes the cells, as those of ``conf/experiment/`` are, a sweep can be run again: what has finished is shown, what
-was interrupted goes on, and the rest is trained.
+A cell is one job of a multirun and has a folder of its own in the sweep's. Where these folders are named by
+what makes the cells, as those of ``conf/experiment/`` are, a sweep can be run again: what has finished is
+shown, what was interrupted goes on, and the rest is trained.
 """
 
 import importlib.util
@@ -42,6 +42,9 @@ class Cell:
     def folder(self) -> Path:
         """Where it is trained."""
         return self.sweep / self.name
+
+    def __str__(self) -> str:
+        return " ".join(self.overrides)
 
 
 class SweepGuard(Callback):
@@ -83,24 +86,16 @@ def require_launcher(config: DictConfig) -> None:
 def plan(config: DictConfig) -> list[Cell]:
     """Return all cells of a multirun; none for a sweeper that chooses as it goes.
 
-    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a cell that cannot be composed or trained,
-    that would share its folder with another, or whose folder holds a run of another configuration.
+    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a cell that cannot be composed or that
+    asks for something impossible, that would share its folder with another, or whose folder holds a run of
+    another configuration.
     """
-    if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
-        return []
     planned: dict[Path, Cell] = {}
-    grid = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    for number, overrides in enumerate(cells([*grid, *config.hydra.overrides.task])):
-        said = " ".join(overrides)
-        try:
-            cell, plain = _compose(config, number, overrides)
-        except (HydraException, ConfigError) as error:
-            raise ConfigError(f"{said}\n{error}") from error
+    for cell, plain in compose_cells(config):
         if (other := planned.get(cell.folder)) is not None:
-            keys = ", ".join(o.partition("=")[0] for o in varying(overrides, [overrides, other.overrides]))
             raise ConfigError(
-                f"two cells would have the folder {cell.folder}: they differ in {keys}, which hydra.sweep.subdir "
-                f"does not name\n{' '.join(other.overrides)}\n{said}"
+                f"two cells would have one folder, {cell.folder}:\n{other}\n{cell}\n"
+                "Put what differs into its name, hydra.sweep.subdir, or make a sweep of each"
             )
         if plain["resume"] is None and (different := differences(cell.folder, plain)):
             raise ConfigError(
@@ -111,9 +106,19 @@ def plan(config: DictConfig) -> list[Cell]:
     return list(planned.values())
 
 
-def _compose(config: DictConfig, number: int, overrides: Sequence[str]) -> tuple[Cell, dict[str, Any]]:
-    """Return a cell and its plain configuration, composed as the launcher does."""
-    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+def compose_cells(config: DictConfig) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Yield the cells of a multirun with their plain configurations; ConfigError for one that has none."""
+    for number, overrides in enumerate(grid(config)):
+        try:
+            composed = _compose(config, number, overrides)
+        except (HydraException, ConfigError) as error:
+            raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
+        yield composed
+
+
+def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cell, dict[str, Any]]:
+    """Compose one cell as the launchers do."""
+    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number
     try:
@@ -124,6 +129,14 @@ def _compose(config: DictConfig, number: int, overrides: Sequence[str]) -> tuple
     with open_dict(composed):
         del composed["hydra"]
     return cell, validate(composed)
+
+
+def grid(config: DictConfig) -> list[list[str]]:
+    """Return the overrides of all cells: of an experiment's own grid and the command line's."""
+    sweeper = config.hydra.sweeper
+    if not sweeper._target_.endswith("BasicSweeper"):
+        return []
+    return cells([f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task))
 
 
 def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
@@ -211,7 +224,8 @@ def started(sweep: Path) -> list[Cell]:
 
 def print_table(listed: Sequence[Cell]) -> bool:
     """Print what each cell of a multirun came to; return whether all have finished."""
-    table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train", "folder")
+    table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train")
+    table.add_column("folder", overflow="fold")  # whole, to be copied
     finished = True
     for cell in listed:
         name = " ".join(varying(cell.overrides, [other.overrides for other in listed])) or "(defaults)"

@@ -18,14 +18,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from samplecnn.training.errors import RunError
+
 PREFIX = 8  # bytes that hold the length of the table
 MAX_TABLE = 1 << 20  # bytes; a full-size ReSE-2 network's takes 20 kB
 MAX_FILE = 4 << 30  # bytes; a full-size ReSE-2 network takes 108 MB
 TYPES = {torch.float32: "F32", torch.int64: "I64"}
-
-
-class WeightsError(ValueError):
-    """A file of weights is damaged, hostile, or of another network."""
 
 
 def encode(weights: Mapping[str, Tensor]) -> bytes:
@@ -43,29 +41,29 @@ def read(path: Path, expected: Mapping[str, Tensor], checksum: str) -> dict[str,
     """Return the tensors of a file by name.
 
     ``expected`` are tensors of the shapes and types that it has to hold, on the meta device: nothing is
-    allocated before they have been compared. ``checksum`` is the file's SHA-256. Raises WeightsError for
+    allocated before they have been compared. ``checksum`` is the file's SHA-256. Raises RunError for
     any other content, and for weights that no network can have: NaN, infinity, a negative variance.
     """
     needed = sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
     if needed > MAX_FILE:
-        raise WeightsError(f"{path} would hold {needed:,} bytes of weights, more than {MAX_FILE:,}")
+        raise RunError(f"{path} would hold {needed:,} bytes of weights, more than {MAX_FILE:,}")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         table, start = _table(path, file, size)
         _compare(path, table, expected)
         if size != start + needed:
             state = "truncated" if size < start + needed else "longer than its table says"
-            raise WeightsError(f"{path} is {state}: it has {size:,} bytes, not {start + needed:,}")
+            raise RunError(f"{path} is {state}: it has {size:,} bytes, not {start + needed:,}")
         file.seek(0)
         data = file.read(size)
     if sha256(data) != checksum:
-        raise WeightsError(
+        raise RunError(
             f"{path} is damaged or was changed: its SHA-256 is {sha256(data)}, and should be {checksum}"
         )
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a sound safetensors file: {error}") from error
+        raise RunError(f"{path} is not a sound safetensors file: {error}") from error
     for name, tensor in tensors.items():
         _check_values(path, name, tensor)
     return tensors
@@ -75,15 +73,15 @@ def _table(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """Return the table of an open file, and where it ends."""
     length = int.from_bytes(file.read(PREFIX), "little")
     if size < PREFIX or length > size - PREFIX:
-        raise WeightsError(f"{path} is truncated or not a safetensors file: it has {size:,} bytes")
+        raise RunError(f"{path} is truncated or not a safetensors file: it has {size:,} bytes")
     if length > MAX_TABLE:
-        raise WeightsError(f"{path} has a table of {length:,} bytes; up to {MAX_TABLE:,} are read")
+        raise RunError(f"{path} has a table of {length:,} bytes; up to {MAX_TABLE:,} are read")
     try:
         table = strict_json(file.read(length))
     except ValueError as error:
-        raise WeightsError(f"{path} is not a safetensors file: its table is damaged ({error})") from error
+        raise RunError(f"{path} is not a safetensors file: its table is damaged ({error})") from error
     if not isinstance(table, dict):
-        raise WeightsError(f"{path} is not a safetensors file: its table is a {type(table).__name__}")
+        raise RunError(f"{path} is not a safetensors file: its table is a {type(table).__name__}")
     table.pop("__metadata__", None)
     return table, PREFIX + length
 
@@ -94,24 +92,22 @@ def _compare(path: Path, table: Mapping[str, Any], expected: Mapping[str, Tensor
             told = ", ".join(repr(name)[:80] for name in sorted(names)[:3])
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             kind = "of the network" if what == "lacks" else "that the network does not have"
-            raise WeightsError(f"{path} {what} weights {kind}: {told}{more}")
+            raise RunError(f"{path} {what} weights {kind}: {told}{more}")
     for name, tensor in expected.items():
         entry = table[name] if isinstance(table[name], dict) else {}
         for key, ours in (("dtype", TYPES.get(tensor.dtype)), ("shape", list(tensor.shape))):
             theirs = entry.get(key)
             if theirs != ours:
-                raise WeightsError(
-                    f"{path} has {name!r} with {key} {str(theirs)[:80]}; the network needs {ours}"
-                )
+                raise RunError(f"{path} has {name!r} with {key} {str(theirs)[:80]}; the network needs {ours}")
 
 
 def _check_values(path: Path, name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point():
         return
     if not tensor.isfinite().all():
-        raise WeightsError(f"{path} has NaN or infinite weights in {name!r}")
+        raise RunError(f"{path} has NaN or infinite weights in {name!r}")
     if name.endswith("running_var") and (tensor < 0).any():
-        raise WeightsError(f"{path} has a negative variance in {name!r}")
+        raise RunError(f"{path} has a negative variance in {name!r}")
 
 
 def strict_json(data: bytes) -> Any:

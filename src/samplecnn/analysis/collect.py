@@ -1,0 +1,123 @@
+"""All finished runs below some folders: what a report is made of."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samplecnn.analysis.records import CONFIG, RESULTS, Run, read_run
+from samplecnn.training.runs import RunError
+from samplecnn.training.sweep import CELL, CELLS, read_plan
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is not in the report, and why."""
+
+    name: str  # the folder, relative to the folder above all
+    reason: str
+
+
+@dataclass
+class Collected:
+    """What was found below some folders."""
+
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[LeftOut] = field(default_factory=list)  # without results
+    left_out: list[LeftOut] = field(default_factory=list)  # damaged, of another version, or doubles
+
+
+def collect(paths: Sequence[str | Path]) -> Collected:
+    """Read all runs at or below ``paths``: run folders, sweeps, or folders above these.
+
+    Of several runs with one configuration and seed the newest is taken. Raises RunError for a path that does
+    not exist, and for one without any run that can be used, with what is wrong with each.
+    """
+    roots = [Path(path).resolve() for path in paths]
+    for root in roots:
+        if not root.is_dir():
+            raise RunError(f"there is no folder {root}")
+    folders = {root: sorted(_folders(root), key=_by_number) for root in roots}
+    for root, below in folders.items():
+        if not below:
+            raise RunError(f"{root} holds no run: no folder in it has {RESULTS} or {CONFIG}")
+    base = Path(os.path.commonpath([folder.parent for below in folders.values() for folder in below])).parent
+    found = Collected()
+    seen: set[Path] = set()
+    for root, below in folders.items():
+        problems = _read_all([folder for folder in below if folder not in seen], base, found)
+        if len(problems) == len(below):
+            raise RunError(f"{root} holds no finished run that can be used:\n  " + "\n  ".join(problems))
+        seen.update(below)
+    for sweep in sorted({folder.parent for folder in seen if (folder.parent / CELLS).is_file()}):
+        found.unfinished += _not_started(sweep, base)
+    _keep_newest(found)
+    return found
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield the run folders at or below ``root``, finished or not; what lies inside of one is its own."""
+    for here, folders, files in os.walk(root):
+        if {CONFIG, RESULTS, CELL} & set(files):
+            folders.clear()
+            yield Path(here)
+
+
+def _by_number(folder: Path) -> tuple[str, int, str]:
+    name = folder.name
+    return str(folder.parent), int(name) if name.isdecimal() else -1, name
+
+
+def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str]:
+    """Add the runs in ``folders`` to what was found; return what is wrong with the others."""
+    problems = []
+    for folder in folders:
+        name = _printable(os.path.relpath(folder, base))
+        try:
+            found.runs.append(read_run(folder, name))
+        except (RunError, OSError) as error:
+            problems.append(f"{folder}: {error}")
+            if (folder / RESULTS).is_file():
+                reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+                found.left_out.append(LeftOut(name, reason))
+            else:
+                cell = _planned(folder.parent).get(folder.name)
+                reason = "has not finished (python train.py resume=FOLDER goes on with it)"
+                found.unfinished.append(LeftOut(name, f"{cell}: {reason}" if cell else reason))
+    return problems
+
+
+def _planned(sweep: Path) -> dict[str, str]:
+    """Return what makes each job of a sweep, by its folder in it; empty for a folder that is no sweep."""
+    try:
+        planned = read_plan(sweep)
+    except RecursionError:  # of a file that is nothing but brackets
+        planned = {}
+    return {name: _printable(" ".join(overrides)) for name, overrides in planned.items()}
+
+
+def _not_started(sweep: Path, base: Path) -> list[LeftOut]:
+    """Return the planned jobs of a sweep that have no folder yet."""
+    return [
+        LeftOut(_printable(os.path.relpath(sweep / name, base)), f"{cell}: not started")
+        for name, cell in _planned(sweep).items()
+        if not (sweep / name).exists()
+    ]
+
+
+def _printable(text: str) -> str:
+    """Return a text without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _keep_newest(found: Collected) -> None:
+    """Of runs of one configuration, the seed included, keep the one whose results were written last."""
+    kept: list[Run] = []
+    for run in sorted(found.runs, key=lambda run: (run.path / RESULTS).stat().st_mtime, reverse=True):
+        newer = next((k for k in kept if k.identity == run.identity), None)
+        if newer is None:
+            kept.append(run)
+        else:
+            reason = f"has the configuration and seed of {newer.name}, which is newer"
+            found.left_out.append(LeftOut(run.name, reason))
+    found.runs = [run for run in found.runs if run in kept]

@@ -1,0 +1,83 @@
+"""A run's ``predictions.npz``: what it said of each test clip, read as hostile."""
+
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samplecnn.training.metrics import Scores, score
+from samplecnn.training.runs import RunError
+
+FILE = "predictions.npz"
+LIMIT = 1 << 30  # bytes, unpacked; the Million Song Dataset's 28,435 test clips take 20 MB
+# results.json was computed from the same numbers, by PyTorch on perhaps another machine.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Labels and probabilities of the test split."""
+
+    clip_ids: tuple[str, ...]
+    tags: tuple[str, ...]
+    labels: NDArray[np.uint8]  # (clips, tags)
+    probabilities: NDArray[np.float32]  # (clips, tags)
+
+    def scores(self) -> Scores:
+        """Return the AUCs of each tag."""
+        return score(self.tags, self.labels, self.probabilities)
+
+
+def read_predictions(run: Path) -> Predictions | None:
+    """Return the predictions of a run folder, None if it has none; RunError for a file that is damaged."""
+    path = run / FILE
+    if not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LIMIT:
+            raise ValueError(f"it unpacks to {size:,} bytes, more than {LIMIT:,}")
+        with np.load(path, allow_pickle=False) as file:
+            return _checked({key: file[key] for key in ("clip_ids", "tags", "labels", "probabilities")})
+    except Exception as error:  # a damaged archive raises whatever its layers do
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunError(f"{FILE} cannot be read: {reason}") from error
+
+
+def _checked(arrays: dict[str, NDArray[Any]]) -> Predictions:
+    for key in ("clip_ids", "tags"):
+        array = arrays[key]
+        if array.dtype.kind != "U" or array.ndim != 1 or len(np.unique(array)) != len(array):
+            raise ValueError(f"{key} is not a list of different names")
+    shape = (len(arrays["clip_ids"]), len(arrays["tags"]))
+    labels, probabilities = arrays["labels"], arrays["probabilities"]
+    if labels.shape != shape or labels.dtype.kind not in "bui" or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels are not zeros and ones for {shape[0]} clips and {shape[1]} tags")
+    if probabilities.shape != shape or probabilities.dtype.kind != "f":
+        raise ValueError(f"probabilities are not numbers for {shape[0]} clips and {shape[1]} tags")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("a probability is not between 0 and 1")
+    return Predictions(
+        tuple(map(str, arrays["clip_ids"])),
+        tuple(map(str, arrays["tags"])),
+        labels.astype(np.uint8),
+        probabilities.astype(np.float32),
+    )
+
+
+def belong_to(predictions: Predictions, test: dict[str, Any]) -> bool:
+    """Say whether the results of the test are those of the predictions."""
+    scores = predictions.scores()
+    if scores.tags != tuple(test["per_tag"]):
+        return False
+    for ours, theirs in ((scores.macro_roc_auc, test["roc_auc"]), (scores.macro_pr_auc, test["pr_auc"])):
+        if math.isnan(ours) != (theirs is None):
+            return False
+        if theirs is not None and abs(ours - theirs) > TOLERANCE:
+            return False
+    return True

@@ -1,0 +1,126 @@
+"""``samplecnn excitation``: what the SE blocks of a run do with each tag (section 5 of the paper)."""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplecnn.cli.common import own_block_option, own_blocks
+
+if TYPE_CHECKING:
+    from samplecnn.analysis.excitation import Excitations
+
+DATA = "excitation.npz"
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``samplecnn excitation``."""
+    excitation = commands.add_parser(
+        "excitation",
+        parents=[own_block_option()],
+        help="excitations of the SE blocks per tag, on the test split: figures 2 and 3, table 3",
+    )
+    excitation.add_argument(
+        "run", type=Path, metavar="RUN", help=f"run folder, or {DATA} of an earlier call, to draw it again"
+    )
+    excitation.add_argument(
+        "--tags",
+        type=comma_separated,
+        metavar="A,B,C",
+        help="tags to compare (default: classical,metal,dance, or three that rarely occur together)",
+    )
+    excitation.add_argument(
+        "--blocks",
+        type=block_numbers,
+        metavar="N,N,...",
+        help="blocks to draw (default: first, middle and last)",
+    )
+    excitation.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/excitation")
+    excitation.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
+    excitation.set_defaults(command=run_excitation)
+
+
+def comma_separated(text: str) -> list[str]:
+    """Read names between commas; one that has a comma of its own stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def block_numbers(text: str) -> list[int]:
+    """Read block numbers between commas, as argparse's ``type``."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of block numbers such as 1,5,9") from error
+
+
+def run_excitation(options: argparse.Namespace) -> int:
+    """Measure (or read) the excitations, print what they say, and write data and figures."""
+    from samplecnn.analysis import figures
+    from samplecnn.analysis.excitation import Excitations, choose_blocks, write_tables
+
+    again = options.run.is_file()
+    excited = Excitations.load(options.run) if again else measure(options)
+    tags = excited.counts.choose(options.tags)
+    blocks = choose_blocks(excited.blocks, options.blocks)
+    print_findings(excited, tags)
+
+    out: Path = options.out or (options.run.parent if again else options.run / "excitation")
+    out.mkdir(parents=True, exist_ok=True)
+    excited.save(out / DATA)
+    written = [out / DATA, *write_tables(excited, tags, out)]
+    try:
+        written += figures.write_figure(figures.excitation_figure(excited, tags, blocks), out / "excitation")
+        written += figures.write_figure(figures.deviation_figure(excited), out / "deviation")
+    except figures.PlotsMissingError as error:
+        print(f"samplecnn excitation: {error}, and then: samplecnn excitation {out / DATA}", file=sys.stderr)
+    print("\n".join(map(str, written)))
+    return 0
+
+
+def measure(options: argparse.Namespace) -> "Excitations":
+    """Run the network of a run over its test split; whatever is asked for in vain is refused before."""
+    import torch
+
+    from samplecnn.analysis.cooccurrence import TagCounts
+    from samplecnn.analysis.excitation import choose_blocks, excitations, se_layers
+    from samplecnn.training.evaluate import open_data
+    from samplecnn.training.runs import load_model, read_config
+
+    config = read_config(options.run)
+    model = load_model(options.run, own_blocks(options.block))
+    choose_blocks(tuple(se_layers(model.network)), options.blocks)
+    data = open_data(options.run, config, model.description, options.data_root)
+    TagCounts.of(data.tags, data.parts["test"].labels).choose(options.tags)
+    network = model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return excitations(network, data, progress=True)
+
+
+def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:
+    """Print Table 3, how often the tags occur together, and the values of Figure 3."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from samplecnn.analysis.cooccurrence import PAPER_TAGS, PAPER_TOGETHER
+
+    console = Console()
+    counts = excited.counts
+    console.print(f"test split of {excited.data} ({excited.split})", markup=False, highlight=False)
+    if counts.unused:
+        console.print(f"left out, without clips: {', '.join(counts.unused)}", markup=False, highlight=False)
+    as_published = (excited.data, excited.split, tags) == ("mtat", "clean", PAPER_TAGS)
+    together = Table("clips with both", *map(escape, tags), title="co-occurrence")
+    for row, tag in enumerate(tags):
+        cells = [str(number) for number in counts.table(tags)[row]]
+        if as_published:
+            cells = [
+                f"{cell} (paper: {paper})" for cell, paper in zip(cells, PAPER_TOGETHER[row], strict=True)
+            ]
+        together.add_row(escape(tag), *cells)
+    console.print(together)
+    title = f"standard deviation across {len(counts.tags)} tags"
+    deviation = Table("block", "channels", "mean over channels", title=title)
+    for block, value in excited.deviation.items():
+        deviation.add_row(str(block), str(excited.overall[block].size), f"{value:.4f}")
+    console.print(deviation)

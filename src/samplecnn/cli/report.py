@@ -1,0 +1,96 @@
+"""``samplecnn report``: the paper's tables and figures out of run folders."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplecnn.cli.common import positive
+
+if TYPE_CHECKING:
+    from samplecnn.analysis.report import Report
+
+# In the terminal; all others are on the page.
+PRINTED = ("table1", "differences", "cost", "table2", "alpha", "weight_decay")
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``samplecnn report``."""
+    report = commands.add_parser(
+        "report", help="the paper's tables and figures from runs, with intervals: a page and CSV files"
+    )
+    report.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUNS", help="run folders, sweeps, or folders above these"
+    )
+    report.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="default: report")
+    report.add_argument(
+        "--only", metavar="HASH", help="of runs on several splits, those whose split hash begins so"
+    )
+    report.add_argument(
+        "--draws", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
+    )
+    report.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    report.set_defaults(command=run_report)
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Make the report, print its main tables, and say where the page is."""
+    from samplecnn.analysis.report import PAGE, make_report
+
+    report = make_report(
+        options.runs,
+        options.out,
+        draws=options.draws,
+        seed=options.seed,
+        only=options.only,
+        progress=progress,
+    )
+    print_report(report)
+    print(f"\n{options.out / PAGE}")
+    return 0
+
+
+def progress(total: int) -> Callable[[], None]:
+    """Show a bar for what takes its time, where somebody is watching."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc="bootstrap", leave=False, disable=None)
+
+    def step() -> None:
+        bar.update()
+        if bar.n >= total:
+            bar.close()
+
+    return step
+
+
+def print_report(report: "Report") -> None:
+    """Print findings and main tables."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from samplecnn.analysis.tables import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    console.print(report.title, style="bold")
+    console.print(f"{report.subject} {report.caution}")
+    for group in report.groups:
+        if group.name:
+            console.print(f"\n{group.name}", style="bold")
+        for sentence in group.findings:
+            console.print(sentence)
+        for section in group.sections:
+            for table in section.contents:
+                if isinstance(table, Table) and table.name in PRINTED:
+                    shown = RichTable(title=table.title, title_justify="left")
+                    for index, column in enumerate(table.columns):
+                        left = index == 0 or column.words
+                        shown.add_column(Text(column.header), justify="left" if left else "right")
+                    for row in table.rows:
+                        shown.add_row(*map(Text, row))
+                    console.print(shown)
+    for sentence in (*report.missing, *report.problems):
+        console.print(f"- {sentence}")

@@ -1,0 +1,142 @@
+"""Which segments make up the batches of an epoch, and the batches as they are gathered on the host."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.data.prefetch import prefetched
+from samplecnn.data.store import Part, Store
+
+
+class Batch(NamedTuple):
+    """Segments of one part of a split, with the annotations of the clips they are from."""
+
+    waveforms: Tensor  # (batch, 59049): int16 as loaded, float32 in [-1, 1) once they are on the device
+    labels: Tensor  # (batch, tags) float32, 0 and 1
+    clips: Tensor  # (batch,) int64: index of the clip within the part
+
+
+class BatchIndices(Protocol):
+    """Whatever says which segments make up the batches: a list of index arrays, or `EpochBatches`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class EpochBatches:
+    """Shuffled batches of segment indices; the order is a function of `seed` and epoch alone.
+
+    The last, shorter batch is filled up from the beginning of the shuffled order (again and again, if there
+    are fewer segments than a batch holds). With `world` processes, each takes every `world`-th batch from its
+    `rank` on, and the order is filled up until all have the same number.
+
+    With `per_clip`, an epoch has that many segments of each clip, drawn anew (all, where a clip has fewer):
+    `segment_clip` says which clip each of the segments is from, in ascending order.
+    """
+
+    def __init__(
+        self,
+        segments: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        segment_clip: np.ndarray | None = None,
+        per_clip: int | None = None,
+    ) -> None:
+        self.segments, self.batch_size, self.seed = segments, batch_size, seed
+        self.rank, self.world = rank, world
+        self.segment_clip, self.per_clip = segment_clip, per_clip
+        self.examples = segments
+        if segment_clip is not None and per_clip is not None:
+            self.examples = int(np.minimum(np.bincount(segment_clip), per_clip).sum())
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; Lightning calls it before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.examples // (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        # A generator on purpose: Lightning takes the iterator of a run's first epoch before it sets the epoch
+        # (not 0 in a resumed run). So the order is made when the first batch is asked for.
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.segments)
+        if self.segment_clip is not None and self.per_clip is not None:
+            # The first few of each clip in an order of chance, and these in that order.
+            by_clip = np.argsort(self.segment_clip[order], kind="stable")
+            counts = np.bincount(self.segment_clip)
+            place = np.arange(self.segments) - np.repeat(np.cumsum(counts) - counts, counts)
+            order = order[np.sort(by_clip[place < self.per_clip])]
+        batches = np.resize(order, (len(self) * self.world, self.batch_size))  # repeats the order as needed
+        yield from batches[self.rank :: self.world]
+
+
+class Batches:
+    """Iterable over the batches of one part, read from the store; `sampler` says which segments are in each.
+
+    With `pin_memory` they are where a GPU can fetch them from by itself. With `ahead`, a thread gathers so
+    many while the last one is in use: a GPU need not wait for them, a CPU gains nothing
+    (`experiments/speed/`). That thread never calls CUDA: it would break the capture of a graph.
+    """
+
+    batch_sampler = None  # Lightning looks for one beside a sampler
+
+    def __init__(
+        self, store: Store, part: Part, sampler: BatchIndices, *, pin_memory: bool = False, ahead: int = 0
+    ) -> None:
+        self.store, self.part, self.sampler = store, part, sampler
+        self.pin_memory, self.ahead = pin_memory, ahead
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.ahead:
+            return prefetched(self._jobs(), self.ahead)
+        return (job() for job in self._jobs())
+
+    def _jobs(self) -> Iterator[Callable[[], Batch]]:
+        nothing = np.empty(0, dtype=np.int64)
+        for segments, following in pairwise(chain(self.sampler, [nothing])):
+            yield partial(self._fill, self._empty(len(segments)), segments, following)
+
+    def _empty(self, size: int) -> Batch:
+        # New memory for each batch, so that none is overwritten while somebody holds it. Pinned memory is
+        # recycled by torch once the copy to the device is through, the other by malloc once it is dropped.
+        return Batch(
+            torch.empty((size, SEGMENT_SAMPLES), dtype=torch.int16, pin_memory=self.pin_memory),
+            torch.empty((size, self.part.labels.shape[1]), dtype=torch.float32, pin_memory=self.pin_memory),
+            torch.empty(size, dtype=torch.int64, pin_memory=self.pin_memory),
+        )
+
+    def _fill(self, batch: Batch, segments: np.ndarray, following: np.ndarray) -> Batch:
+        """Gather segments of the part into `batch`, while the system fetches those that follow."""
+        self.store.will_need(self.part.segment_spans[following])
+        self.store.gather(self.part.segment_spans[segments], out=batch.waveforms.numpy())
+        clips = self.part.segment_clip[segments]
+        batch.clips.numpy()[:] = clips
+        batch.labels.numpy()[:] = self.part.labels[clips]
+        return batch
+
+
+def evenly_spaced(segment_clip: np.ndarray, per_clip: int | None) -> np.ndarray:
+    """Choose segments at even distances, `per_clip` of each clip (None, and of shorter ones: all): int64."""
+    counts = np.bincount(segment_clip)
+    chosen = counts if per_clip is None else np.minimum(counts, per_clip)
+    number = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)
+    first = np.repeat(np.cumsum(counts) - counts, chosen)
+    # The middles of as many equal stretches: of ten segments, three are the second, sixth and ninth.
+    within = (2 * number + 1) * np.repeat(counts, chosen) // (2 * np.repeat(chosen, chosen))
+    indices: np.ndarray = first + within
+    return indices

@@ -1,0 +1,102 @@
+"""A part of a split kept in a device's memory, so that its batches never cross the bus.
+
+MagnaTagATune's three parts are 25 GB. Not run on a GPU yet: only on the CPU as the device, where the tests
+compare the batches with those of the host bit by bit.
+"""
+
+import gc
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.data.batches import Batch, BatchIndices
+from samplecnn.data.store import Part, Store
+
+SEGMENT_BYTES = 2 * SEGMENT_SAMPLES
+CHUNK = 512  # segments loaded at once: 60 MB
+ROOM = 4 << 30  # bytes of the device left to the libraries, weights and optimiser before it is halved
+WITH_PROGRESS = 1 << 30  # bytes to load that take long enough for a progress bar
+
+Resident = bool | Literal["auto"]
+
+
+class ResidentPart:
+    """All segments, labels and clip indices of a part on `device`, zero-padded as on the host.
+
+    Raises OSError as `Store.gather` does, and `torch.OutOfMemoryError`.
+    """
+
+    def __init__(
+        self, store: Store, part: Part, device: torch.device, *, chunk: int = CHUNK, progress: bool = False
+    ) -> None:
+        spans = part.segment_spans
+        self.waveforms = torch.empty((len(spans), SEGMENT_SAMPLES), dtype=torch.int16, device=device)
+        self.labels = torch.from_numpy(part.labels.astype(np.float32)).to(device)
+        self.segment_clip = torch.from_numpy(part.segment_clip).to(device)
+        staging = torch.empty(
+            (min(chunk, len(spans)), SEGMENT_SAMPLES), dtype=torch.int16, pin_memory=device.type == "cuda"
+        )
+        size = len(spans) * SEGMENT_BYTES
+        # In the order of the store: shard by shard.
+        with tqdm(total=size, unit="B", unit_scale=True, disable=not progress or size < WITH_PROGRESS) as bar:
+            for first in range(0, len(spans), chunk):
+                rows = staging[: len(spans) - first]
+                store.gather(spans[first : first + chunk], out=rows.numpy())
+                self.waveforms[first : first + chunk].copy_(rows)  # waits until the rows may be overwritten
+                bar.update(len(rows) * SEGMENT_BYTES)
+
+    def batch(self, segments: Tensor) -> Batch:
+        """Gather the segments with these indices, int64 `(batch,)` on the device, without waiting for it."""
+        clips = self.segment_clip.index_select(0, segments)
+        return Batch(self.waveforms.index_select(0, segments), self.labels.index_select(0, clips), clips)
+
+
+class ResidentBatches:
+    """Iterable over the batches of a resident part: those of `Batches`, on the device already."""
+
+    batch_sampler = None  # Lightning looks for one beside a sampler
+
+    def __init__(self, part: ResidentPart, sampler: BatchIndices) -> None:
+        self.part, self.sampler = part, sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = list(self.sampler)
+        # One transfer for the whole epoch.
+        order = torch.from_numpy(np.concatenate(batches)).to(self.part.waveforms.device)
+        for segments in order.split([len(batch) for batch in batches]):
+            yield self.part.batch(segments)
+
+
+def keeps_resident(resident: Resident, size: int, device: torch.device) -> bool:
+    """Say whether `size` bytes of samples are to be kept on `device`; on the CPU they never are.
+
+    Raises ValueError as `fits` does.
+    """
+    if resident is False or device.type != "cuda":
+        return False
+    # What an earlier run of this process has left: its trainer is a cycle of references.
+    gc.collect()
+    torch.cuda.empty_cache()
+    return fits(resident, size, free=torch.cuda.mem_get_info(device)[0])
+
+
+def fits(resident: Resident, size: int, free: int) -> bool:
+    """Say whether `size` bytes are to be kept on a device with `free` bytes.
+
+    With "auto", if they fit into half of what is left after `ROOM`: the other half is for training. With
+    True, raises ValueError if they are more than is free.
+    """
+    if resident is True and size > free:
+        raise ValueError(
+            f"data.resident=true: the samples take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on "
+            "the GPU. Use data.resident=auto"
+        )
+    return resident is True or (resident == "auto" and 2 * size <= free - ROOM)

@@ -1,0 +1,233 @@
+"""The model card of a bundle: what the model is, how to use it, what it was tested on, what it cannot do.
+
+Markdown under the front matter that the Hugging Face Hub reads. Names that come from files are escaped.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.inference.onnx_export import AVERAGING, FRAMING, INPUT, OUTPUT, OnnxFile
+from samplecnn.training.bundle import ONNX
+
+# Data sets by the name of their configuration: title, and what to know of them.
+DATA = {
+    "mtat": (
+        "MagnaTagATune",
+        "25,863 clips of 29 s of music by Magnatune, tagged by players of a game (Law et al., 2009); "
+        "Creative Commons BY-NC-SA 3.0. Its tags overlap (*vocal*, *vocals*, *singing*) and are incomplete: "
+        "a clip without a tag may well be what the tag says.",
+    ),
+    "msd": ("Million Song Dataset", "Tags from Last.fm's listeners (Bertin-Mahieux et al., 2011)."),
+    "jamendo": ("MTG-Jamendo", "Tags from those who uploaded the music (Bogdanov et al., 2019)."),
+    "mini": ("samplecnn's built-in set", "Music composed by a program, to try things: no benchmark."),
+}
+BLOCKS = {
+    "basic": "plain",
+    "se": "squeeze-and-excitation",
+    "res1": "residual (one convolution)",
+    "res2": "residual (two convolutions)",
+    "rese1": "residual squeeze-and-excitation (one convolution)",
+    "rese2": "residual squeeze-and-excitation (two convolutions)",
+}
+SCORES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
+CITATION = """```bibtex
+@inproceedings{kim2018sample,
+  title     = {Sample-level {CNN} Architectures for Music Auto-tagging Using Raw Waveforms},
+  author    = {Kim, Taejun and Lee, Jongpil and Nam, Juhan},
+  booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)},
+  year      = {2018}
+}
+```"""
+
+
+def write(
+    told: Mapping[str, Any], name: str, onnx: Sequence[OnnxFile] = (), *, license_id: str | None = None
+) -> str:
+    """Return the card. ``told`` is the content of the bundle's ``config.json``, ``name`` its heading."""
+    parts = [
+        front_matter(told, name, with_onnx=bool(onnx), license_id=license_id),
+        f"# {escaped(name)}",
+        *_summary(told),
+        "## Use",
+        *_use(told["model"]["sample_rate"]),
+        *(_use_onnx(told["model"], onnx) if onnx else ()),
+        "## Data",
+        _data(told["model"]),
+        "## Results",
+        *_results(told["results"]),
+        "## Limits",
+        _limits(told["model"]["sample_rate"], license_id),
+        "## Citation",
+        CITATION,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return a name with everything escaped that Markdown or HTML would take for more than a letter."""
+    marked = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~:" else c for c in text if c.isprintable())
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def front_matter(
+    told: Mapping[str, Any], name: str, *, with_onnx: bool = False, license_id: str | None = None
+) -> str:
+    """Return what the Hub reads of a card: YAML between two lines of dashes."""
+    model, results = told["model"], told["results"]
+    matter: dict[str, Any] = {
+        "library_name": "samplecnn",
+        "pipeline_tag": "audio-classification",
+        "tags": [
+            "music",
+            "music-tagging",
+            "raw-waveform",
+            "sample-level-cnn",
+            *(["onnx"] if with_onnx else []),
+        ],
+    }
+    if license_id:
+        matter["license"] = license_id
+    scores = {} if results is None else results["test"]
+    metrics = [
+        {"type": key, "name": f"{title} (mean over tags)", "value": round(scores[key], 4)}
+        for key, title in SCORES.items()
+        if scores.get(key) is not None
+    ]
+    if metrics:
+        result = {
+            "task": {"type": "audio-classification", "name": "Music auto-tagging"},
+            "dataset": {
+                "type": str(model.get("data")),
+                "name": f"{_title(model)} ({model.get('split')})",
+                "split": "test",
+            },
+            "metrics": metrics,
+        }
+        matter["model-index"] = [{"name": name, "results": [result]}]
+    return f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---"
+
+
+def _title(model: Mapping[str, Any]) -> str:
+    name = str(model.get("data"))
+    return DATA[name][0] if name in DATA else name
+
+
+def _summary(told: Mapping[str, Any]) -> Iterator[str]:
+    model = told["model"]
+    block = model["block"]
+    alpha = f" (amplifying ratio {block['alpha']:g})" if "alpha" in block else ""
+    levels = "the last three of them joined (multi-level)" if model["multi"] else "the last one read alone"
+    kind = BLOCKS.get(block["name"], escaped(block["name"]))
+    yield (
+        f"Says which of {len(model['tags'])} tags music has, from its raw waveform. A sample-level CNN after "
+        f"Kim, Lee and Nam (2018): nine {kind} blocks{alpha}, {levels}, {model['width']} channels in the "
+        f"first. The weights were {escaped(str(told['source']))}."
+    )
+    yield f"Tags: {', '.join(map(escaped, model['tags']))}."
+
+
+def _use(rate: int) -> Iterator[str]:
+    yield "In this folder, with `samplecnn` installed:"
+    yield "```sh\nsamplecnn tag song.mp3 --model .\n```"
+    yield """```python
+import samplecnn
+
+tagger = samplecnn.load(".")
+probabilities = tagger.predict(waveform, sample_rate)  # one per tag, in the order of tagger.tags
+```"""
+    seconds = SEGMENT_SAMPLES / rate
+    yield (
+        f"The network hears segments of {SEGMENT_SAMPLES:,} samples at {rate:,} Hz ({seconds:.1f} s). "
+        f"{FRAMING} {AVERAGING}"
+    )
+
+
+def _use_onnx(model: Mapping[str, Any], onnx: Sequence[OnnxFile]) -> Iterator[str]:
+    yield "### ONNX"
+    rows = ["| file | opset | bytes | largest difference from PyTorch | allowed |", "| --- " * 5 + "|"]
+    for file in onnx:
+        cells = (
+            f"`{file.path.name}`",
+            file.opset,
+            f"{file.bytes:,}",
+            f"{file.difference:.1e}",
+            file.tolerance,
+        )
+        rows.append("".join(f"| {cell} " for cell in cells) + "|")
+    yield "\n".join(rows)
+    yield (
+        f"Input `{INPUT}`: float32 (batch, {SEGMENT_SAMPLES}), any batch. Output `{OUTPUT}`: float32 (batch, "
+        f"{len(model['tags'])}). Differences are of probabilities. The half-size file, if there is one, has "
+        "its weights in 16 bits and computes in 32. Tags, rate, framing and averaging are in the metadata."
+    )
+    yield f"""```python
+import json
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{ONNX}")
+tags = json.loads(session.get_modelmeta().custom_metadata_map["tags"])
+count = max(1, len(waveform) // {SEGMENT_SAMPLES})  # waveform: mono, float32, {model["sample_rate"]:,} Hz
+waveform = np.pad(waveform, (0, max(0, {SEGMENT_SAMPLES} - len(waveform))))
+segments = waveform[: count * {SEGMENT_SAMPLES}].reshape(count, {SEGMENT_SAMPLES})
+probabilities = session.run(None, {{"{INPUT}": segments}})[0].mean(axis=0)
+```"""
+
+
+def _data(model: Mapping[str, Any]) -> str:
+    name = str(model.get("data"))
+    known = f" {DATA[name][1]}" if name in DATA else ""
+    split_hash = f" (hash `{escaped(str(model['split_hash']))[:16]}`)" if model.get("split_hash") else ""
+    return f"{escaped(_title(model))}, split *{escaped(str(model.get('split')))}*{split_hash}.{known}"
+
+
+def _results(results: Mapping[str, Any] | None) -> Iterator[str]:
+    if results is None:
+        yield "Not tested by this project."
+        return
+    test = results["test"]
+    about = [
+        "On the clips of the test split: probabilities averaged over a clip's segments, a score per tag, and "
+        "the mean over tags. They cannot be compared with scores on other splits or tags."
+    ]
+    if results.get("interval"):
+        about.append(f"In brackets: {escaped(str(results['interval']))}.")
+    if test.get("undefined"):
+        about.append(
+            "A tag without positive or without negative clips has no score, and no part in the mean."
+        )
+    seconds = results["train_seconds"]
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    about.append(f"Trained for {results['epochs']} epochs in {time} ({escaped(results['hardware'])}).")
+    yield " ".join(about)
+    rows = ["| tag | ROC-AUC | PR-AUC | positive clips |", "| --- | --- | --- | --- |"]
+    rows.append(f"| **mean** | {_cells(test)} | |")
+    ranked = sorted(test["per_tag"].items(), key=lambda item: -(item[1]["roc_auc"] or 0))
+    rows += [f"| {escaped(tag)} | {_cells(scores)} | {scores['positives']} |" for tag, scores in ranked]
+    yield "\n".join(rows)
+
+
+def _cells(scores: Mapping[str, Any]) -> str:
+    cells = []
+    for key in SCORES:
+        value, interval = scores[key], scores.get(f"{key}_interval")
+        cell = "undefined" if value is None else f"{value:.4f}"
+        cells.append(cell if interval is None else f"{cell} [{interval[0]:.4f}, {interval[1]:.4f}]")
+    return " | ".join(cells)
+
+
+def _limits(rate: int, license_id: str | None) -> str:
+    limits = [
+        "The probabilities rank music by a tag; they are not calibrated. Choose a threshold per tag, on data "
+        "of your own.",
+        "It knows the tags above and the music it was trained on. Other music, speech and noise get tags all "
+        "the same.",
+        f"It hears nothing above {rate / 2:,.0f} Hz, and {SEGMENT_SAMPLES / rate:.1f} s at a time.",
+        "The data's own licence may restrict what the weights may be used for."
+        if license_id
+        else "No licence of the weights is stated.",
+    ]
+    return "\n".join(f"- {limit}" for limit in limits)

@@ -1,0 +1,214 @@
+"""The network as an ONNX file: waveforms (batch, 59049) to probabilities (batch, tags), any batch.
+
+Batch norms are folded into the layers in front of them. What is written is run in onnxruntime and compared
+with PyTorch before it is called done. How a recording is cut and averaged stands in the file's metadata
+(`FRAMING`).
+"""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.model.fold import fold
+from samplecnn.model.network import PLAIN
+from samplecnn.training.bundle import ONNX, ONNX_HALF
+from samplecnn.training.runs import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+IR_VERSION = 8  # what came with opset 18: runtimes since 2023 read it
+MAX_BYTES = 2 << 30  # of one protocol buffer
+TOLERANCE = 1e-4  # on probabilities, against PyTorch in single precision
+HALF_TOLERANCE = 1e-2  # the same with weights in half precision
+INPUT, OUTPUT = "waveforms", "probabilities"
+FRAMING = (
+    f"Mix to mono, resample, samples as float32 in [-1, 1] (16-bit ones divided by 32768). Cut into segments "
+    f"of {SEGMENT_SAMPLES} samples, one after the other; leave out the end that fills none; fill a recording "
+    "shorter than one with zeros at its end."
+)
+AVERAGING = "The probability of a tag for a recording is the mean over its segments."
+
+
+class OnnxError(ValueError):
+    """A network cannot be exported to ONNX, or not faithfully."""
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file that has been compared with PyTorch."""
+
+    path: Path
+    opset: int
+    bytes: int
+    difference: float  # the largest between probabilities in onnxruntime and in PyTorch
+    tolerance: float  # what it may be
+
+
+def write_onnx(model: Model, folder: Path, *, half: bool = False) -> list[OnnxFile]:
+    """Write ``model.onnx`` into ``folder``; with ``half`` also ``model_fp16.onnx``.
+
+    The latter keeps its weights in half precision and computes in single, on any runtime: half the size.
+    Raises OnnxError where a library is missing, the file would be too large, or the probabilities are off by
+    more than ``TOLERANCE`` (``HALF_TOLERANCE``): no file is left then.
+    """
+    require_libraries()
+    size = 4 * sum(tensor.numel() for tensor in model.network.parameters())
+    if size > MAX_BYTES:
+        raise OnnxError(f"the weights are {size:,} bytes; an ONNX file holds up to {MAX_BYTES:,}")
+    graph = _graph(model)
+    written = [save_checked(graph, model, folder / ONNX, TOLERANCE)]
+    if half:
+        written.append(save_checked(halved(graph), model, folder / ONNX_HALF, HALF_TOLERANCE))
+    return written
+
+
+def require_libraries() -> None:
+    """Raise OnnxError with what to install where a library is missing."""
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise OnnxError(f'{missing[0]} is not installed: pip install "samplecnn[onnx]"')
+
+
+class _Probabilities(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """``(batch, 59049) -> (batch, tags)``."""
+        return self.network(waveforms).sigmoid()
+
+
+def _graph(model: Model) -> "onnx.ModelProto":
+    """Return the network as ONNX, free of what the exporter notes of this machine."""
+    network = fold(model.network)
+    network.use(PLAIN)
+    example = torch.zeros(2, SEGMENT_SAMPLES)
+    with _quiet():
+        program = torch.onnx.export(
+            _Probabilities(network).eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    # Source lines with their paths, shapes of everything in between.
+    for noted in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+        del noted.metadata_props[:]
+    del graph.graph.metadata_props[:]
+    del graph.graph.value_info[:]
+    graph.ir_version = IR_VERSION
+    graph.producer_name, graph.producer_version = "samplecnn", ""
+    for key, value in metadata(model).items():
+        graph.metadata_props.add(key=key, value=value)
+    return graph
+
+
+def metadata(model: Model) -> dict[str, str]:
+    """Return what a program has to know to use the file: texts by name, ``tags`` a JSON list."""
+    return {
+        "tags": json.dumps(model.tags, ensure_ascii=False),
+        "sample_rate": str(model.sample_rate),
+        "segment_samples": str(SEGMENT_SAMPLES),
+        "framing": FRAMING,
+        "averaging": AVERAGING,
+    }
+
+
+def halved(graph: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Return a copy whose matrices and kernels are in half precision, each cast back before its use.
+
+    Raises OnnxError for weights beyond 65,504.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    halved = onnx.ModelProto()
+    halved.CopyFrom(graph)
+    casts = []
+    for weight in halved.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2:
+            continue
+        name, values = weight.name, numpy_helper.to_array(weight)
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            raise OnnxError(f"{name} has weights that half precision cannot hold")
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def save_checked(graph: "onnx.ModelProto", model: Model, path: Path, tolerance: float) -> OnnxFile:
+    """Write a graph and compare it with the model; OnnxError, and no file, where it is off by too much."""
+    import onnx
+
+    onnx.checker.check_model(graph)
+    path.write_bytes(graph.SerializeToString())
+    difference = compare(path, model)
+    if not difference <= tolerance:
+        path.unlink()
+        raise OnnxError(
+            f"the probabilities of {path.name} are off by up to {difference:.1e}, more than {tolerance:.0e}: "
+            "it is not kept" + (" (export without the half-size file)" if path.name == ONNX_HALF else "")
+        )
+    return OnnxFile(path, graph.opset_import[0].version, path.stat().st_size, difference, tolerance)
+
+
+def compare(path: Path, model: Model) -> float:
+    """Return the largest difference between probabilities in onnxruntime and of the network in PyTorch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    waveforms = probes()
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(waveforms)).sigmoid().numpy()
+    whole = session.run([OUTPUT], {INPUT: waveforms})[0]
+    alone = session.run([OUTPUT], {INPUT: waveforms[:1]})[0]
+    return float(max(np.abs(whole - expected).max(), np.abs(alone - expected[:1]).max()))
+
+
+def probes() -> NDArray[np.float32]:
+    """Return segments to compare on, (5, 59049): noise loud and soft, a sweep, clicks, silence."""
+    noise = np.random.default_rng(0).standard_normal((2, SEGMENT_SAMPLES)) * [[0.2], [0.01]]
+    time = np.arange(SEGMENT_SAMPLES) / SEGMENT_SAMPLES
+    sweep = np.sin(2 * np.pi * 10_000 * time**2)
+    clicks = (np.arange(SEGMENT_SAMPLES) % 5000 == 0).astype(float)
+    return np.stack([*noise.clip(-1, 1), sweep, clicks, np.zeros(SEGMENT_SAMPLES)]).astype(np.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says of itself."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level, registration.level = registration.level, logging.ERROR  # torchvision is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)

@@ -1,0 +1,1 @@
+"""Fused operations of the network, each beside its plain twin."""

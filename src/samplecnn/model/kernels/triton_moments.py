@@ -1,0 +1,228 @@
+"""Batch statistics of a feature map in one pass, and what else that pass can bring along.
+
+Every thread keeps mean and M2 (sum of squared deviations from the mean) of its own values by Welford's
+update; programs and then the batch are combined as in Chan, Golub and LeVeque (1983). Nothing is ever
+computed as E[x^2] - E[x]^2, and the order of all sums is fixed by the shape: results are reproducible.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from samplecnn.model.kernels.triton_common import (
+    columns,
+    first_largest,
+    load3,
+    masks,
+    per_channel,
+    place,
+)
+from samplecnn.model.kernels.triton_launch import Split, launch, launch_merge, launch_samples, split, sums
+
+
+@triton.jit
+def _update(
+    x: tl.tensor, valid: tl.tensor, inverse_count: tl.tensor, mean: tl.tensor, m2: tl.tensor
+) -> tl.tensor:
+    """Add one value to each running mean and M2."""
+    delta = tl.where(valid, x - mean, 0.0)
+    mean += delta * inverse_count
+    m2 += delta * tl.where(valid, x - mean, 0.0)
+    return mean, m2
+
+
+@triton.jit
+def sign_of(weight: tl.tensor) -> tl.tensor:
+    """-1, 0 or 1: with it, the largest of x * sign is where weight * x is largest."""
+    return tl.where(weight > 0.0, 1.0, tl.where(weight < 0.0, -1.0, 0.0))
+
+
+@triton.jit
+def pick(sign: tl.tensor, a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
+    """Return the value of three whose multiple by ``sign`` is the first largest, and its index."""
+    _, index = first_largest(a * sign, b * sign, c * sign)
+    return tl.where(index == 0, a, tl.where(index == 1, b, c)), index
+
+
+@triton.jit(do_not_specialize=["time", "chunks", "chunk"])
+def _moments(
+    x: tl.tensor,  # (batch, time, channels)
+    weight: tl.tensor,  # (channels,) or None
+    picked: tl.tensor,  # out (batch, time // 3, channels), or None
+    means: tl.tensor,  # out (parts, channels)
+    m2s: tl.tensor,  # out (parts, channels)
+    time: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    channels: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_channels: tl.constexpr,
+    wide: tl.constexpr,
+) -> None:
+    """Mean and M2 of each part; with ``weight`` also the value that pooling will pick of each window."""
+    part, sample, first = place(chunks, chunk)
+    column, exists = columns(channels, tile_channels)
+    mean = tl.zeros((tile_rows, tile_channels), wide)
+    m2 = tl.zeros((tile_rows, tile_channels), wide)
+    count = tl.zeros((tile_rows,), tl.int32)
+    if weight is not None:
+        sign = sign_of(per_channel(weight, column, exists, wide)).to(wide)
+    for start in range(first, tl.minimum(first + chunk, tl.cdiv(time, 3)), tile_rows):
+        window = start + tl.arange(0, tile_rows)
+        row = 3 * window
+        valid = masks(row, time, exists, 3)
+        at = x + (sample * time + row)[:, None] * channels + column[None, :]
+        values = load3(at, valid, channels, wide)
+        seen = 3 * ((start - first) // tile_rows)  # rows that a thread has seen; it never skips one
+        for i in tl.static_range(3):
+            mean, m2 = _update(values[i], valid[i], 1.0 / (seen + i + 1).to(wide), mean, m2)
+        count += tl.minimum(tl.maximum(time - row, 0), 3)
+        if weight is not None:
+            best, _ = pick(sign, values[0], values[1], values[2])
+            to = picked + (sample * (time // 3) + window)[:, None] * channels + column[None, :]
+            tl.store(to, best, mask=(window < time // 3)[:, None] & exists[None, :])
+    n = count.to(wide)[:, None]
+    center = tl.sum(n * mean, axis=0) / tl.sum(n, axis=0)
+    off = mean - center[None, :]
+    out = part.to(tl.int64) * channels + column
+    tl.store(means + out, center, mask=exists)
+    tl.store(m2s + out, tl.sum(m2 + n * off * off, axis=0), mask=exists)
+
+
+@triton.jit
+def _rows_of(
+    part: tl.tensor,
+    parts: tl.tensor,
+    time: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    wide: tl.constexpr,
+) -> tl.tensor:
+    """How many rows (of three per group) each ``part`` covers; 0 beyond the last part."""
+    start = 3 * (part % chunks) * chunk
+    return tl.where(part < parts, tl.minimum(time - start, 3 * chunk), 0).to(wide)
+
+
+@triton.jit(do_not_specialize=["time", "batch", "chunks", "chunk"])
+def _merge_moments(
+    means: tl.tensor,  # (batch * chunks, channels)
+    m2s: tl.tensor,
+    mean: tl.tensor,  # out (channels,)
+    var: tl.tensor,  # out (channels,), biased
+    rstd: tl.tensor,  # out (channels,), 1 / sqrt(var + eps)
+    time: tl.tensor,
+    batch: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    eps: tl.constexpr,
+    channels: tl.constexpr,
+    tile_parts: tl.constexpr,
+    tile_channels: tl.constexpr,
+    wide: tl.constexpr,
+) -> None:
+    """Combine the parts: first their mean, then their M2 about it."""
+    column = tl.program_id(0) * tile_channels + tl.arange(0, tile_channels)
+    exists = column < channels
+    parts = batch * chunks
+    total = (batch * time).to(wide)
+    sums = tl.zeros((tile_parts, tile_channels), wide)
+    for start in range(0, parts, tile_parts):
+        part = start + tl.arange(0, tile_parts)
+        valid = (part < parts)[:, None] & exists[None, :]
+        at = part.to(tl.int64)[:, None] * channels + column[None, :]
+        n = _rows_of(part, parts, time, chunks, chunk, wide)[:, None]
+        sums += n * tl.load(means + at, mask=valid, other=0.0)
+    center = tl.sum(sums, axis=0) / total
+    squares = tl.zeros((tile_parts, tile_channels), wide)
+    for start in range(0, parts, tile_parts):
+        part = start + tl.arange(0, tile_parts)
+        valid = (part < parts)[:, None] & exists[None, :]
+        at = part.to(tl.int64)[:, None] * channels + column[None, :]
+        n = _rows_of(part, parts, time, chunks, chunk, wide)[:, None]
+        off = tl.load(means + at, mask=valid, other=0.0) - center[None, :]
+        squares += tl.load(m2s + at, mask=valid, other=0.0) + n * off * off
+    variance = tl.sum(squares, axis=0) / total
+    tl.store(mean + column, center, mask=exists)
+    tl.store(var + column, variance, mask=exists)
+    tl.store(rstd + column, 1.0 / tl.sqrt(variance + eps), mask=exists)
+
+
+@triton.jit(do_not_specialize=["time", "chunks", "chunk"])
+def _sample_means(
+    means: tl.tensor,  # (batch * chunks, channels)
+    mean: tl.tensor,  # (channels,)
+    rstd: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    standard: tl.tensor,  # out (batch, channels)
+    squeezed: tl.tensor,  # out (batch, channels)
+    time: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    channels: tl.constexpr,
+    tile_parts: tl.constexpr,
+    tile_channels: tl.constexpr,
+    wide: tl.constexpr,
+) -> None:
+    """Means over time of the standardised map and of the normalised one, weight * standardised + bias."""
+    sample = tl.program_id(0)
+    column, exists = columns(channels, tile_channels)
+    sums = tl.zeros((tile_parts, tile_channels), wide)
+    for start in range(0, chunks, tile_parts):
+        index = start + tl.arange(0, tile_parts)
+        valid = (index < chunks)[:, None] & exists[None, :]
+        at = (sample * chunks + index).to(tl.int64)[:, None] * channels + column[None, :]
+        n = _rows_of(index, chunks, time, chunks, chunk, wide)[:, None]
+        sums += n * tl.load(means + at, mask=valid, other=0.0)
+    center = (tl.sum(sums, axis=0) / time.to(wide))[None, :]
+    xhat = (center - per_channel(mean, column, exists, wide)) * per_channel(rstd, column, exists, wide)
+    value = xhat * per_channel(weight, column, exists, wide) + per_channel(bias, column, exists, wide)
+    out = sample.to(tl.int64) * channels + column[None, :]
+    tl.store(standard + out, xhat, mask=exists[None, :])
+    tl.store(squeezed + out, value, mask=exists[None, :])
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Statistics of a map: ``mean``, biased ``var``, ``rstd`` (channels,), and the means of its parts."""
+
+    mean: Tensor
+    var: Tensor
+    rstd: Tensor
+    part_means: Tensor
+    work: Split
+    time: int
+
+    def squeeze(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the means over time, (batch, channels), of (x - mean) * rstd and of bn(x)."""
+        work = self.work
+        standard = sums(self.mean, work.batch, work.channels)
+        squeezed = torch.empty_like(standard)
+        parameters = (self.mean, self.rstd, weight, bias)
+        counts = (self.time, work.chunks, work.chunk)
+        launch_samples(
+            _sample_means, work, standard, self.part_means, *parameters, standard, squeezed, *counts
+        )
+        return standard, squeezed
+
+
+def batch_moments(
+    x: Tensor, eps: float, *, weight: Tensor | None = None, picked: Tensor | None = None
+) -> Moments:
+    """Return the statistics of ``x`` (batch, channels, 1, time), read once.
+
+    With ``weight`` (channels,) the same pass writes to ``picked`` (batch, channels, 1, time // 3) the value
+    of each window of three that max pooling picks once it is multiplied by the weight.
+    """
+    batch, channels, _, time = x.shape
+    work = split(batch, triton.cdiv(time, 3), channels, reduce=True)
+    means = sums(x, work.parts, channels)
+    m2s = torch.empty_like(means)
+    launch(_moments, work, x, x, weight, picked, means, m2s, time)
+    mean, var, rstd = (sums(x, channels) for _ in range(3))
+    counts = (time, batch, work.chunks, work.chunk)
+    launch_merge(_merge_moments, channels, x, means, m2s, mean, var, rstd, *counts, eps=eps)
+    return Moments(mean, var, rstd, means, work, time)

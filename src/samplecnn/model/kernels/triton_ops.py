@@ -1,0 +1,42 @@
+"""The network's memory-bound operations in training mode, fused into few passes by Triton kernels.
+
+Not run on a GPU yet: compared with plain PyTorch in Triton's interpreter, and compiled for Hopper (sm_90)
+without register spills. Needs Triton (``AVAILABLE``), which PyTorch brings along on Linux; without it this
+module imports and holds nothing else.
+
+Maps are (batch, channels, 1, time), best in ``channels_last`` memory; others are copied. They may be
+bfloat16, float16, float32 or float64; statistics and sums are kept in float32 (float64 for float64). Each
+operation also returns the batch's mean and biased variance, for the running statistics. Everything on
+the way is allocated by ``torch.empty``; nothing waits for the device and all sums have a fixed order, so
+operations can be captured in a CUDA graph, after one run that compiles them, and results are reproducible.
+
+What each reads (r) and writes (w), with M the input map, P = M / 3 the pooled one, and W the winners of
+pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
+
+| operation | forward | backward |
+| --- | --- | --- |
+| ``norm_relu_pool`` | rM wP, rP wP | r2P, r(M + P) wM |
+| with ``gate`` as a function | rM wP, rP, rP wP | r2P, r(M + P) wM |
+| ``norm_relu``, dropout included | rM, rM wM | r2M, r2M wM |
+| ``norm_add_relu_pool`` | rM, r2M w(2P + W) | r(2P + W), r(M + P + W) wM |
+| and its shortcut from ``fork`` | | r(M + P + W) wM, the addition to the convolution's gradient included |
+| or its shortcut with batch norm | rM, wP | rP, r(M + P + W) wM |
+| ``stem`` | waveform, wM | rM |
+
+Why so few: pooling commutes with batch norm's affine map and the ReLU if it follows the sign of the weight,
+so the pass that finds the statistics also pools, and what follows works on a third of the data; the sums
+that a backward needs first are over pooled maps too; and squeezed means come from the statistics' pass.
+"""
+
+import importlib.util
+
+AVAILABLE = importlib.util.find_spec("triton") is not None
+
+if AVAILABLE:
+    from samplecnn.model.kernels.triton_fork import Skip, fork
+    from samplecnn.model.kernels.triton_norm import norm_relu
+    from samplecnn.model.kernels.triton_pool import norm_relu_pool
+    from samplecnn.model.kernels.triton_residual import norm_add_relu_pool
+    from samplecnn.model.kernels.triton_stem import stem
+
+__all__ = ["AVAILABLE", "Skip", "fork", "norm_add_relu_pool", "norm_relu", "norm_relu_pool", "stem"]

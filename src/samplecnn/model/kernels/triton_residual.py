@@ -1,0 +1,208 @@
+"""Batch norm, gate, addition of a shortcut, ReLU and max pooling."""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from samplecnn.model.kernels.triton_common import (
+    columns,
+    first_largest,
+    load3,
+    masks,
+    per_channel,
+    per_sample,
+    place,
+    relu,
+)
+from samplecnn.model.kernels.triton_fork import Skip, fork
+from samplecnn.model.kernels.triton_launch import (
+    Norm,
+    check_map,
+    check_norm,
+    feature_map,
+    launch,
+    rows_first,
+    split,
+)
+from samplecnn.model.kernels.triton_merge import sample_sums
+from samplecnn.model.kernels.triton_pool import Gate, gate_values
+from samplecnn.model.kernels.triton_rows import gradient_sums
+from samplecnn.model.kernels.triton_windows import Link, Upstream, input_half
+
+
+@triton.jit(do_not_specialize=["time", "chunks", "chunk"])
+def _add_relu_pool(
+    x: tl.tensor,  # (batch, time, channels)
+    mean: tl.tensor,  # (channels,)
+    rstd: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    other: tl.tensor,  # like x: the shortcut
+    other_mean: tl.tensor,  # (channels,), or None where the shortcut has no batch norm, as the next three
+    other_rstd: tl.tensor,
+    other_weight: tl.tensor,
+    other_bias: tl.tensor,
+    gate: tl.tensor,  # (batch, channels), or None
+    y: tl.tensor,  # out (batch, time // 3, channels)
+    winners: tl.tensor,  # out (batch, time // 3, channels) uint8
+    picked: tl.tensor,  # out, like y: x at the winner
+    other_picked: tl.tensor,  # out, like y: the shortcut at the winner; None without batch norm
+    time: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    channels: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_channels: tl.constexpr,
+    wide: tl.constexpr,
+) -> None:
+    """y = max_pool(relu(bn(x) * gate + shortcut)), a tile of windows per program.
+
+    The winner is the row (1 to 3) of each window that gets the gradient, or 0 where the ReLU lets none by.
+    """
+    _, sample, first = place(chunks, chunk)
+    column, exists = columns(channels, tile_channels)
+    window = first + tl.arange(0, tile_rows)
+    valid = masks(3 * window, time, exists, 3)
+    offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
+    values = load3(x + offset, valid, channels, wide)
+    others = load3(other + offset, valid, channels, wide)
+    center = per_channel(mean, column, exists, wide)
+    scale = per_channel(rstd, column, exists, wide) * per_channel(weight, column, exists, wide)
+    shift = per_channel(bias, column, exists, wide)
+    if gate is not None:
+        factor = per_sample(gate, sample, column, exists, channels, wide)
+        scale *= factor
+        shift *= factor
+    a = (values[0] - center) * scale + shift
+    b = (values[1] - center) * scale + shift
+    c = (values[2] - center) * scale + shift
+    if other_mean is not None:
+        center = per_channel(other_mean, column, exists, wide)
+        scale = per_channel(other_rstd, column, exists, wide) * per_channel(
+            other_weight, column, exists, wide
+        )
+        shift = per_channel(other_bias, column, exists, wide)
+        a += (others[0] - center) * scale + shift
+        b += (others[1] - center) * scale + shift
+        c += (others[2] - center) * scale + shift
+    else:
+        a += others[0]
+        b += others[1]
+        c += others[2]
+    best, index = first_largest(a, b, c)
+    to = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
+    whole = (window < time // 3)[:, None] & exists[None, :]
+    tl.store(y + to, relu(best), mask=whole)
+    tl.store(winners + to, tl.where(best <= 0.0, 0, index + 1).to(tl.uint8), mask=whole)
+    chosen = tl.where(index == 0, values[0], tl.where(index == 1, values[1], values[2]))
+    tl.store(picked + to, chosen, mask=whole)
+    if other_picked is not None:
+        chosen = tl.where(index == 0, others[0], tl.where(index == 1, others[1], others[2]))
+        tl.store(other_picked + to, chosen, mask=whole)
+
+
+class _Added(torch.autograd.Function):
+    """The output's half: max_pool(relu(bn(x) * gate + shortcut))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        other_token: Tensor,
+        gate: Tensor | None,
+        x: Tensor,
+        norm: Norm,
+        other: Tensor,
+        other_norm: Norm | None,
+        links: tuple[Link, Link],
+    ) -> Tensor:
+        batch, channels, _, time = x.shape
+        y, picked = feature_map(x, time // 3), feature_map(x, time // 3)
+        winners = feature_map(x, time // 3, torch.uint8)
+        other_picked = None if other_norm is None else feature_map(other, time // 3)
+        second: tuple[Tensor | None, ...] = other_norm or (None,) * 4
+        work = split(batch, triton.cdiv(time, 3), channels, reduce=False)
+        tensors = (x, *norm, other, *second, gate, y, winners, picked, other_picked)
+        launch(_add_relu_pool, work, x, *tensors, time)
+        ctx.save_for_backward(gate, winners, picked, *norm, other_picked, *second)
+        ctx.links = links
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 8
+        gate, winners, picked, *tensors = ctx.saved_tensors
+        norm, dy = Norm(*tensors[:4]), rows_first(dy)
+        other = None if tensors[4] is None else (tensors[4], Norm(*tensors[5:]))
+        found, chunks = gradient_sums(dy, picked, norm, winners=winners, other=other)
+        dgate = None
+        if gate is not None:
+            batch, rows = picked.shape[0], picked.shape[3]
+            found, dgate = sample_sums(
+                found, batch, chunks, rows, means_from=len(found), gate=gate, norm=norm
+            )
+        if ctx.needs_input_grad[0]:
+            ctx.links[0].leave(Upstream(dy, found[0], found[1], winners, gate))
+        if ctx.needs_input_grad[1]:
+            ctx.links[1].leave(Upstream(dy, found[0], found[-1], winners))
+        order = found[0, 0, 0]  # some number: the gradients of tokens are never read
+        return order, order, dgate, None, None, None, None, None
+
+
+def norm_add_relu_pool(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    shortcut: Tensor | Skip,
+    shortcut_weight: Tensor | None = None,
+    shortcut_bias: Tensor | None = None,
+    *,
+    gate: Gate | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return y = max_pool(relu(bn(x) * gate + s), 3), mean and biased variance of ``x``, and of the shortcut.
+
+    ``x`` and ``shortcut`` are (batch, channels, 1, time), y like them with time // 3 steps. s is the shortcut
+    itself (best as the ``Skip`` from ``fork``) or, with ``shortcut_weight`` and ``shortcut_bias``, its batch
+    norm; without, the last two results are None. ``gate`` (batch, channels) is given, or computed by a
+    function from the means over time of bn(x), (batch, channels) in float32. Steps beyond the last whole
+    window count in the statistics only. Statistics (channels,) are float32, or float64 for such an
+    input, and not differentiable.
+
+    Raises ValueError for maps, parameters and gates of the wrong shape, and for a Skip used before.
+    """
+    check_map("x", x, at_least=3)
+    check_norm("x", x.shape, weight, bias)
+    if (shortcut_weight is None) != (shortcut_bias is None):
+        raise ValueError("the shortcut's batch norm needs both shortcut_weight and shortcut_bias, or neither")
+    other = shortcut.x if isinstance(shortcut, Skip) else shortcut
+    check_map("shortcut", other, at_least=3)
+    if other.shape != x.shape:
+        raise ValueError(f"shortcut must have the shape of x, {tuple(x.shape)}, not {tuple(other.shape)}")
+    x, other, second = rows_first(x), rows_first(other), None
+    if shortcut_weight is not None and shortcut_bias is not None:
+        if isinstance(shortcut, Skip):
+            raise ValueError("a Skip is an identity shortcut: it takes no shortcut_weight and shortcut_bias")
+        check_norm("shortcut", other.shape, shortcut_weight, shortcut_bias)
+        second = input_half(other, shortcut_weight, shortcut_bias, eps)
+        other_token, other_link = second.token, second.link
+    else:
+        skip = shortcut if isinstance(shortcut, Skip) else fork(other)[1]
+        other_token, other_link = skip.use()
+    half = input_half(x, weight, bias, eps, squeeze=callable(gate))
+    values = gate_values(gate, half, x)
+    other_norm = None if second is None else second.norm
+    links = (half.link, other_link)
+    y = _Added.apply(
+        half.token, other_token, values, x.detach(), half.norm, other.detach(), other_norm, links
+    )
+    if second is None:
+        return y, half.norm.mean, half.var, None, None
+    return y, half.norm.mean, half.var, second.norm.mean, second.var

@@ -1,0 +1,203 @@
+"""The half of a pooling operation that owns its input: statistics forward, the input's gradient backward.
+
+Where a gate is computed from the squeezed map, the gradient of the map's values needs that of the squeezed
+means, which only exists once autograd has been through the excitation. So an operation is two autograd
+functions: the one here comes first, gives the squeezed means, and is the last in the backward, where it
+writes the map's gradient in one pass; the other makes the output, and in the backward finds the sums that
+the gate's gradient needs. What it learns it leaves in their ``Link``. A scalar token that is handed from
+one to the other, and is never read, makes autograd keep the order.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from samplecnn.model.kernels.triton_common import columns, load3, masks, per_channel, per_sample, place
+from samplecnn.model.kernels.triton_launch import Norm, feature_map, launch, split, sums
+from samplecnn.model.kernels.triton_merge import merge_gradients
+from samplecnn.model.kernels.triton_moments import batch_moments, pick, sign_of
+from samplecnn.model.kernels.triton_rows import relu_means
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What the output's half leaves for the input's.
+
+    ``dy`` (batch, channels, 1, time // 3) is the output's gradient; ``winners`` the row of each window that
+    it goes to (1 to 3, or 0 for none), or None if the largest value is to be found again. ``first`` and
+    ``second`` are the sums over parts, or with a ``gate`` (batch, channels) over samples, of what passes
+    and of this times xhat. ``exposure`` are the means over the pooled map of 1 and xhat where it passes.
+    """
+
+    dy: Tensor
+    first: Tensor
+    second: Tensor
+    winners: Tensor | None = None
+    gate: Tensor | None = None
+    exposure: tuple[Tensor, Tensor] | None = None
+
+
+class Link:
+    """Between the halves of one operation; holds something only during a backward."""
+
+    def __init__(self) -> None:
+        self._upstream: Upstream | None = None
+
+    def leave(self, upstream: Upstream) -> None:
+        """Leave what the output's half has found."""
+        self._upstream = upstream
+
+    def take(self) -> Upstream:
+        """Return what was left, and forget it."""
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None
+        return upstream
+
+
+@triton.jit(do_not_specialize=["count", "time", "chunks", "chunk"])
+def _window_backward(
+    x: tl.tensor,  # (batch, time, channels)
+    dy: tl.tensor,  # (batch, time // 3, channels)
+    dx: tl.tensor,  # out, like x
+    mean: tl.tensor,  # (channels,)
+    rstd: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    dweight: tl.tensor,
+    dbias: tl.tensor,
+    winners: tl.tensor,  # (batch, time // 3, channels) uint8, or None
+    gate: tl.tensor,  # (batch, channels), or None
+    dsqueeze: tl.tensor,  # (batch, channels), or None
+    count: tl.tensor,  # values per channel in the batch
+    time: tl.tensor,
+    chunks: tl.tensor,
+    chunk: tl.tensor,
+    channels: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_channels: tl.constexpr,
+    wide: tl.constexpr,
+) -> None:
+    """dx = weight * rstd * (dv - dbias / count - xhat * dweight / count), dv the gradient of bn(x).
+
+    dv is gate * dy at the winner of each window. Without ``winners`` that is the largest bn(x) if positive,
+    and the squeeze was over the pooled map; with them it was over bn(x), so dsqueeze reaches all rows.
+    """
+    _, sample, first = place(chunks, chunk)
+    column, exists = columns(channels, tile_channels)
+    window = first + tl.arange(0, tile_rows)
+    valid = masks(3 * window, time, exists, 3)
+    offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
+    values = load3(x + offset, valid, channels, wide)
+    whole = (window < time // 3)[:, None] & exists[None, :]
+    pooled = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
+    g = tl.load(dy + pooled, mask=whole, other=0.0).to(wide)
+    center = per_channel(mean, column, exists, wide)
+    unit = per_channel(rstd, column, exists, wide)
+    factor = per_channel(weight, column, exists, wide)
+    scale = unit * factor
+    level = per_channel(dbias, column, exists, wide) / count.to(wide)
+    slope = per_channel(dweight, column, exists, wide) / count.to(wide) * unit
+    if gate is not None:
+        g *= per_sample(gate, sample, column, exists, channels, wide)
+    if winners is not None:
+        winner = tl.load(winners + pooled, mask=whole, other=0).to(tl.int32) - 1
+        if dsqueeze is not None:
+            level -= per_sample(dsqueeze, sample, column, exists, channels, wide) / time.to(wide)
+    else:
+        best, index = pick(sign_of(factor).to(wide), values[0], values[1], values[2])
+        passes = (best - center) * scale + per_channel(bias, column, exists, wide) > 0.0
+        winner = tl.where(passes & whole, index, -1)
+        if dsqueeze is not None:
+            g += per_sample(dsqueeze, sample, column, exists, channels, wide) / (time // 3).to(wide)
+    for i in tl.static_range(3):
+        at_winner = tl.where(winner == i, g, 0.0)
+        result = scale * (at_winner - level - (values[i] - center) * slope)
+        tl.store(dx + offset + i * channels, result, mask=valid[i])
+
+
+class _InputHalf(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        link: Link,
+        pooling: bool,
+        squeeze: bool,
+    ) -> tuple[Tensor | None, ...]:
+        picked = feature_map(x, x.shape[3] // 3) if pooling else None
+        moments = batch_moments(x, eps, weight=weight if pooling else None, picked=picked)
+        norm = Norm(moments.mean, moments.rstd, weight, bias)
+        squeezed = standard = None
+        if squeeze and picked is not None:
+            squeezed = relu_means(picked, norm)
+        elif squeeze:
+            standard, squeezed = moments.squeeze(weight, bias)
+        ctx.save_for_backward(x, *norm, standard)
+        ctx.link = link
+        constants = (moments.mean, moments.var, moments.rstd, picked)
+        ctx.mark_non_differentiable(*(tensor for tensor in constants if tensor is not None))
+        ctx.set_materialize_grads(False)
+        return sums(x), squeezed, *constants
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, token: Tensor | None, dsqueeze: Tensor | None, *unused: None
+    ) -> tuple[Tensor | None, ...]:
+        if token is None:
+            return (None,) * 7
+        x, mean, rstd, weight, bias, standard = ctx.saved_tensors
+        up = ctx.link.take()
+        exposure = None
+        if up.exposure is not None:
+            exposure, standard = up.exposure
+        dsqueeze = None if dsqueeze is None else dsqueeze.contiguous()
+        dweight, dbias = merge_gradients(
+            up.first, up.second, gate=up.gate, dsqueeze=dsqueeze, exposure=exposure, standard=standard
+        )
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.empty_like(x)
+            batch, channels, _, time = x.shape
+            work = split(batch, triton.cdiv(time, 3), channels, reduce=False)
+            tensors = (x, up.dy, dx, mean, rstd, weight, bias, dweight, dbias, up.winners, up.gate, dsqueeze)
+            launch(_window_backward, work, x, *tensors, batch * time, time)
+        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None, None, None
+
+
+@dataclass(frozen=True)
+class InputHalf:
+    """What the input's half gives to the output's.
+
+    ``token`` and ``link`` join the two. ``norm`` and ``var`` are the statistics of the map and its batch
+    norm's parameters, detached. ``squeezed`` (batch, channels) and ``picked`` as in ``input_half``.
+    """
+
+    token: Tensor
+    link: Link
+    norm: Norm
+    var: Tensor
+    squeezed: Tensor | None
+    picked: Tensor | None
+
+
+def input_half(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pooling: bool = False, squeeze: bool = False
+) -> InputHalf:
+    """Find the statistics of ``x`` (batch, channels, 1, time) in ``channels_last`` memory.
+
+    With ``pooling`` the same pass finds the values ``picked`` (batch, channels, 1, time // 3) by max pooling
+    of bn(x). With ``squeeze`` the means over time of relu(bn(picked)) are returned, or without pooling
+    those of bn(x): ``squeezed``, which is differentiable.
+    """
+    link = Link()
+    token, squeezed, mean, var, rstd, picked = _InputHalf.apply(x, weight, bias, eps, link, pooling, squeeze)
+    return InputHalf(token, link, Norm(mean, rstd, weight.detach(), bias.detach()), var, squeezed, picked)

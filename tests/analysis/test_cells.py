@@ -1,0 +1,163 @@
+"""What is averaged, what stands in one table, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.made_runs import labels, make_run
+from samplecnn.analysis.cells import Group, ReportError, differing, groups, one_data_set
+from samplecnn.analysis.missing import missing
+from samplecnn.analysis.records import Run, read_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Any:
+    """Make and read runs: a tuple of overrides and a seed for each."""
+
+    def make(*wanted: tuple[tuple[str, ...], int]) -> list[Run]:
+        return [
+            read_run(make_run(tmp_path / str(index), *overrides, seed=seed))
+            for index, (overrides, seed) in enumerate(wanted)
+        ]
+
+    return make
+
+
+def told(group: Group) -> list[tuple[str, tuple[int, ...]]]:
+    return [(cell.label, cell.seeds) for cell in group.cells]
+
+
+def test_only_seeds_are_averaged(runs: Any) -> None:
+    found = groups(
+        runs(
+            (("block=se",), 1),
+            (("block=basic",), 0),
+            (("block=se",), 0),
+            (("block=se", "multi=false"), 0),
+            (("block=rese2", "weight_decay=1e-4"), 0),
+            (("block=rese2",), 0),
+            (("block=rese1", "block.alpha=0.5"), 0),
+            (("block=res2", "block.dropout=0.3"), 0),
+            (("block=res2", "weight_decay=1e-3"), 0),
+        )
+    )
+    assert [told(group) for group in found] == [
+        [
+            ("Basic, multi", (0,)),
+            ("SE, multi", (0, 1)),
+            ("SE, no multi", (0,)),
+            ("Res-2 dropout 0.3, multi", (0,)),
+            ("Res-2 decay 1e-3, multi", (0,)),
+            ("ReSE-1 alpha 0.5, multi", (0,)),
+            ("ReSE-2, multi", (0,)),
+            ("ReSE-2†, multi", (0,)),
+        ]
+    ]
+    in_table1 = [cell.label for cell in found[0].cells if cell.in_table1]
+    assert in_table1 == ["Basic, multi", "SE, multi", "SE, no multi", "ReSE-2, multi", "ReSE-2†, multi"]
+    cell = found[0].table1("rese2", True)
+    assert cell is not None
+    assert cell.label == "ReSE-2†, multi"
+    assert found[0].table1("rese2", False) is None
+
+
+def test_other_settings_are_other_groups(runs: Any) -> None:
+    found = groups(
+        runs(
+            (("block=se",), 0),
+            (("block=se", "width=32"), 0),
+            (("block=basic", "width=32"), 0),
+            (("block=basic", "width=32", "schedule=onecycle", "trainer.max_epochs=8"), 0),
+        )
+    )
+    assert [len(group.cells) for group in found] == [2, 1, 1]
+    names = differing(found)
+    assert len(set(names)) == 3
+    assert names[0].startswith("schedule._target_=PaperSchedule")
+    assert names[0].endswith("width=32")
+    assert "schedule._target_=OneCycle" in names[2]
+    assert "trainer.max_epochs=8" in names[2]
+
+
+def test_where_and_how_a_run_was_watched_makes_no_group(runs: Any) -> None:
+    found = groups(
+        runs(
+            (("block=se", "data.root=here", "logger=none"), 0),
+            (("block=basic", "data.root=there", "logger=csv", "fast=false"), 0),
+        )
+    )
+    assert len(found) == 1
+    assert differing(found) == [""]
+
+
+def test_departures_from_the_paper(runs: Any) -> None:
+    (paper,) = groups(runs((("block=se",), 0)))
+    assert paper.departures() == []
+    (other,) = groups(runs((("width=32", "schedule=onecycle", "trainer.max_epochs=8"), 0)))
+    assert "width=32 (the paper: 128)" in other.departures()
+    assert "schedule._target_=OneCycle (the paper: PaperSchedule)" in other.departures()
+    assert "trainer.max_epochs=8 (the paper: null)" in other.departures()
+
+
+def test_a_block_of_ones_own(runs: Any) -> None:
+    own = ("block=custom", "block.name=mine", "block._target_=my.Mine")
+    (group,) = groups(
+        runs((("block=se",), 0), ((*own, "+block.window=5"), 0), ((*own, "+block.window=7"), 0))
+    )
+    assert told(group) == [
+        ("SE, multi", (0,)),
+        ("mine window 5, multi", (0,)),
+        ("mine window 7, multi", (0,)),
+    ]
+    assert not group.cells[1].in_table1
+
+
+def test_different_splits_are_refused(tmp_path: Path) -> None:
+    made = [make_run(tmp_path / name) for name in ("a", "b")]
+    made.append(make_run(tmp_path / "c", truth=labels(50, 8)))
+    found = [read_run(folder) for folder in made]
+    with pytest.raises(ReportError) as refused:
+        one_data_set(found)
+    message = str(refused.value)
+    assert "tested on different clips or tags" in message
+    assert "data mini, split clean, 8 tags, split hash 3c8aaaaaaaaa: 2 runs\n    a\n    b" in message
+    assert "split hash 328aaaaaaaaa: 1 runs\n    c" in message
+    assert "--only" in message
+    assert one_data_set(found, "328") == found[2:]
+    with pytest.raises(ReportError, match="--only ff: no run has a split hash that begins so"):
+        one_data_set(found, "ff")
+    with pytest.raises(ReportError, match="Choose one with --only"):
+        one_data_set(found, "3")
+
+
+def test_many_runs_of_another_split_are_counted(tmp_path: Path) -> None:
+    found = [read_run(make_run(tmp_path / str(seed), seed=seed)) for seed in range(9)]
+    found.append(read_run(make_run(tmp_path / "c", truth=labels(50, 8))))
+    with pytest.raises(ReportError, match="and 3 more"):
+        one_data_set(found)
+
+
+def test_what_is_missing(runs: Any) -> None:
+    found = groups(
+        runs(
+            (("block=se",), 0),
+            (("block=se",), 1),
+            (("block=basic",), 0),
+            (("block=se", "block.alpha=8"), 0),
+            (("block=rese2", "weight_decay=1e-5"), 0),
+        )
+    )
+    assert missing(found) == [
+        "Table 1 lacks Basic (no multi), SE (no multi), Res-1 (multi), Res-1 (no multi), Res-2 (multi), "
+        "Res-2 (no multi), ReSE-1 (multi), ReSE-1 (no multi), ReSE-2 (multi), ReSE-2 (no multi).",
+        "The alpha curve of SE (multi) lacks 0.125, 0.25, 0.5, 1, 2, 4, 32, 64.",
+        "The weight decays of SE (multi) lack 1e-5, 1e-4, 1e-3.",
+        "The weight decays of Res-2 (multi) lack 0, 1e-5, 1e-4, 1e-3.",
+        "The weight decays of ReSE-2 (multi) lack 0, 1e-4, 1e-3.",
+        "In Table 1, seed 1 is missing of Basic (multi); others have it.",
+    ]
+    assert missing(groups(runs((("block=se", "block.alpha=8"), 0))))[-2:] == [
+        "Nothing of Table 1: python train.py -m experiment=table1",
+        "Nothing of the weight decay grid: python train.py -m experiment=weight_decay",
+    ]

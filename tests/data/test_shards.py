@@ -1,0 +1,251 @@
+"""Samples by position: what is read, by which way, and what of a file that changes meanwhile."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samplecnn.data import shards
+from samplecnn.data.shards import Shards, fits_into_memory
+
+SAMPLES = (50_000, 70_000, 3_000)
+WIDTH = 4_000
+can_map = pytest.mark.skipif(not fits_into_memory(1 << 20), reason="address space or memory is limited")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"shard-{number}.npy" for number in range(len(SAMPLES))]
+    for path, samples in zip(paths, SAMPLES, strict=True):
+        np.save(path, rng.integers(-32_768, 32_768, samples, dtype=np.int16))
+    return paths
+
+
+def spans(count: int, seed: int) -> np.ndarray:
+    """Spans in an order of chance, a third of them shorter than `WIDTH`."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for number in range(count):
+        shard = int(rng.integers(len(SAMPLES)))
+        samples = WIDTH if number % 3 and SAMPLES[shard] > WIDTH else int(rng.integers(1, 2_900))
+        drawn.append([shard, int(rng.integers(SAMPLES[shard] - samples + 1)), samples])
+    return np.array(drawn)
+
+
+def expected(files: list[Path], wanted: np.ndarray) -> np.ndarray:
+    rows = np.zeros((len(wanted), WIDTH), dtype=np.int16)
+    for row, (shard, first, samples) in zip(rows, wanted, strict=True):
+        row[:samples] = np.load(files[shard])[first : first + samples]
+    return rows
+
+
+def read_through(held: Shards) -> None:
+    for shard, samples in enumerate(held.lengths):
+        held.read(shard, 0, np.empty(samples, dtype=np.int16))
+
+
+@can_map
+def test_the_same_samples_before_and_after_shards_are_mapped(files: list[Path]) -> None:
+    held = Shards(files)
+    assert held.lengths == SAMPLES
+    counts = []
+    for seed in range(12):
+        wanted = spans(11, seed)
+        out = np.full((11, WIDTH), 7, dtype=np.int16)
+        held.will_need(wanted)
+        held.gather(wanted, out)
+        np.testing.assert_array_equal(out, expected(files, wanted))
+        counts.append(held.mapped)
+    assert any(0 < count < 3 for count in counts)  # some of the next batch is mapped, some not
+    assert counts[-2] == 3  # and all of the last one
+
+
+@can_map
+def test_a_shard_is_mapped_once_as_much_was_read_as_it_holds(files: list[Path]) -> None:
+    held = Shards(files)
+    half = np.empty(35_000, dtype=np.int16)
+    held.read(1, 0, half)
+    assert held.mapped == 0
+    held.read(1, 35_000, half)
+    assert held.mapped == 1
+    np.testing.assert_array_equal(half, np.load(files[1])[35_000:])
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_rows_that_have_gaps_between_them(files: list[Path], read_before: bool) -> None:
+    held = Shards(files)
+    if read_before:
+        read_through(held)
+    wanted = spans(4, 0)
+    wide = np.full((4, WIDTH + 5), 7, dtype=np.int16)
+    held.gather(wanted, wide[:, :WIDTH])
+    np.testing.assert_array_equal(wide[:, :WIDTH], expected(files, wanted))
+    assert (wide[:, WIDTH:] == 7).all()
+    held.gather(wanted[:0], wide[:0, :WIDTH])
+    held.gather(wanted[:0], wide[:0])
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_files_that_become_shorter_raise_an_error(files: list[Path], read_before: bool) -> None:
+    held = Shards(files)
+    if read_before:
+        read_through(held)
+    os.truncate(files[0], 1_000)
+    out = np.empty((2, WIDTH), dtype=np.int16)
+    message = rf"{files[0].name} ends at 1000 bytes: it was longer when it was opened"
+    with pytest.raises(OSError, match=message):
+        held.gather(np.array([[1, 0, WIDTH], [0, 300, WIDTH]]), out)
+    with pytest.raises(OSError, match=r"ends at 80128 bytes"):
+        held.read(0, 40_000, out[0])
+    held.read(0, 0, out[0, :400])  # what is left can be read
+    others = np.array([[1, 0, WIDTH], [2, 5, 10]])
+    held.gather(others, out)
+    np.testing.assert_array_equal(out, expected(files, others))
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_file_without_its_last_sample(files: list[Path], read_before: bool) -> None:
+    held = Shards(files)
+    if read_before:
+        read_through(held)
+    os.truncate(files[2], files[2].stat().st_size - 2)  # the page is still there, with a zero at its end
+    out = np.empty(10, dtype=np.int16)
+    held.read(2, 2_989, out)
+    np.testing.assert_array_equal(out, np.fromfile(files[2], "<i2")[-10:])
+    with pytest.raises(OSError, match=r"shard-2\.npy ends at"):
+        held.read(2, 2_990, out)
+
+
+@can_map
+def test_descriptors_are_closed_and_never_too_many(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    held = Shards(files)
+    assert opened() == before
+    read_through(held)
+    assert (held.mapped, opened()) == (3, before + 6)
+    again = pickle.loads(pickle.dumps(held))
+    assert (again.mapped, opened()) == (0, before + 6)
+    del held
+    assert opened() == before
+    for most in (1, 2, 3, 6):
+        monkeypatch.setattr(shards, "MOST_OPEN", most)
+        for seed in range(20):
+            wanted = spans(11, seed)
+            out = np.empty((11, WIDTH), dtype=np.int16)
+            again.gather(wanted, out)
+            np.testing.assert_array_equal(out, expected(files, wanted))
+            assert opened() <= before + most
+        assert again.mapped == most * 3 // 8
+        again = pickle.loads(pickle.dumps(again))
+        assert opened() == before
+
+
+def test_threads_read_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MOST_OPEN", 1)  # whoever reads closes the other's file
+    files = [tmp_path / f"{number}.npy" for number in range(4)]
+    for number, file in enumerate(files):
+        np.save(file, np.full(100_000, number, dtype=np.int16))
+    held = Shards(files)
+    right: list[bool] = []
+
+    def work(number: int) -> None:
+        out = np.empty(100_000, dtype=np.int16)
+        for _ in range(4_000):
+            held.read(number, 0, out)
+            if (out != number).any():
+                return
+        right.append(True)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 4
+
+
+# Run by `python -c`: the files. Address space is limited after they were opened.
+REFUSED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from samplecnn.data.shards import Shards
+held = Shards([Path(file) for file in sys.argv[1:]])
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (2 << 20), resource.RLIM_INFINITY))
+out = np.zeros(1000, dtype=np.int16)
+total = 0
+for _ in range(2):
+    for first in range(0, held.lengths[0], 1000):
+        held.read(0, first, out)
+        total += int(out.sum(dtype=np.int64))
+print(held.mapped, total)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc/self/statm")
+def test_where_mapping_is_refused_reading_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "long.npy"
+    samples = np.arange(8_000_000, dtype=np.int16)
+    np.save(file, samples)
+    command = [sys.executable, "-c", REFUSED, str(file)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split() == ["0", str(2 * samples.sum(dtype=np.int64))]
+
+
+def test_what_fits_into_memory(tmp_path: Path) -> None:
+    memory, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    memory.write_text("MemTotal:       32000 kB\nMemAvailable:       20000 kB\nHugePages_Total:       0\n")
+
+    def fits(kilobytes: int, *limits: Path) -> bool:
+        return fits_into_memory(1024 * kilobytes, memory, limits)
+
+    assert fits(10_000)
+    assert not fits(10_001)
+    limit.write_text("max\n")
+    assert fits(10_000, limit, tmp_path / "missing")
+    limit.write_text(f"{1024 * 8_000}\n")
+    assert fits(4_000, limit)
+    assert not fits(4_001, limit)
+    memory.write_text("MemTotal:       32000 kB\n")
+    assert not fits(1)
+    assert not fits_into_memory(1, tmp_path / "missing", ())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros(4, np.float32), r"holds float32 \(4,\), not int16 \(samples,\)"),
+        (np.zeros((2, 2), np.int16), r"holds int16 \(2, 2\), not int16"),
+        (np.zeros(4, ">i2"), r"holds >i2 \(4,\), not int16"),
+        (np.array([Path("x")], dtype=object), "holds Python objects, not int16"),
+        (b"", "magic string"),
+        (b"\x93NUMPY\x03\x00\x10\x00\x00\x00", r"version \(3, 0\) of the \.npy format"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path: Path, content: np.ndarray | bytes, message: str) -> None:
+    file = tmp_path / "shard.npy"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content)
+    with pytest.raises(ValueError, match=message):
+        Shards([file])
+
+
+def test_a_header_that_promises_too_much_is_refused(files: list[Path]) -> None:
+    os.truncate(files[2], files[2].stat().st_size - 2)
+    with pytest.raises(ValueError, match=r"shard-2\.npy is shorter than the 3000 samples"):
+        Shards(files)

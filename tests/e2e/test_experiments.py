@@ -1,0 +1,316 @@
+"""Experiments by command: interrupted, run again, side by side, on a cluster, in Weights & Biases."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from wandb.sdk.launch.sweeps import utils as wandb_sweeps
+
+import wandb_files
+from e2e.conftest import ROOT, TINY, World
+
+CELLS = [f"block={block},multi=True,seed=0" for block in ("basic", "se", "res1")]
+SAID = ["-m", "experiment=table1", "block=basic,se,res1", "multi=true", "hydra.sweep.dir=sweeps/table1"]
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return which files there are, and when each was written."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".log", ".json")]
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def epochs(folder: Path) -> list[str]:
+    table = folder / "metrics.csv"
+    return table.read_text().splitlines()[1:] if table.is_file() else []
+
+
+@dataclass
+class Sweep:
+    """A sweep that was killed in its second cell, and then run again."""
+
+    folder: Path
+    finished: dict[str, tuple[int, int]]  # of the first cell, when it was killed
+    interrupted: list[str]  # epochs of the second cell
+    planned: set[str]
+    out: str  # of the second time
+
+
+@pytest.fixture(scope="module")
+def table1(world: World, run: Path) -> Sweep:
+    """Recorded by Weights & Biases."""
+    said = [*SAID, *world.data, *TINY, "trainer.max_epochs=4"]
+    folder = world.folder / "sweeps" / "table1"
+    process = world.start("train.py", *said)
+    deadline = time.monotonic() + 200
+    while len(epochs(folder / CELLS[1])) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed = Sweep(
+        folder,
+        state(folder / CELLS[0]),
+        epochs(folder / CELLS[1]),
+        set(json.loads((folder / "cells.json").read_text())),
+        "",
+    )
+    assert not (folder / CELLS[1] / "results.json").exists()
+    killed.out = world.run("train.py", *said).stdout
+    return killed
+
+
+def test_run_again_trains_what_is_missing(table1: Sweep) -> None:
+    first, second, third = (table1.folder / cell for cell in CELLS)
+    assert state(first) == table1.finished
+    whole = table1.interrupted[:-1]  # of the last, the checkpoint may not have been written yet
+    assert epochs(second)[: len(whole)] == whole
+    assert [len(epochs(cell)) for cell in (first, second, third)] == [4, 4, 4]
+    assert len(re.findall("has finished before", table1.out)) == 1
+    assert f"{first} has finished before" in table1.out
+    assert len(re.findall("goes on after its last whole epoch", table1.out)) == 1
+    assert f"{second} goes on" in table1.out
+
+
+def test_the_table_has_all_cells(table1: Sweep) -> None:
+    table = table1.out[table1.out.rindex("test ROC-AUC ┃") :]
+    for cell in CELLS:
+        results = json.loads((table1.folder / cell / "results.json").read_text())
+        (row,) = (line for line in table.splitlines() if f"block={results['block']} " in line)
+        assert f"{results['test']['roc_auc']:.4f}" in row
+        assert f"{results['parameters']:,}" in row
+        assert cell in row
+    assert table1.planned == set(CELLS)
+
+
+def test_other_settings_are_kept_apart(world: World, table1: Sweep) -> None:
+    before = state(table1.folder)
+    refused = world.run("train.py", *SAID, *world.data, *TINY, "trainer.max_epochs=4", "width=3", status=1)
+    assert (
+        "sweeps/table1/block=basic,multi=True,seed=0 holds a run of another configuration" in refused.stderr
+    )
+    assert "width=2 there, 3 here" in refused.stderr
+    assert "hydra.sweep.dir=" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert state(table1.folder) == before
+
+
+def test_weights_and_biases_has_the_sweep_as_a_group(table1: Sweep) -> None:
+    for cell in CELLS:
+        recorded = wandb_files.read_all(table1.folder / cell)[-1]
+        block = cell.split(",")[0].removeprefix("block=")
+        assert (recorded.group, recorded.job_type, recorded.name) == ("table1", "train", cell)
+        assert recorded.tags == [block, "multi", "mini"]
+        assert recorded.config["block"]["name"] == block
+        assert "test/roc_auc" in recorded.summary
+    interrupted = wandb_files.read_all(table1.folder / CELLS[1])
+    assert len(interrupted) == 2  # two sittings of one run: both have its id in their name
+    assert len({run.folder.name.rpartition("-")[2] for run in interrupted}) == 1
+
+
+ATTACH = """
+import sys
+from pathlib import Path
+from samplecnn.training.loggers import attach_report
+
+folder, *runs = map(Path, sys.argv[1:])
+attach_report(folder, runs)
+"""
+
+
+def test_a_report_in_weights_and_biases(world: World, table1: Sweep, tmp_path: Path) -> None:
+    """Tables with numbers in them, page, picture and files, in the group of the runs."""
+    report = tmp_path / "report"
+    world.run("samplecnn", "report", table1.folder, "--out", report)
+    (report / "curve.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    files = {path.name for path in report.iterdir()}
+    script = tmp_path / "attach.py"
+    script.write_text(ATTACH)
+    runs = [table1.folder / cell for cell in CELLS]
+    done = world.run(str(script), report, *runs)
+    assert "wandb sync" in done.stdout
+    (recorded,) = wandb_files.read_all(report)
+    assert (recorded.group, recorded.job_type, recorded.project) == ("table1", "report", "samplecnn")
+    assert recorded.config["runs"] == [str(run) for run in runs]
+    assert recorded.exit_code == 0
+    assert set(recorded.artifacts["report"]) == files
+    shown = recorded.folder / "files"
+    page = (shown / recorded.summary["pages/index"]["path"]).read_bytes()
+    assert page == (report / "index.html").read_bytes()
+    assert "svg" in (shown / recorded.summary["figures/curve"]["path"]).read_text()
+    table = json.loads((shown / recorded.summary["tables/table1"]["path"]).read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    for run in runs:
+        results = json.loads((run / "results.json").read_text())
+        (row,) = (row for row in rows if row["block"] == results["block"])
+        assert row["roc_auc"] == pytest.approx(results["test"]["roc_auc"], rel=1e-5)
+
+    world.run(str(script), report, *runs)
+    first, again = wandb_files.read_all(report)
+    assert first.id == again.id
+    refused = world.run(str(script), report, tmp_path, status=1)
+    assert "not a run folder" in refused.stderr
+
+
+def test_the_alpha_search_of_weights_and_biases(world: World, run: Path) -> None:
+    """The file's command, as W&B's agent makes it and starts it."""
+    sweep = yaml.safe_load((ROOT / "experiments" / "sweeps" / "alpha.yaml").read_text())
+    first = {key: {"value": parameter["values"][0]} for key, parameter in sweep["parameters"].items()}
+    arguments = wandb_sweeps.create_sweep_command_args({"args": first})
+    command: list[str] = []
+    for part in wandb_sweeps.create_sweep_command(sweep["command"]):
+        known = {
+            "${env}": [],
+            "${program}": [sweep["program"]],
+            **{f"${{{k}}}": v for k, v in arguments.items()},
+        }
+        command += known.get(part, [part])
+    assert command[:2] == ["python", "train.py"]
+    agent = World(world.folder, {"WANDB_SWEEP_ID": "x1y2z3", "WANDB_RUN_ID": "a1b2c3"})
+    agent.run(*command[1:], *world.data, *TINY, "trainer.max_epochs=1")
+    folder = world.folder / "runs" / "wandb" / "x1y2z3" / "a1b2c3"
+    (recorded,) = wandb_files.read_all(folder)
+    assert (recorded.sweep_id, recorded.id) == ("x1y2z3", "a1b2c3")
+    assert recorded.config["block"] == {"name": "se", "_target_": "samplecnn.model.blocks.SE", "alpha": 0.125}
+    assert any(sweep["metric"]["name"] in row for row in recorded.history)
+
+
+TELLING = """
+import os
+import torch
+from samplecnn.model.blocks import Basic
+
+
+class Telling(Basic):
+    def __init__(self, in_channels, out_channels, *, fails=False):
+        super().__init__(in_channels, out_channels)
+        assert not fails, "as told"
+        print(f"process {os.getpid()} has {torch.get_num_threads()} threads", flush=True)
+"""
+
+
+class OwnThreads(World):
+    """Where nobody has said how many threads there are to be."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {key: value for key, value in super().environment.items() if key != "OMP_NUM_THREADS"}
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side(world: World, run: Path) -> None:
+    """Two at a time, each with its share of the cores; a failing one takes no other with it."""
+    (world.folder / "telling.py").write_text(TELLING)
+    folder = world.folder / "sweeps" / "side"
+    block = [
+        "block=custom",
+        "block.name=telling",
+        "block._target_=telling.Telling",
+        "+block.fails=false,true",
+    ]
+    done = OwnThreads(world.folder).run(
+        "train.py",
+        *("-m", "experiment=table1", "multi=true", "seed=0,1", *block, "hydra/launcher=local"),
+        *("hydra.sweep.subdir='fails=${block.fails},seed=${seed}'", f"hydra.sweep.dir={folder}"),
+        *(*world.data, *TINY, "trainer.max_epochs=1", "logger=none"),
+        status=1,
+    )
+    told = re.findall(r"process (\d+) has (\d+) threads", done.stdout)
+    assert {int(threads) <= max(1, len(os.sched_getaffinity(0)) // 2) for _, threads in told} == {True}
+    assert len({process for process, _ in told}) == 2
+    finished = {path.parent.name for path in folder.glob("*/results.json")}
+    assert finished == {"fails=False,seed=0", "fails=False,seed=1"}
+    assert "as told" in done.stderr
+    assert done.stdout.count("not finished") == 2
+    assert "the same command again" in done.stderr
+
+
+# SLURM as far as submitit sees it: an array is submitted, and runs here.
+SLURM = {
+    "sbatch": r"""
+        last=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$1")
+        for task in $(seq 0 "$last"); do
+            export SLURM_JOB_ID=$((4242 + task)) SLURM_ARRAY_JOB_ID=4242 SLURM_ARRAY_TASK_ID=$task
+            export SLURM_JOB_NODELIST=here SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0
+            export SLURM_NTASKS=1 SLURM_CPUS_PER_TASK=1
+            bash "$1"
+        done > /dev/null 2>&1 &
+        echo "Submitted batch job 4242" """,
+    "srun": r"""
+        while [[ $1 == --* ]]; do
+            case $1 in --output | --error) declare "${1#--}=${2//%A/4242}"; shift 2 ;; *) shift ;; esac
+        done
+        output=${output//%a/$SLURM_ARRAY_TASK_ID} error=${error//%a/$SLURM_ARRAY_TASK_ID}
+        SLURM_PROCID=0 SLURM_LOCALID=0 "$@" > "${output//%t/0}" 2> "${error//%t/0}" """,
+    "sacct": "echo 'JobID|State|NodeList'; echo '4242_[0-9]|RUNNING|here'",
+    "scontrol": "echo here",
+}
+
+
+@pytest.mark.slow
+def test_jobs_on_slurm(world: World, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submitted with what conf/hydra/launcher/slurm.yaml says; one finishes, one fails, and both are told."""
+    for name, script in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    folder = world.folder / "sweeps" / "slurm"
+    done = world.run(
+        "train.py",
+        *("-m", "experiment=table1", "block=basic", "multi=true", "data.split=clean,nonsense"),
+        *("hydra/launcher=slurm", "hydra.launcher.partition=long", "hydra.launcher.gpus_per_node=0"),
+        *("hydra.sweep.subdir='split=${data.split}'", f"hydra.sweep.dir={folder}"),
+        *(*world.data, *TINY, "trainer.max_epochs=1", "logger=none"),
+        status=1,
+    )
+    assert [path.parent.name for path in folder.glob("*/results.json")] == ["split=clean"]
+    assert "allowed are clean, pons" in done.stderr
+    assert done.stdout.count("not finished") == 1
+    (file,) = folder.rglob("*_submission.sh")
+    flags = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", file.read_text()))
+    expected = {"partition": "long", "array": "0-1%2", "cpus-per-task": "4", "mem": "32GB", "time": "1440"}
+    assert expected.items() <= flags.items()
+    assert "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK" in file.read_text()
+
+
+def commands(page: str) -> list[str]:
+    """Return the commands of a page's shell examples."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_the_page_on_new_blocks_shows_the_files_that_it_names() -> None:
+    page = (ROOT / "docs" / "new-block.md").read_text()
+    example = ROOT / "experiments" / "own_block"
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (configuration,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert (example / "separable.py").read_text().endswith(code)
+    assert (example / "block" / "separable.yaml").read_text() == configuration
+    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\((\.\.[^)]+)\)", page))
+    assert len(commands(page)) == 5
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None:
+    """As they stand there, trained for a moment."""
+    (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    for command in commands((ROOT / "docs" / "new-block.md").read_text()):
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            world.run(*arguments, *world.data, *TINY, "trainer.max_epochs=1", "logger=none")
+        else:
+            world.run(program, *arguments)
+    sweep = world.folder / "runs" / "table1-mini"
+    told = [json.loads(path.read_text()) for path in sweep.glob("*/results.json")]
+    assert {(t["block"], t["seed"]) for t in told} == {(b, s) for b in ("se", "separable") for s in (0, 1)}
+    page = (world.folder / "reports" / "separable" / "index.html").read_text()
+    assert "separable" in page
+    taps = [json.loads(path.read_text()) for path in (world.folder / "runs" / "taps").glob("*/results.json")]
+    assert len({t["parameters"] for t in taps}) == 2

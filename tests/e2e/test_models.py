@@ -1,0 +1,109 @@
+"""Models to give away: export a run, use the bundle wherever a run is used, import the authors' weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from e2e.conftest import World
+from inference.keras_files import KERAS
+
+TAKEN = "is there already: --force replaces a bundle"
+
+
+@pytest.fixture(scope="module")
+def bundle(world: World, run: Path) -> Path:
+    folder = world.folder / "given" / "away"
+    out = world.run("samplecnn", "export", run, folder, "--draws", "50").stdout
+    assert [Path(line.split("  ")[0]).name for line in out.splitlines()] == [
+        *("config.json", "model.safetensors", "README.md")
+    ]
+    return folder
+
+
+def test_what_is_told_of_the_run(world: World, run: Path, bundle: Path) -> None:
+    text = (bundle / "config.json").read_text()
+    told = json.loads(text)
+    results = json.loads((run / "results.json").read_text())
+    assert told["results"]["config_hash"] == results["config_hash"]
+    assert told["model"]["split_hash"] == results["split_hash"]
+    assert told["config"]["seed"] == 3
+    assert str(world.folder) not in text + (bundle / "README.md").read_text()
+    test = told["results"]["test"]
+    for scores in (test, *test["per_tag"].values()):
+        for key in ("roc_auc", "pr_auc"):
+            value, interval = scores[key], scores[f"{key}_interval"]
+            if value is None:
+                assert interval is None
+            elif interval is not None:
+                assert 0 <= interval[0] < interval[1] <= 1
+    assert any(scores["roc_auc_interval"] for scores in test["per_tag"].values())
+    assert f"| **mean** | {results['test']['roc_auc']:.4f} [" in (bundle / "README.md").read_text()
+
+
+def test_commands_take_it_for_a_run(world: World, run: Path, bundle: Path) -> None:
+    path = world.folder / "tone.wav"
+    soundfile.write(path, 0.1 * np.sin(np.arange(150_000) / 10), 22050)
+    said = [
+        world.run("samplecnn", "tag", path, "--model", model, "--json").stdout
+        for model in (run, run / "checkpoints" / "best.ckpt", bundle)
+    ]
+    assert len(set(said)) == 1
+    assert json.loads(said[0])["tags"]
+    told = json.loads((run / "results.json").read_text())["test"]
+    again = json.loads(
+        world.run("samplecnn", "evaluate", bundle, "--data-root", world.folder / "data", "--json").stdout
+    )
+    assert again == {key: told[key] for key in again}
+    assert sorted(path.name for path in bundle.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_bundle_of_a_bundle(world: World, run: Path, bundle: Path) -> None:
+    world.run("samplecnn", "export", bundle, world.folder / "copy")
+    for name in ("config.json", "model.safetensors"):
+        assert (world.folder / "copy" / name).read_bytes() == (bundle / name).read_bytes()
+
+
+def test_what_is_not_exported(world: World, run: Path, bundle: Path) -> None:
+    assert TAKEN in world.run("samplecnn", "export", run, bundle, status=1).stderr
+    world.run("samplecnn", "export", run, bundle, "--force", "--draws", "50")
+    assert "is not of a bundle" in world.run("samplecnn", "export", run, run, "--force", status=1).stderr
+    assert "no run folder" in world.run("samplecnn", "export", "nothing", "out", status=1).stderr
+    assert "say --onnx --half" in world.run("samplecnn", "export", run, "out", "--half", status=1).stderr
+    assert not (world.folder / "out").exists()
+
+
+def test_the_authors_weights(world: World) -> None:
+    weights, folder = KERAS / "rese-multi-narrow.hdf5", world.folder / "authors"
+    out = world.run("samplecnn", "import-keras", weights, folder).stdout
+    assert "rese2, alpha 2, multi, width 8, 50 tags" in out
+    path = world.folder / "noise.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(150_000), 22050)
+    tagged = world.run("samplecnn", "tag", path, "--model", folder, "--json").stdout
+    assert len(json.loads(tagged)["tags"]) == 50
+    refused = world.run("samplecnn", "evaluate", folder, status=1).stderr
+    assert "imported from rese-multi-narrow.hdf5" in refused
+    assert "on which data set, split and batches to test it is not known" in refused
+    (world.folder / "tags.txt").write_text("\n".join(["one", "two", "one"]))
+    for arguments, words in (
+        ([weights, folder], TAKEN),
+        ([__file__, "out"], "is not an HDF5 file"),
+        ([weights, "out", "--tags", "tags.txt"], "tags.txt, line 3: 'one' is empty, repeated"),
+        ([weights, "out", "--tags", __file__], "line 2: '' is empty"),
+    ):
+        assert words in world.run("samplecnn", "import-keras", *arguments, status=1).stderr
+    assert not (world.folder / "out").exists()
+
+
+@pytest.mark.slow
+def test_onnx(world: World, bundle: Path) -> None:
+    folder = world.folder / "with onnx"
+    out = world.run("samplecnn", "export", bundle, folder, "--onnx", "--half", "--license", "mit").stdout
+    assert "model.onnx: opset 18" in out
+    assert "model_fp16.onnx: opset 18" in out
+    text = (folder / "README.md").read_text()
+    assert "license: mit" in text
+    assert "| `model.onnx` | 18 |" in text
+    assert "Cut into segments of 59049 samples" in text

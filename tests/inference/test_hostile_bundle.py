@@ -1,0 +1,260 @@
+"""Damaged and hostile bundles end in an error that names the file and says what is wrong with it."""
+
+import json
+import os
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from inference.models import description, encode, model, network, put_weights, rewrite, table_of, with_table
+from samplecnn.inference.bundle import write_bundle
+from samplecnn.training.bundle import CONFIG, WEIGHTS
+from samplecnn.training.runs import RunError, load_model, read_config
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    write_bundle(model(folder), folder / "bundle", source="made for a test", config=CONFIGURED)
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "bundle"))
+
+
+CONFIGURED: dict[str, Any] = {
+    **{"seed": 0, "batch_size": 23},
+    "data": {"name": "mini", "split": "clean", "top": None},
+    "trainer": {"precision": "auto"},
+}
+
+
+def refused(folder: Path, words: str, file: str = WEIGHTS) -> None:
+    with pytest.raises(RunError, match=words) as caught:
+        load_model(folder)
+    assert file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"library_name": "transformers"}, "is not of a samplecnn bundle"),
+        ({"format": 2}, "has format '2'; this version reads 1"),
+        ({"model": ...}, "model is a NoneType, not an object"),
+        ({"weights": []}, "weights is a list, not an object"),
+        ({"weights__sha256": ...}, r"has no weights\.sha256"),
+        ({"results": "good"}, "results is a str"),
+        ({"model__tags": ["guitar", "guitar", "piano"]}, "names a tag twice"),
+        ({"model__tags": ["a", "b", "\x1b[2Jc"]}, "is not a printable name"),
+        ({"model__tags": ["a", "b", "\ud800"]}, "is not a printable name"),
+        ({"model__tags": ["a", "b", 3]}, "'3' is not a printable name"),
+        ({"model__tags": []}, "is not a list of 1 to 10,000 names"),
+        ({"model__sample_rate": 0}, r"model\.sample_rate is 0; allowed are 1,000 to 1,000,000 Hz"),
+        ({"model__sample_rate": "22050"}, r"model\.sample_rate"),
+    ],
+)
+def test_configurations(bundle: Path, changes: dict[str, Any], words: str) -> None:
+    rewrite(bundle, **changes)
+    refused(bundle, words, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__format": 7}, "has format 7; this version reads 1"),
+        ({"model__width": 4}, r"with shape \[.*\]; the network needs \["),
+        ({"model__width": 10**5}, "more than 4,294,967,296"),  # and takes no memory to find out
+        ({"model__width": 10**9}, "not a complete model"),
+        ({"model__width": "wide"}, "cannot be built with the options"),
+        ({"model__multi": False}, "has weights|with shape"),
+        ({"model__block": {"name": "basic"}}, "has weights that the network does not have: 'blocks.0.se"),
+        ({"model__block": {"name": "rese2", "alpha": 2}}, "lacks weights of the network: 'blocks.0.bn2"),
+        ({"model__block": {"name": "se", "alpha": 1e300}}, "cannot be built with the options"),
+        ({"model__block": {"name": "se", "alpha": -1}}, "alpha must be greater than 0"),
+        ({"model__block": {"name": "os.system"}}, r"unknown block 'os\.system'"),
+        ({"model__block": {"name": "se", "_target_": "os.system"}}, "cannot be built with the options"),
+        ({"model__block": "se"}, "model"),
+        ({"model__tags": ["only"]}, r"with shape \[3, 24\]; the network needs \[1, 24\]"),
+        ({"weights__sha256": "0" * 64}, "is damaged or was changed: its SHA-256 is .*, and should be 0000"),
+    ],
+)
+def test_architectures(bundle: Path, changes: dict[str, Any], words: str) -> None:
+    rewrite(bundle, **changes)
+    refused(bundle, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not JSON"),
+        ("[]", "is not of a samplecnn bundle"),
+        ('{"format": 1,', "is not JSON"),
+        ('{"library_name": "samplecnn", "library_name": "samplecnn"}', "'library_name' appears twice"),
+        ('{"format": NaN}', "NaN is not a finite number"),
+        ('{"format": 1e999}', "1e999 is not a finite number"),
+        ('{"format": ' + "1" * 5000 + "}", "is not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        (" " * (4 << 20) + "{}", "has more than 4 MiB"),
+    ],
+)
+def test_json(bundle: Path, text: str, words: str) -> None:
+    (bundle / CONFIG).write_text(text)
+    refused(bundle, words, CONFIG)
+
+
+def test_bytes_that_are_no_text(bundle: Path) -> None:
+    (bundle / CONFIG).write_bytes(b'{"library_name": "\xff"}')
+    refused(bundle, "is not JSON", CONFIG)
+
+
+def other_weights(change: Callable[[dict[str, Tensor]], object]) -> bytes:
+    weights = dict(network(description()).state_dict())
+    change(weights)
+    return encode(weights)
+
+
+def put(name: str, make: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], object]:
+    return lambda weights: weights.update({name: make(weights[name])})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            put("head_fc2.weight", lambda w: w.double()),
+            r"'head_fc2.weight' with dtype F64; the network needs F32",
+        ),
+        (put("head_fc2.weight", lambda w: w.half()), "with dtype F16; the network needs F32"),
+        (put("head_bn.num_batches_tracked", lambda n: n.int()), "with dtype I32; the network needs I64"),
+        (put("head_fc2.bias", lambda b: b * torch.nan), "NaN or infinite weights in 'head_fc2.bias'"),
+        (put("stem_bn.running_var", lambda v: -v), "negative variance in 'stem_bn.running_var'"),
+        (put("stem_conv.weight", lambda w: w[..., :2]), r"with shape \[3, 1, 1, 2\]"),
+        (lambda w: w.pop("head_fc2.weight"), "lacks weights of the network: 'head_fc2.weight'"),
+        (lambda w: w.update(spy=torch.zeros(2)), "has weights that the network does not have: 'spy'"),
+    ],
+)
+def test_weights(bundle: Path, change: Callable[[dict[str, Tensor]], object], words: str) -> None:
+    put_weights(bundle, other_weights(change))
+    refused(bundle, words)
+
+
+def test_tables(bundle: Path) -> None:
+    data = (bundle / WEIGHTS).read_bytes()
+    table = table_of(data)
+    twice = json.dumps(table)[:-1] + ', "head_fc2.bias": ' + json.dumps(table["head_fc2.bias"]) + "}"
+    first, second = table["stem_bn.bias"], table["stem_bn.weight"]
+    overlap = table | {"stem_bn.bias": first | {"data_offsets": second["data_offsets"]}}
+    far = table | {"stem_bn.bias": first | {"data_offsets": [1 << 60, (1 << 60) + 12]}}
+    for altered, words in (
+        (twice.encode(), "'head_fc2.bias' appears twice"),
+        (json.dumps(overlap).encode(), "is not a sound safetensors file"),
+        (json.dumps(far).encode(), "is not a sound safetensors file"),
+        (json.dumps(table | {"stem_bn.bias": 3}).encode(), "with dtype None"),
+        (json.dumps([1, 2]).encode(), "its table is a list"),
+        (b"{" * 10, "its table is damaged"),
+        (
+            b" " * (1 << 20) + json.dumps(table).encode(),
+            r"has a table of 1,0\d\d,\d\d\d bytes; up to 1,048,576",
+        ),
+    ):
+        put_weights(bundle, with_table(data, altered))
+        refused(bundle, words)
+
+
+def test_files_that_are_too_short_or_too_long(bundle: Path) -> None:
+    data = (bundle / WEIGHTS).read_bytes()
+    for content, words in (
+        (b"", "truncated or not a safetensors file: it has 0 bytes"),
+        (data[:7], "truncated or not a safetensors file: it has 7 bytes"),
+        (data[:100], "truncated or not a safetensors file"),
+        (data[:-1], "is truncated: it has"),
+        (data + b"\0", "is longer than its table says"),
+        (b"\xff" * 5000, "truncated or not a safetensors file"),
+        (b"PK\x03\x04" + b"\0" * 5000, "truncated or not a safetensors file"),
+        (b"\0" * 5000, "its table is damaged"),
+    ):
+        put_weights(bundle, content)
+        refused(bundle, words)
+
+
+def test_damage_anywhere(bundle: Path) -> None:
+    """A flipped bit of the weights, which are still numbers, is found by the checksum."""
+    data = bytearray((bundle / WEIGHTS).read_bytes())
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(0, len(data), 20).tolist(), len(data) - 1]:
+        damaged = data.copy()
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (bundle / WEIGHTS).write_bytes(damaged)
+        with pytest.raises(RunError, match=r"model\.safetensors"):
+            load_model(bundle)
+
+
+def test_a_giant_file_is_not_read(bundle: Path) -> None:
+    with (bundle / WEIGHTS).open("r+b") as file:
+        file.truncate(1 << 40)  # a hole of a terabyte
+    tracemalloc.start()
+    refused(bundle, "is longer than its table says")
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_links(bundle: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.safetensors"
+    secret.write_bytes((bundle / WEIGHTS).read_bytes())
+    (bundle / WEIGHTS).unlink()
+    (bundle / WEIGHTS).symlink_to("../secret.safetensors")
+    refused(bundle, "is a link that leaves its folder")
+    (bundle / WEIGHTS).unlink()
+    (bundle / "weights").write_bytes(secret.read_bytes())
+    (bundle / WEIGHTS).symlink_to("weights")
+    assert load_model(bundle).tags  # within the folder it may
+    (bundle / WEIGHTS).unlink()
+    refused(bundle, "it has no model.safetensors")
+    os.mkfifo(bundle / WEIGHTS)
+    refused(bundle, "it has no model.safetensors")
+    (bundle / CONFIG).unlink()
+    (bundle / CONFIG).symlink_to("/etc/passwd")
+    refused(bundle, "is a link that leaves its folder", CONFIG)
+
+
+def test_the_cache_of_the_hub(bundle: Path, tmp_path: Path) -> None:
+    """There a model's files are links into a folder beside."""
+    blobs, snapshot = tmp_path / "models--me--it/blobs", tmp_path / "models--me--it/snapshots/0123"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(bundle / name, blobs / f"blob-of-{name}")
+        (snapshot / name).symlink_to(f"../../blobs/blob-of-{name}")
+    assert load_model(snapshot).tags
+    (snapshot / WEIGHTS).unlink()
+    (snapshot / WEIGHTS).symlink_to(bundle / WEIGHTS)
+    refused(snapshot, "is a link that leaves its folder")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": None}, r"holds no configuration of a run \(made for a test\)"),
+        ({"config__data": 5}, r"config\.data is not an object"),
+        ({"config__data__name": "../../etc"}, r"config\.data\.name is \.\./\.\./etc; it must be a name"),
+        ({"config__data__split": ...}, r"config\.data\.split is missing"),
+        ({"config__batch_size": 1e9}, r"config\.batch_size is 1000000000\.0; it must be a whole number"),
+        ({"config__trainer__precision": "64"}, "one of auto, 32, 16-mixed, bf16-mixed"),
+        ({"config__data__test_segments": 0}, r"config\.data\.test_segments is 0"),
+    ],
+)
+def test_configurations_of_runs(bundle: Path, changes: dict[str, Any], words: str) -> None:
+    assert read_config(bundle)["data"]["name"] == "mini"
+    rewrite(bundle, **changes)
+    with pytest.raises(RunError, match=words):
+        read_config(bundle)
+    assert load_model(bundle).tags  # it can tag all the same

@@ -1,0 +1,620 @@
+"""The Triton kernels against plain PyTorch in float64, and their compilation for Hopper.
+
+The functions ``check_*`` are the tests of the kernels themselves. They run on a GPU if there is one,
+otherwise in Triton's interpreter. The interpreter has to be chosen before Triton is imported and changes it
+for good, so they run in a process of their own, whose results ``test_kernels`` reports; the process of the
+other tests is left alone and compiles the kernels for a GPU that it does not have. To see them one by one:
+
+    TRITON_INTERPRET=1 pytest -o python_functions='check_*' tests/model/test_triton.py
+"""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+triton = pytest.importorskip("triton")
+from samplecnn.model.kernels import triton_launch, triton_ops  # noqa: E402
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EPS = 1e-3
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
+CHANNELS_LAST = torch.channels_last
+
+
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton 3.6's interpreter turns arrays of one value into int, which NumPy 2.4 refuses: put it right."""
+    torch.manual_seed(0)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        from triton.runtime import interpreter
+
+        patch = interpreter._patch_lang_tensor
+
+        def patch_lang_tensor(tensor: Any, scope: Any) -> None:
+            patch(tensor, scope)
+            scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+        monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_lang_tensor)
+
+
+# The plain twins.
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.batch_norm(x, None, None, weight, bias, training=True, eps=EPS)
+
+
+def pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, (1, 3))
+
+
+def excite(squeezed: Tensor, taps: Tensor) -> Tensor:
+    return torch.sigmoid(squeezed @ taps.to(squeezed.dtype))
+
+
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    return x * gate[:, :, None, None]
+
+
+def plain_se(x: Tensor, weight: Tensor, bias: Tensor, taps: Tensor) -> Tensor:
+    y = pool(norm(x, weight, bias).relu())
+    return gated(y, excite(y.mean((2, 3)), taps))
+
+
+def plain_rese(
+    x: Tensor, weight: Tensor, bias: Tensor, other: Tensor, weight2: Tensor, bias2: Tensor, taps: Tensor
+) -> Tensor:
+    v = norm(x, weight, bias)
+    return pool((gated(v, excite(v.mean((2, 3)), taps)) + norm(other, weight2, bias2)).relu())
+
+
+def fused_forked(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor, taps: Tensor) -> Tensor:
+    """An addition and a second way for the shortcut's map, as in a block."""
+    way, skip = triton_ops.fork(other)
+    y = triton_ops.norm_add_relu_pool(x, weight, bias, EPS, skip, gate=lambda m: excite(m, taps))[0]
+    return torch.cat([y, way.flip(3) ** 2], dim=3)
+
+
+def plain_forked(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor, taps: Tensor) -> Tensor:
+    v = norm(x, weight, bias)
+    y = pool((gated(v, excite(v.mean((2, 3)), taps)) + other).relu())
+    return torch.cat([y, other.flip(3) ** 2], dim=3)
+
+
+# name: fused, plain, and what they take: maps x and other, weights, biases, taps of an excitation, a gate
+CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], str]] = {
+    "relu": (
+        lambda x, w, b: triton_ops.norm_relu(x, w, b, EPS)[0],
+        lambda x, w, b: norm(x, w, b).relu(),
+        "xwb",
+    ),
+    "pool": (
+        lambda x, w, b: triton_ops.norm_relu_pool(x, w, b, EPS)[0],
+        lambda x, w, b: pool(norm(x, w, b).relu()),
+        "xwb",
+    ),
+    "pool gated": (
+        lambda x, w, b, g: triton_ops.norm_relu_pool(x, w, b, EPS, gate=g)[0],
+        lambda x, w, b, g: gated(pool(norm(x, w, b).relu()), g),
+        "xwbg",
+    ),
+    "pool excited": (
+        lambda x, w, b, t: triton_ops.norm_relu_pool(x, w, b, EPS, gate=lambda m: excite(m, t))[0],
+        plain_se,
+        "xwbt",
+    ),
+    "add": (
+        lambda x, w, b, o: triton_ops.norm_add_relu_pool(x, w, b, EPS, o)[0],
+        lambda x, w, b, o: pool((norm(x, w, b) + o).relu()),
+        "xwbo",
+    ),
+    "add gated": (
+        lambda x, w, b, o, g: triton_ops.norm_add_relu_pool(x, w, b, EPS, o, gate=g)[0],
+        lambda x, w, b, o, g: pool((gated(norm(x, w, b), g) + o).relu()),
+        "xwbog",
+    ),
+    "add normalised": (
+        lambda x, w, b, o, v, c: triton_ops.norm_add_relu_pool(x, w, b, EPS, o, v, c)[0],
+        lambda x, w, b, o, v, c: pool((norm(x, w, b) + norm(o, v, c)).relu()),
+        "xwbovc",
+    ),
+    "add excited": (
+        lambda x, w, b, o, v, c, t: triton_ops.norm_add_relu_pool(
+            x, w, b, EPS, o, v, c, gate=lambda m: excite(m, t)
+        )[0],
+        plain_rese,
+        "xwbovct",
+    ),
+    "add forked": (fused_forked, plain_forked, "xwbot"),
+}
+
+
+def inputs(names: str, batch: int, channels: int, time: int, dtype: torch.dtype) -> list[Tensor]:
+    """Random inputs in float64 whose values ``dtype`` (maps) or float32 (the others) can hold."""
+    wide = torch.promote_types(dtype, torch.float32)
+    made = []
+    for name in names:
+        if name in "xo":
+            value = torch.randn(batch, channels, 1, time, device=DEVICE).to(dtype)
+            value = value.contiguous(memory_format=CHANNELS_LAST)
+        elif name == "t":
+            value = torch.randn(channels, channels, device=DEVICE, dtype=wide) / 4
+        elif name == "g":
+            value = torch.rand(batch, channels, device=DEVICE, dtype=wide) + 0.1
+        else:
+            value = torch.randn(channels, device=DEVICE, dtype=wide)
+            value[0] = 0.0 if name in "wv" else 0.5  # a channel that the weight wipes out
+        made.append(value)
+    return made
+
+
+def error(got: Tensor | None, wanted: Tensor | None) -> float:
+    """Relative error in the 2-norm; absolute where nothing is wanted."""
+    assert got is not None
+    assert wanted is not None
+    assert got.shape == wanted.shape
+    off = (got.double() - wanted).norm() / (wanted.norm() if wanted.any() else 1)
+    return off.item()
+
+
+def compare(name: str, arguments: list[Tensor], tolerance: float, dy: Tensor | None = None) -> None:
+    """Compare output and all gradients of a case with those of its twin in float64."""
+    fused, plain, names = CASES[name]
+    ours = [argument.clone().requires_grad_() for argument in arguments]
+    theirs = [argument.double().requires_grad_() for argument in arguments]
+    y, wanted = fused(*ours), plain(*theirs)
+    assert y.dtype == arguments[0].dtype
+    assert y.is_contiguous(memory_format=CHANNELS_LAST) or "forked" in name
+    dy = torch.randn_like(y) if dy is None else dy
+    y.backward(dy)
+    wanted.backward(dy.double())
+    assert error(y, wanted) < tolerance
+    for letter, a, b in zip(names, ours, theirs, strict=True):
+        assert error(a.grad, b.grad) < 2 * tolerance, f"gradient of {letter}"
+        assert a.grad is not None
+        assert a.grad.dtype == a.dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def check_types(name: str, dtype: torch.dtype) -> None:
+    compare(name, inputs(CASES[name][2], 3, 12, 10, dtype), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", ["relu", "pool excited", "add excited"])
+def check_more_channels_than_a_tile(name: str) -> None:
+    compare(name, inputs(CASES[name][2], 1, 70, 8, torch.float32), TOLERANCE[torch.float32])
+
+
+SHAPES = [(2, 8, 9), (3, 12, 10), (1, 5, 29), (4, 64, 3), (2, 128, 81), (1, 1024, 5), (5, 33, 122)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def check_shapes(name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    compare(name, inputs(CASES[name][2], *shape, dtype), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", CASES)
+def check_loops_over_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few programs each goes through several tiles and the last through fewer."""
+    monkeypatch.setattr(triton_launch, "PROGRAMS", 4)
+    monkeypatch.setattr(triton_launch, "TILE", 32)
+    assert triton_launch.split(3, 6, 16, reduce=True).chunk == 4  # of tiles of two
+    monkeypatch.setattr(triton_launch, "MERGE_PARTS", 2)
+    monkeypatch.setattr(triton_launch, "SAMPLE_PARTS", 1)
+    compare(name, inputs(CASES[name][2], 3, 16, 64, torch.float32), TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("name", CASES)
+def check_ties(name: str) -> None:
+    """Values that repeat: the gradient goes to the first of equals, and only to it."""
+    arguments = inputs(CASES[name][2], 2, 12, 30, torch.float32)
+    for i, letter in enumerate(CASES[name][2]):
+        if letter in "xo":
+            arguments[i] = arguments[i].round()
+        elif letter in "wv":
+            arguments[i] = torch.tensor([1.0, -1.0, 0.0] * 4, device=DEVICE)
+    if "add" in name:  # normalised values tie with others only where rounding lets them: repeat whole rows
+        for i, letter in enumerate(CASES[name][2]):
+            if letter in "xo":
+                arguments[i][..., 1::3] = arguments[i][..., 0::3]
+    compare(name, arguments, TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "expanded", "transposed"])
+@pytest.mark.parametrize("name", ["relu", "add excited"])
+def check_layouts(name: str, layout: str) -> None:
+    """Maps and gradients of any memory layout."""
+    arguments = inputs(CASES[name][2], 2, 6, 12, torch.float32)
+    arguments = [a.contiguous() if a.ndim == 4 else a for a in arguments]
+    time = 12 if name == "relu" else 4
+    dy = {
+        "contiguous": torch.randn(2, 6, 1, time),
+        "expanded": torch.randn(2, 6, 1, 1).expand(2, 6, 1, time),
+        "transposed": torch.randn(time, 1, 6, 2).permute(3, 2, 1, 0),
+    }[layout].to(DEVICE)
+    compare(name, arguments, TOLERANCE[torch.float32], dy)
+
+
+def check_statistics() -> None:
+    """Mean and biased variance where the mean is 1,000 times the standard deviation.
+
+    The difference of mean square and squared mean would be off by several per cent in float32.
+    """
+    x, w, b, o = inputs("xwbo", 3, 12, 31, torch.float32)
+    x, o = x + 1e3, o - 1e3
+    added = triton_ops.norm_add_relu_pool(x, w, b, EPS, x, w, b)
+    results: list[tuple[Tensor | None, Tensor | None]] = [
+        triton_ops.norm_relu(x, w, b, EPS)[1:],
+        triton_ops.norm_relu_pool(x, w, b, EPS)[1:],
+        added[1:3],
+        added[3:5],
+    ]
+    exact = x.double().transpose(0, 1).flatten(1)
+    for mean, var in results:
+        assert error(mean, exact.mean(1)) < 1e-7
+        assert error(var, exact.var(1, unbiased=False)) < 1e-4
+    assert triton_ops.norm_add_relu_pool(x, w, b, EPS, o)[3:] == (None, None)
+    x.requires_grad_()
+    assert [t.requires_grad for t in triton_ops.norm_relu_pool(x, w, b, EPS)] == [True, False, False]
+    x = x.detach()
+    compare("pool", [x, w, b], 1e-4)  # bn(x) does not cancel either
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "samples", "dtype"),
+    [
+        (2, 8, 27, torch.float64),
+        (3, 70, 100, torch.float32),
+        (1, 12, 8000, torch.float32),  # several programs, and loops of theirs
+        (3, 12, 100, torch.bfloat16),
+    ],
+)
+def check_stem(
+    batch: int, channels: int, samples: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_launch, "PROGRAMS", 2)
+    monkeypatch.setattr(triton_launch, "MERGE_PARTS", 4)
+    wide = torch.promote_types(dtype, torch.float32)
+    waveforms = (torch.randn(batch, samples, dtype=wide) * 0.1 + 0.3).to(DEVICE)
+    taps = torch.randn(channels, 1, 1, 3, dtype=wide, device=DEVICE)
+    conv_bias, w, b = (torch.randn(channels, dtype=wide, device=DEVICE) for _ in range(3))
+    w[0] = 0
+    ours = tuple(p.clone().requires_grad_() for p in (taps, conv_bias, w, b))
+    theirs = tuple(p.double().requires_grad_() for p in (taps, conv_bias, w, b))
+    y, mean, var = triton_ops.stem(waveforms, ours[0], ours[1], ours[2], ours[3], EPS, dtype=dtype)
+    z = F.conv2d(waveforms.double()[:, None, None], theirs[0], theirs[1], stride=3)
+    wanted = norm(z, theirs[2], theirs[3]).relu()
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    wanted.backward(dy.double())
+    assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=CHANNELS_LAST)
+    assert error(y, wanted) < TOLERANCE[dtype]
+    assert error(mean, z.mean((0, 2, 3))) < TOLERANCE[wide]
+    assert error(var, z.var((0, 2, 3), unbiased=False)) < 2 * TOLERANCE[wide]
+    for a, e in zip((ours[0], ours[2], ours[3]), (theirs[0], theirs[2], theirs[3]), strict=True):
+        assert error(a.grad, e.grad) < 4 * TOLERANCE[wide]
+    assert ours[1].grad is not None
+    assert not ours[1].grad.any()
+    again = triton_ops.stem(waveforms[:, None, None], ours[0], ours[1], ours[2], ours[3], EPS, dtype=dtype)[0]
+    assert torch.equal(again, y)
+
+
+def check_dropout() -> None:
+    """Zeros at the given rate, the rest scaled; the backward drops the same; new draws every time."""
+    x, w, b = inputs("xwb", 4, 50, 61, torch.float32)
+    w, b = w.abs(), b + 8  # nothing is cut by the ReLU
+    plain = norm(x.double(), w.double(), b.double())
+    x.requires_grad_()
+    y = triton_ops.norm_relu(x, w, b, EPS, dropout=0.25)[0]
+    kept = y != 0
+    assert kept.double().mean().item() == pytest.approx(0.75, abs=0.015)  # 4 standard deviations
+    draws = kept[:, :, 0].double() - 0.75
+    for steps, channels in itertools.product(range(9), range(-4, 5)):  # neighbours draw independently
+        here = draws[:, max(channels, 0) : 50 + min(channels, 0), steps:]
+        there = draws[:, max(-channels, 0) : 50 + min(-channels, 0), : 61 - steps]
+        covariance = 0.25 * 0.75 if (steps, channels) == (0, 0) else 0
+        assert (here * there).mean().item() == pytest.approx(covariance, abs=0.012)  # 6 deviations
+    assert (draws[0] * draws[1]).mean().item() == pytest.approx(0, abs=0.02)
+    assert error(y, plain * kept / 0.75) < TOLERANCE[torch.float32]
+    dy = torch.randn_like(y)
+    (dx,) = torch.autograd.grad(y, x, dy)
+    twin = x.detach().double().requires_grad_()
+    (wanted,) = torch.autograd.grad(norm(twin, w.double(), b.double()), twin, dy.double() * kept / 0.75)
+    assert error(dx, wanted) < 2 * TOLERANCE[torch.float32]
+    assert not torch.equal(triton_ops.norm_relu(x, w, b, EPS, dropout=0.25)[0] != 0, kept)
+    torch.manual_seed(5)
+    first = triton_ops.norm_relu(x, w, b, EPS, dropout=0.25)[0]
+    torch.manual_seed(5)
+    assert torch.equal(triton_ops.norm_relu(x, w, b, EPS, dropout=0.25)[0], first)
+
+
+@pytest.mark.parametrize("name", ["relu", "pool excited", "add forked"])
+def check_same_again(name: str) -> None:
+    """Bit by bit the same result and gradients, also from a second backward through one graph."""
+    fused, _, names = CASES[name]
+    arguments = [a.requires_grad_() for a in inputs(names, 2, 12, 31, torch.bfloat16)]
+    y = fused(*arguments)
+    dy = torch.randn_like(y)
+    first = torch.autograd.grad(y, arguments, dy, retain_graph=True)
+    second = torch.autograd.grad(y, arguments, dy)
+    again = fused(*arguments)
+    third = torch.autograd.grad(again, arguments, dy)
+    assert torch.equal(y, again)
+    for a, b, c in zip(first, second, third, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+@pytest.mark.parametrize("name", ["pool excited", "add forked"])
+def check_gradients_that_are_not_wanted(name: str) -> None:
+    """Any one input alone may want a gradient, or none."""
+    fused, _, names = CASES[name]
+    arguments = inputs(names, 2, 6, 12, torch.float32)
+    everything = [a.clone().requires_grad_() for a in arguments]
+    fused(*everything).sum().backward()
+    for i, letter in enumerate(names):
+        some = [a.clone().requires_grad_(i == j) for j, a in enumerate(arguments)]
+        fused(*some).sum().backward()
+        assert [a.grad is not None for a in some] == [i == j for j in range(len(some))]
+        assert torch.equal(some[i].grad, everything[i].grad), letter  # type: ignore[arg-type]
+    assert not fused(*arguments).requires_grad
+
+
+@pytest.mark.parametrize("name", ["relu", "pool", "add excited"])
+def check_diverged_values_show(name: str) -> None:
+    arguments = inputs(CASES[name][2], 2, 6, 12, torch.float32)
+    arguments[0][1, 3, 0, 7] = float("nan")
+    assert CASES[name][0](*arguments)[:, 3].isnan().any()
+
+
+def check_diverged_shortcuts_show() -> None:
+    arguments = inputs("xwbo", 2, 6, 9, torch.float32)
+    for window in range(3):  # NaN in the first, second and third place of a window
+        arguments[3][1, 3, 0, 4 * window] = float("nan")
+    y = CASES["add"][0](*arguments)
+    assert y[1, 3].isnan().all()
+    assert y.isnan().sum() == 3
+
+
+def check_fork() -> None:
+    x, w, b, o = inputs("xwbo", 2, 6, 12, torch.float32)
+    way, skip = triton_ops.fork(o)
+    triton_ops.norm_add_relu_pool(x, w, b, EPS, skip)
+    with pytest.raises(ValueError, match="a Skip can be added once"):
+        triton_ops.norm_add_relu_pool(x, w, b, EPS, skip)
+    with pytest.raises(ValueError, match="it takes no shortcut_weight"):
+        triton_ops.norm_add_relu_pool(x, w, b, EPS, triton_ops.fork(o)[1], w, b)
+    o.requires_grad_()
+    way, _ = triton_ops.fork(o)  # the shortcut is never added
+    (do,) = torch.autograd.grad(way.square().sum(), o)
+    assert torch.equal(do, 2 * o)
+
+
+def check_refusals() -> None:
+    x, w, b, o, g = inputs("xwbog", 2, 6, 12, torch.float32)
+    taps, wave = torch.randn(6, 1, 1, 3), torch.randn(2, 36)
+    ops = triton_ops
+    refused: list[tuple[str, Callable[[], object]]] = [
+        ("feature map of shape", lambda: ops.norm_relu(x[:, :, 0], w, b, EPS)),
+        ("feature map of shape", lambda: ops.norm_relu_pool(x.int(), w, b, EPS)),
+        ("shortcut must be a", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o[:, :, 0])),
+        ("3 time steps", lambda: ops.norm_relu_pool(x[..., :2], w, b, EPS)),
+        ("at least 2", lambda: ops.norm_relu(x[:1, ..., :1], w, b, EPS)),
+        ("weight for x must .* hold 6", lambda: ops.norm_relu(x, w[:5], b, EPS)),
+        ("bias for shortcut must .* hold 6", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, w, b[1:])),
+        ("both shortcut_weight and", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, w)),
+        ("the shape of x", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o[..., :9])),
+        ("gate must have the shape", lambda: ops.norm_relu_pool(x, w, b, EPS, gate=g[:, :5])),
+        ("gate must have the shape", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=lambda m: m[:1])),
+        ("less than 1, not 1", lambda: ops.norm_relu(x, w, b, EPS, dropout=1)),
+        ("3 or more samples", lambda: ops.stem(wave[:, :2], taps, b, w, b, EPS)),
+        ("conv_weight must be", lambda: ops.stem(wave, taps[..., :2], b, w, b, EPS)),
+        (
+            "no gradient for the waveforms",
+            lambda: ops.stem(wave.clone().requires_grad_(), taps, b, w, b, EPS),
+        ),
+    ]
+    for message, call in refused:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+# What runs in the process of the other tests.
+
+
+def run_checks(marks: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, "--timeout=3000"]
+    command += ["-o", "python_functions=check_*", __file__]
+    where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
+    result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]
+
+
+def test_kernels() -> None:
+    run_checks("not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_kernels_on_more_shapes() -> None:
+    run_checks("slow")
+
+
+def test_without_triton() -> None:
+    """The module imports where there is no Triton, and says so."""
+    code = "import sys; sys.modules['triton'] = None; from samplecnn.model.kernels import triton_ops; "
+    code += "print(triton_ops.AVAILABLE, hasattr(triton_ops, 'stem'))"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "False"]
+
+
+class Hopper:
+    """As much of a driver as compiling takes: there need not be a device."""
+
+    def get_current_device(self) -> str:
+        return "compiled only"  # keeps what is compiled apart from what a real device would be given
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """Launches compile the kernel, as for real but for its execution; what comes out is collected here."""
+    from triton.runtime import jit
+    from triton.runtime.driver import driver
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter is in the way of the compiler")
+    kernels: list[Any] = []
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        kernels.append(run(self, *arguments, grid=grid, warmup=True, **options))
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(driver, "_active", Hopper())
+    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
+    return kernels
+
+
+class Recorder(TorchDispatchMode):
+    """Notes which of PyTorch's own operations run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything: bool) -> set[str]:
+    """Operations, in all kernels or all combinations, forward and backward; returns what of PyTorch ran."""
+    recorder = Recorder()
+    wide = torch.promote_types(dtype, torch.float32)
+    x, o = (torch.empty(batch, channels, 1, time, dtype=dtype) for _ in range(2))
+    x, o = (m.contiguous(memory_format=CHANNELS_LAST).requires_grad_() for m in (x, o))
+    w, b, v, c = (torch.empty(channels, dtype=wide, requires_grad=True) for _ in range(4))
+    gate = torch.empty(batch, channels, dtype=dtype, requires_grad=True)
+    taps = torch.empty(channels, 1, 1, 3, dtype=wide, requires_grad=True)
+    waveforms = torch.empty(batch, 3 * time, dtype=wide)
+    ops = triton_ops
+
+    def forked(gate: Any) -> tuple[Tensor, ...]:
+        way, skip = ops.fork(o)
+        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate)[0], way
+
+    calls: list[Callable[[], tuple[Tensor, ...]]] = [
+        lambda: ops.norm_relu(x, w, b, EPS, dropout=0.2)[:1],
+        lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid)[:1],
+        lambda: forked(torch.sigmoid),
+        lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c)[:1],
+        lambda: ops.stem(waveforms, taps, b, w, c, EPS, dtype=dtype)[:1],
+    ]
+    if everything:
+        calls += [lambda: ops.norm_relu(x, w, b, EPS)[:1]]
+        for g in (None, gate, torch.sigmoid):
+            calls += [
+                lambda g=g: ops.norm_relu_pool(x, w, b, EPS, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: forked(g),  # type: ignore[misc]
+            ]
+    leaves = (x, o, w, b, v, c, gate, taps)
+    for call in calls:
+        with recorder:
+            ys = call()
+        slopes = [torch.empty_like(y) for y in ys]
+        with recorder:
+            torch.autograd.grad(ys, leaves, slopes, allow_unused=True)
+    return recorder.names
+
+
+def resources(kernel: Any) -> dict[str, int]:
+    """Registers, shared memory and local memory (spills) of a compiled kernel, in its cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {key: int(value) for key, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)}
+
+
+def assert_no_spills(kernels: list[Any], dtype: torch.dtype) -> None:
+    """Registers suffice and shared memory is no limit; but for float64, which is there for checks."""
+    for kernel in {kernel.hash: kernel for kernel in kernels}.values():
+        used = resources(kernel)
+        print(f"{kernel.metadata.name:20} {dtype} {used}")
+        assert used["LOCAL"] == used["STACK"] == 0 or dtype == torch.float64, kernel.metadata.name
+        assert used["SHARED"] <= 48 * 1024, kernel.metadata.name
+
+
+def assert_wide_offsets(kernels: list[Any], channels: int) -> None:
+    """No row is multiplied by the number of ``channels``, which nothing else is, in 32 bits."""
+    for kernel in kernels:
+        code = kernel.asm["ttir"]
+        constant = rf"(%[\w.]+) = arith\.constant (?:dense<)?{channels}>? : (?:tensor<[\dx]*x)?i32"
+        for value in re.findall(constant, code):
+            assert not re.search(rf"arith\.muli .*{value}\b", code), kernel.metadata.name
+
+
+ALLOWED = {  # allocation, views, and what the gates and dropout's seed need
+    "aten::detach",
+    "aten::empty.memory_format",
+    "aten::empty_like",
+    "aten::new_zeros",
+    "aten::select.int",
+    "aten::view",
+    "aten::sigmoid",
+    "aten::sigmoid_backward",
+    "aten::randint",
+}
+
+
+def test_kernels_compile(compiled: list[Any]) -> None:
+    """Each kernel compiles for Hopper, and between kernels there is nothing to wait for or to pay for."""
+    used = run(torch.bfloat16, 2, 104, 30, everything=False)
+    assert_no_spills(compiled, torch.bfloat16)
+    assert_wide_offsets(compiled, 104)
+    assert used <= ALLOWED, used - ALLOWED
+    package = Path(triton_ops.__file__).parent
+    kernels = {
+        name
+        for path in package.glob("triton_*.py")
+        for name in re.findall(r"@triton\.jit\(do_not_specialize.*\ndef (\w+)", path.read_text())
+    }
+    assert {kernel.metadata.name for kernel in compiled} == kernels
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_all_shapes_of_the_network(compiled: list[Any]) -> None:
+    shapes = [(2, 128, 19683), (2, 256, 27), (2, 512, 3), (1, 8, 10), (2, 70, 31), (1, 1024, 5)]
+    for batch, channels, time in shapes:
+        for dtype in TOLERANCE:
+            run(dtype, batch, channels, time, everything=True)
+            assert_no_spills(compiled, dtype)
+            compiled.clear()

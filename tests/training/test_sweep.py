@@ -1,0 +1,231 @@
+"""Multiruns as they are planned: composed by Hydra from the project's own conf folder, and not run."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from samplecnn.analysis.cells import BLOCKS, DAGGER
+from samplecnn.analysis.searches import ALPHAS, DECAY_BLOCKS, DECAYS
+from samplecnn.training import config as configuration
+from samplecnn.training.config import ConfigError, validate
+from samplecnn.training.sweep import (
+    Cell,
+    compose_cells,
+    grid,
+    plan,
+    print_table,
+    read_plan,
+    require_launcher,
+    write_plan,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
+EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2_msd", "timing")
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    configuration.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def multirun(*overrides: str) -> DictConfig:
+    """Return Hydra's own configuration of ``train.py -m OVERRIDES``."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    said = ["hydra.mode=MULTIRUN", *overrides]
+    config = hydra.compose_config("train", said, run_mode=RunMode.MULTIRUN, from_shell=False)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def planned(*overrides: str) -> dict[str, dict[str, Any]]:
+    """Return the configuration of every cell of ``train.py -m OVERRIDES``, by its folder."""
+    return {str(cell.folder): config for cell, config in compose_cells(multirun(*overrides))}
+
+
+def varied(config: dict[str, Any]) -> tuple[str, bool, float, float | None]:
+    block = config["block"]
+    return block["name"], config["multi"], config["weight_decay"], block.get("alpha")
+
+
+def test_table1() -> None:
+    cells = planned("experiment=table1")
+    assert {varied(cell)[:3] for cell in cells.values()} == {
+        (block, multi, DAGGER if block == "rese2" else 0.0) for block in BLOCKS for multi in (True, False)
+    }
+    usual = validate(compose("train"))
+    for folder, cell in cells.items():
+        block, multi = cell["block"]["name"], cell["multi"]
+        assert folder == f"runs/table1-mini/block={block},multi={multi},seed=0"
+        assert cell["block"].get("alpha", 16) == 16
+        assert {**cell, **{key: usual[key] for key in ("block", "multi", "weight_decay")}} == usual
+
+
+def test_the_dagger_is_the_table_s_alone() -> None:
+    assert validate(compose("train", overrides=["block=rese2"]))["weight_decay"] == 0
+    assert (
+        validate(compose("train", overrides=["block=rese2", "experiment=table1"]))["weight_decay"] == DAGGER
+    )
+
+
+def test_alpha() -> None:
+    cells = planned("experiment=alpha")
+    assert [varied(cell) for cell in cells.values()] == [("se", True, 0, alpha) for alpha in ALPHAS]
+    assert "runs/alpha-mini/block=se,alpha=0.125,seed=0" in cells
+
+
+def test_weight_decay() -> None:
+    cells = planned("experiment=weight_decay")
+    assert [varied(cell)[:3] for cell in cells.values()] == [
+        (block, True, decay) for block in DECAY_BLOCKS for decay in DECAYS
+    ]
+
+
+def test_table2_has_no_regularisation() -> None:
+    cells = planned("experiment=table2_msd")
+    assert list(cells) == ["runs/table2-msd/block=se,seed=0", "runs/table2-msd/block=rese2,seed=0"]
+    for cell in cells.values():
+        assert cell["data"]["name"] == "msd"
+        assert cell["data"]["split"] == "published"
+        assert cell["multi"] is True
+        assert (cell["weight_decay"], cell["dropout"], cell["block"].get("dropout", 0)) == (0, 0, 0)
+
+
+def test_timing_has_an_odd_number_of_epochs_for_its_median() -> None:
+    cells = planned("experiment=timing")
+    assert [varied(cell)[:2] for cell in cells.values()] == [(block, True) for block in BLOCKS]
+    assert {cell["trainer"]["max_epochs"] % 2 for cell in cells.values()} == {1}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_command_line_wins(experiment: str) -> None:
+    """Each key of a cell that an experiment sets, and some that it does not."""
+    said = ["width=32", "schedule=onecycle", "trainer.max_epochs=8", "trainer.limit_train_batches=7"]
+    said += ["data=folder", "data.name=mine", "seed=3,4", "dropout=0.1", "fast=false", "logger=none"]
+    grid = {"alpha": "block.alpha=3"}.get(experiment, "block=res2")
+    cells = planned(f"experiment={experiment}", *said, grid, "multi=false", "weight_decay=0.25")
+    assert len(cells) == 2
+    for seed, (folder, cell) in zip((3, 4), cells.items(), strict=True):
+        assert folder.startswith(f"runs/{experiment.removesuffix('_msd')}-mine/")
+        assert (cell["seed"], cell["width"], cell["dropout"], cell["fast"]) == (seed, 32, 0.1, False)
+        assert cell["schedule"]["_target_"].endswith("OneCycle")
+        assert (cell["trainer"]["max_epochs"], cell["trainer"]["limit_train_batches"]) == (8, 7)
+        expected = ("se", False, 0.25, 3) if experiment == "alpha" else ("res2", False, 0.25, None)
+        assert varied(cell) == expected
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_commands_at_its_head(experiment: str) -> None:
+    """They compose, and what they train lands in the folder that the report is made of."""
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    commands = re.findall(r"#     python train.py -m (.+)", text)
+    reports = re.findall(r"samplecnn report (\S+)", text)
+    assert commands
+    assert len(reports) == 1
+    for command in commands:
+        overrides = shlex.split(command, comments=True)
+        assert f"experiment={experiment}" in overrides
+        config = multirun(*overrides)
+        (folder,) = planned(*grid(config)[-1])
+        assert re.fullmatch(r"runs/[\w-]+/[\w.,=-]+", folder, re.ASCII)  # safe on any file system
+    assert str(Path(folder).parent) == reports[0]
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_launchers_change_nothing_but_where_a_cell_is_computed(launcher: str) -> None:
+    said = ["experiment=table1", "block=rese2", "multi=false"]
+    with_launcher = multirun(*said, f"hydra/launcher={launcher}")
+    require_launcher(with_launcher)
+    assert {str(c.folder): config for c, config in compose_cells(with_launcher)} == planned(*said)
+
+
+def test_a_single_cell_lands_where_the_grid_puts_it() -> None:
+    said = ["experiment=table1", "block=res1", "multi=false", "seed=2"]
+    alone = compose("train", overrides=said, return_hydra_config=True)
+    assert [alone.hydra.run.dir] == list(planned(*said))
+
+
+def test_every_cell_is_checked() -> None:
+    with pytest.raises(ConfigError, match=r"block.alpha=-1 seed=0.*\n.*must be a number greater than 0"):
+        plan(multirun("experiment=alpha", "block.alpha=2,-1"))
+    with pytest.raises(ConfigError, match=r"block=basic .*\n.*block.alpha"):
+        plan(multirun("experiment=table1", "block.alpha=2"))
+
+
+def test_two_cells_of_one_name() -> None:
+    with pytest.raises(
+        ConfigError, match=r"one folder, runs/table1-mini/block=se,multi=True,seed=0:(.*\n)*.*width=64"
+    ):
+        plan(multirun("experiment=table1", "block=se", "multi=true", "width=32,64"))
+    name = "hydra.sweep.subdir='width=${width}'"
+    assert list(planned("experiment=table1", "block=se", "multi=true", "width=32,64", name)) == [
+        "runs/table1-mini/width=32",
+        "runs/table1-mini/width=64",
+    ]
+
+
+def test_numbered_folders_and_one_time_for_all() -> None:
+    folders = list(planned("block=se,basic", "seed=0,1"))
+    assert [Path(folder).name for folder in folders] == ["0", "1", "2", "3"]
+    assert len({Path(folder).parent for folder in folders}) == 1
+
+
+def test_several_data_sets_are_several_sweeps(tmp_path: Path) -> None:
+    where = f"hydra.sweep.dir={tmp_path}/table1-${{data.name}}"
+    cells = plan(multirun("experiment=table1", "block=se", "data=mini,mtat", "multi=true,false", where))
+    write_plan(cells)
+    for name in ("mini", "mtat"):
+        written = read_plan(tmp_path / f"table1-{name}")
+        assert set(written) == {"block=se,multi=True,seed=0", "block=se,multi=False,seed=0"}
+        assert all(f"data={name}" in overrides for overrides in written.values())
+
+
+def test_plans_of_one_folder_add_up(tmp_path: Path) -> None:
+    first = Cell(tmp_path, "a", ["seed=0"])
+    write_plan([first, Cell(tmp_path, "b", ["seed=1"])])
+    write_plan([Cell(tmp_path, "c", ["seed=2"])])
+    assert read_plan(tmp_path) == {"a": ["seed=0"], "b": ["seed=1"], "c": ["seed=2"]}
+    assert read_plan(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("text", ["", "[[]]", "null", '{"../up": ["x"], "/etc": ["x"], "a": 3, "b": ["x"]}'])
+def test_a_plan_that_somebody_else_wrote(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cells.json").write_text(text)
+    assert set(read_plan(tmp_path)) <= {"b"}
+
+
+def test_a_launcher_that_is_not_installed() -> None:
+    config = OmegaConf.to_container(multirun("hydra/launcher=local"))
+    assert isinstance(config, dict)
+    config["hydra"]["launcher"]["_target_"] = "hydra_plugins.hydra_nowhere_launcher.launcher.Nowhere"
+    with pytest.raises(ConfigError, match=r'local is not installed: pip install "samplecnn\[launchers\]"'):
+        require_launcher(OmegaConf.create(config))
+
+
+def test_the_table_of_what_was_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"test": {"roc_auc": 0.75, "pr_auc": None}, "parameters": 12345, "train_seconds": 61.2}
+    cells = [Cell(tmp_path, str(seed), [f"seed={seed}", "width=2"]) for seed in range(3)]
+    for cell in cells[:2]:
+        cell.folder.mkdir()
+        (cell.folder / "cell.json").write_text("{}")
+    (cells[0].folder / "results.json").write_text(json.dumps(scores))
+    assert not print_table(cells)
+    lines = capsys.readouterr().out.splitlines()
+    row = {seed: next(line for line in lines if f"seed={seed}" in line) for seed in range(3)}
+    assert all(word in row[0] for word in ("0.7500", "undefined", "12,345", "61 s"))
+    assert "not finished" in row[1]
+    assert "not started" in row[2]
+    assert "width" not in row[0]
+    assert print_table(cells[:1])
