@@ -12,6 +12,7 @@ from samplecnn.data.store import Store
 from samplecnn.training.job import make_trainer, quiet_libraries
 from samplecnn.training.metrics import Scores
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.paths import test_path
 from samplecnn.training.runs import RunError, find_checkpoint, load_model, read_checkpoint, read_config
 from samplecnn.training.stores import make_data
 
@@ -28,7 +29,9 @@ def evaluate(
     config = read_config(run)
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)
-    module = TaggingModule(model.network, description=model.description)
+    module = TaggingModule(
+        model.network, description=model.description, test_path=test_path(config.get("fast", "auto"))
+    )
     trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)
     assert module.test_scores is not None

@@ -29,7 +29,7 @@ from samplecnn.training import loggers, runs
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.paths import choose
+from samplecnn.training.paths import choose, test_path
 from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         seed=config["seed"],
         plan=plan,
         log_every=config["trainer"]["log_every_n_steps"],
+        test_path=test_path(config["fast"]),
     )
     parameters = count_parameters(network)
     run.mkdir(parents=True, exist_ok=True)

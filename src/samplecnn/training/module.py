@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
-from samplecnn.model.network import SampleCNN
+from samplecnn.model.network import STEM, SampleCNN
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.metrics import ClipAverage, Scores, score
 from samplecnn.training.optimiser import KerasSGD, decay_groups
@@ -29,7 +29,8 @@ class TaggingModule(pl.LightningModule):
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
     rate is set by a schedule, before every step. ``plan`` says how to compute; with a CUDA graph, Lightning
-    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps.
+    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps. Tests
+    compute on ``test_path``, so that another test of the same weights gives the same numbers.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class TaggingModule(pl.LightningModule):
         seed: int = 0,
         plan: Plan = PLAIN_PLAN,
         log_every: int = 50,
+        test_path: str = STEM,
     ) -> None:
         super().__init__()
         network.use(plan.path)
@@ -48,6 +50,7 @@ class TaggingModule(pl.LightningModule):
         self.automatic_optimization = not plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
+        self.test_path = test_path
         self.description = description
         self.weight_decay = weight_decay
         self.seed = seed
@@ -139,6 +142,7 @@ class TaggingModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin a clip average."""
+        self.network.use(self.test_path)
         self._start_clips("test")
 
     def test_step(self, batch: Batch, _index: int) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch
 from samplecnn.hardware import describe
-from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, paths
+from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, STEM, SampleCNN, paths
 from samplecnn.training.graph import StepGraph, autocast
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,11 @@ def choose(
     log.info("computing on path: %s (segments/s, measured now: %s)", best, told)
     _remember(key, best)
     return best
+
+
+def test_path(fast: bool | str) -> str:
+    """Return the path that tests compute on: the same for all that was trained with this ``fast``."""
+    return PLAIN if fast is False else STEM
 
 
 def measure(
