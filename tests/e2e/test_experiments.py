@@ -15,6 +15,7 @@ from wandb.sdk.launch.sweeps import utils as wandb_sweeps
 
 import wandb_files
 from e2e.conftest import ROOT, TINY, World
+from samplecnn.training.loggers import attach_report
 
 CELLS = [f"block={block},multi=True,seed=0" for block in ("basic", "se", "res1")]
 SAID = ["-m", "experiment=table1", "block=basic,se,res1", "multi=true", "hydra.sweep.dir=sweeps/table1"]
@@ -152,11 +153,21 @@ def test_a_report_in_weights_and_biases(world: World, table1: Sweep, tmp_path: P
         (row,) = (row for row in rows if row["block"] == results["block"])
         assert row["roc_auc"] == pytest.approx(results["test"]["roc_auc"], rel=1e-5)
 
-    world.run(str(script), report, *runs)
-    first, again = wandb_files.read_all(report)
-    assert first.id == again.id
-    refused = world.run(str(script), report, tmp_path, status=1)
-    assert "not a run folder" in refused.stderr
+    assert (report / "wandb_id.txt").read_text() == recorded.id  # attached again, it goes on in this run
+
+
+def test_a_report_on_other_runs(world: World, run: Path, table1: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    unrecorded = tmp_path / "unrecorded"
+    unrecorded.mkdir()
+    (unrecorded / "config.yaml").write_text("logger: {name: csv}\n")
+    with pytest.raises(ValueError, match="none of the 1 runs was recorded by Weights & Biases"):
+        attach_report(tmp_path, [unrecorded])
+    with pytest.raises(ValueError, match=r"several projects or groups .*samplecnn, table1"):
+        attach_report(tmp_path, [table1.folder / CELLS[0], unrecorded, run])
+    with pytest.raises(ValueError, match="holds no files to attach"):
+        attach_report(table1.folder / CELLS[0] / "wandb", [run])
+    assert not (tmp_path / "wandb").exists()
 
 
 def test_the_alpha_search_of_weights_and_biases(world: World, run: Path) -> None:

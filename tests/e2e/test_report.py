@@ -5,9 +5,11 @@ import json
 
 import pytest
 
+import wandb_files
 from e2e.conftest import TINY, World
 
 
+@pytest.mark.slow
 def test_a_sweep_and_its_report(world: World) -> None:
     sweep = world.folder / "sweeps" / "reported"
     world.run(
@@ -18,14 +20,16 @@ def test_a_sweep_and_its_report(world: World) -> None:
         *world.data,
         *TINY,
         "trainer.max_epochs=1",
-        "logger=none",
         f"hydra.sweep.dir={sweep}",
     )
     out = world.folder / "report"
-    done = world.run("samplecnn", "report", sweep, "--out", out, "--draws", "100")
+    done = world.run("samplecnn", "report", sweep, "--out", out, "--draws", "100", "--wandb")
     assert done.stdout.rstrip().endswith(str(out / "index.html"))
     assert "mean of 2 seeds" in done.stdout
     assert "Traceback" not in done.stderr
+    (recorded,) = wandb_files.read_all(out)
+    assert (recorded.group, recorded.job_type) == ("reported", "report")
+    assert {"index.html", "table1.csv"} <= set(recorded.artifacts["report"])
     rows = list(csv.DictReader((out / "table1.csv").read_text().splitlines()))
     assert [(row["cell"], row["seeds"]) for row in rows] == [("Basic, multi", "2"), ("SE, multi", "2")]
     for row in rows:

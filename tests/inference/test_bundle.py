@@ -42,6 +42,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     config = {
         "seed": 3,
         "batch_size": 23,
+        "fast": False,
         "resume": "/home/me/run",
         "logger": {"name": "wandb", "entity": "me"},
         "data": {
@@ -71,7 +72,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     assert all(torch.equal(read[name], tensor) for name, tensor in made.network.state_dict().items())
     # For another machine the configuration is whole again.
     here = read_config(folder)
-    assert (here["seed"], here["batch_size"], here["data"]["name"]) == (3, 23, "mini")
+    assert (here["seed"], here["batch_size"], here["fast"], here["data"]["name"]) == (3, 23, False, "mini")
     assert (here["data"]["root"], here["data"]["raw"], here["resume"]) == ("data", None, None)
     assert here["trainer"] == {
         **{"precision": "32", "accelerator": "auto", "devices": 1, "log_every_n_steps": 50}

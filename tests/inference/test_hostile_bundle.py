@@ -32,7 +32,7 @@ def bundle(sound: Path, tmp_path: Path) -> Path:
 
 
 CONFIGURED: dict[str, Any] = {
-    **{"seed": 0, "batch_size": 23},
+    **{"seed": 0, "batch_size": 23, "fast": "auto"},
     "data": {"name": "mini", "split": "clean", "top": None},
     "trainer": {"precision": "auto"},
 }
@@ -248,6 +248,7 @@ def test_the_cache_of_the_hub(bundle: Path, tmp_path: Path) -> None:
         ({"config__data__name": "../../etc"}, r"config\.data\.name is \.\./\.\./etc; it must be a name"),
         ({"config__data__split": ...}, r"config\.data\.split is missing"),
         ({"config__batch_size": 1e9}, r"config\.batch_size is 1000000000\.0; it must be a whole number"),
+        ({"config__fast": "os.system"}, r"config\.fast is os\.system; it must be auto, true or false"),
         ({"config__trainer__precision": "64"}, "one of auto, 32, 16-mixed, bf16-mixed"),
         ({"config__data__test_segments": 0}, r"config\.data\.test_segments is 0"),
     ],

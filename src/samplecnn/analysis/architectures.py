@@ -191,9 +191,9 @@ def costs(scored: ScoredGroup) -> Table:
     ]
     note = (
         "Means over seeds of the median epoch, validation included, on the hardware named under "
-        "provenance; relative to Basic with the same aggregation on the same hardware. The paper gives its "
-        "ratios without saying with which aggregation. Trainings that shared a machine slow each other "
-        "down."
+        "provenance; relative to Basic with the same aggregation on the same hardware. The paper's ratios "
+        "are of width 128; it does not say with which aggregation. Trainings that shared a machine slow each "
+        "other down."
     )
     return Table("cost", "Parameters and training time", note, columns, records)
 

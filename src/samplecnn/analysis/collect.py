@@ -50,7 +50,8 @@ def collect(paths: Sequence[str | Path]) -> Collected:
             raise RunError(f"{root} holds no finished run that can be used:\n  " + "\n  ".join(problems))
         seen.update(below)
     for sweep in sorted({folder.parent for folder in seen if (folder.parent / CELLS).is_file()}):
-        found.unfinished += _not_started(sweep, base)
+        if any(sweep.is_relative_to(root) for root in roots):  # not where single runs of it are named
+            found.unfinished += _not_started(sweep, base)
     _keep_newest(found)
     return found
 

@@ -85,6 +85,7 @@ class Report:
     problems: Sequence[str]  # what is wrong with folders and files
     runs: Table
     split_hash: str
+    folders: Sequence[Path]  # of the runs
 
     @property
     def tables(self) -> list[tuple[str, Table]]:
@@ -137,6 +138,7 @@ def make_report(
         problems=_problems(found),
         runs=details.run_table(found.runs),
         split_hash=found.runs[0].results["split_hash"],
+        folders=[run.path for run in found.runs],
     )
     _write(report, out)
     return report

@@ -30,6 +30,9 @@ def add_commands(commands: Any) -> None:
         "--draws", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
     report.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    report.add_argument(
+        "--wandb", action="store_true", help="show it in Weights & Biases too, in the group of the runs"
+    )
     report.set_defaults(command=run_report)
 
 
@@ -46,6 +49,10 @@ def run_report(options: argparse.Namespace) -> int:
         progress=progress,
     )
     print_report(report)
+    if options.wandb:
+        from samplecnn.training.loggers import attach_report
+
+        attach_report(options.out, report.folders)
     print(f"\n{options.out / PAGE}")
     return 0
 

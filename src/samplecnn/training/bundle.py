@@ -27,12 +27,12 @@ MAX_CONFIG = 4 << 20  # bytes; with the scores of 50 tags it takes 20 kB
 MAX_TAGS = 10_000
 
 # For what a run's configuration says of its machine, and a bundle leaves out: values that hold anywhere.
-ANYWHERE: dict[str, Any] = {"resume": None, "fast": "auto", "logger": {"name": "none"}}
+ANYWHERE: dict[str, Any] = {"resume": None, "logger": {"name": "none"}}
 ANYWHERE_DATA = {"raw": None, "root": "data", "resident": "auto"}
 ANYWHERE_TRAINER = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 50}
 # What testing again needs of it.
 NEEDED = ("batch_size", "seed", "data.name", "data.split", "data.top", "trainer.precision")
-NEEDED_IF_THERE = ("data.train_segments", "data.test_segments")
+NEEDED_IF_THERE = ("fast", "data.train_segments", "data.test_segments")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def read_plan(sweep: Path) -> dict[str, list[str]]:
     """
     try:
         planned = _read(sweep / CELLS)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         planned = None
     return {
         name: [str(override) for override in overrides]
