@@ -160,13 +160,14 @@ def test_a_report_on_other_runs(world: World, run: Path, table1: Sweep, tmp_path
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     unrecorded = tmp_path / "unrecorded"
     unrecorded.mkdir()
+    (tmp_path / "empty").mkdir()
     (unrecorded / "config.yaml").write_text("logger: {name: csv}\n")
     with pytest.raises(ValueError, match="none of the 1 runs was recorded by Weights & Biases"):
         attach_report(tmp_path, [unrecorded])
     with pytest.raises(ValueError, match=r"several projects or groups .*samplecnn, table1"):
         attach_report(tmp_path, [table1.folder / CELLS[0], unrecorded, run])
     with pytest.raises(ValueError, match="holds no files to attach"):
-        attach_report(table1.folder / CELLS[0] / "wandb", [run])
+        attach_report(unrecorded.parent / "empty", [run])
     assert not (tmp_path / "wandb").exists()
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from golden.reference import load
+import samplecnn
+from golden.reference import load, set_weights
 from inference.keras_files import KERAS, weights_of, write
 from samplecnn.inference import keras_hdf5
+from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.keras_import import AUTHORS_TAGS, import_keras, make_model, read_arrays
 from samplecnn.inference.keras_layers import KerasError
 from samplecnn.model.architecture import build
@@ -32,6 +34,21 @@ def test_the_authors_files(name: str, block: str) -> None:
     expected = load(f"net_{block}_multi")
     np.testing.assert_allclose(probabilities(model), expected["output"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(probabilities(model), expected["output_f64"], atol=1e-5, rtol=0)
+
+
+def test_the_same_probabilities_from_file_bundle_and_checkpoint(tmp_path: Path) -> None:
+    """Bit by bit; the checkpoint has the weights of ``net_se_multi.npz``, of which the file is."""
+    imported = import_keras(KERAS / "se-multi-narrow.hdf5")
+    write_bundle(imported, tmp_path / "bundle", source="imported for a test")
+    network = build(imported.description, 50)
+    set_weights(network, load("net_se_multi"))
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"samplecnn": imported.description, "state_dict": state}, tmp_path / "a.ckpt")
+    x = load("waveform")["x"]
+    taggers = [samplecnn.load(tmp_path / name, precision="32") for name in ("bundle", "a.ckpt")]
+    ours = [tagger.predict_segments(x) for tagger in taggers]
+    np.testing.assert_array_equal(ours[0], ours[1])
+    np.testing.assert_allclose(ours[0], load("net_se_multi")["output"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])

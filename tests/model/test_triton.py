@@ -611,10 +611,24 @@ def test_kernels_compile(compiled: list[Any]) -> None:
 
 
 @pytest.mark.slow
-def test_kernels_compile_for_all_shapes_of_the_network(compiled: list[Any]) -> None:
-    shapes = [(2, 128, 19683), (2, 256, 27), (2, 512, 3), (1, 8, 10), (2, 70, 31), (1, 1024, 5)]
-    for batch, channels, time in shapes:
-        for dtype in TOLERANCE:
-            run(dtype, batch, channels, time, everything=True)
-            assert_no_spills(compiled, dtype)
-            compiled.clear()
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        (torch.bfloat16, (2, 128, 19683)),
+        (torch.bfloat16, (2, 256, 27)),
+        (torch.bfloat16, (2, 512, 3)),
+        (torch.float32, (2, 128, 243)),
+        (torch.float16, (2, 128, 243)),
+        (torch.float64, (2, 128, 243)),
+        (torch.bfloat16, (1, 8, 10)),
+        (torch.bfloat16, (2, 70, 31)),  # nothing divisible by 16
+        (torch.float32, (1, 1024, 5)),
+    ],
+    ids=str,
+)
+def test_all_combinations_compile(
+    dtype: torch.dtype, shape: tuple[int, int, int], compiled: list[Any]
+) -> None:
+    """All kernels in all combinations: those of the network's maps, other types, odd shapes."""
+    run(dtype, *shape, everything=True)
+    assert_no_spills(compiled, dtype)

@@ -81,11 +81,12 @@ def interval(key: str, value: Interval | None) -> Record:
 
 
 def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
-    """Write a number, with a true minus; a dash for none."""
+    """Write a number, with a true minus; a dash for none. With ``sign``, also that of what is rounded to 0."""
     if value is None:
         return NONE
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
-    return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", MINUS)
+    text = f"{value:{'+' if sign and value else ''},.{digits}f}"
+    zero = float(text.replace(",", "")) == 0 and not sign
+    return (text.lstrip("-") if zero else text).replace("-", MINUS)
 
 
 def span(value: Interval | None, digits: int = 4, *, sign: bool = False) -> str:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def write_bundle(
     onnx: Callable[[Model, Path], list[OnnxFile]] | None = None,
     force: bool = False,
 ) -> list[OnnxFile]:
-    """Write a bundle into ``folder``; return what ``onnx`` returned.
+    """Write a bundle into ``folder``; return its ONNX files.
 
     ``source`` says in words where the weights come from. ``results`` are those of a run's test, perhaps with
     intervals (``roc_auc_interval`` beside ``roc_auc``, two numbers); ``config`` the run's configuration, of
@@ -62,7 +63,7 @@ def write_bundle(
         exported = [] if onnx is None else onnx(model, made)
         readme = card.write(told, folder.resolve().name, exported, license_id=license_id)
         (made / CARD).write_text(readme, encoding="utf-8")
-    return exported
+    return [replace(file, path=folder / file.path.name) for file in exported]
 
 
 @contextmanager

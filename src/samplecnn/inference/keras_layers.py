@@ -91,9 +91,8 @@ def describe(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Recogni
     by_level = {LEVELS: sum(WIDTH_FACTORS[-LEVELS:]) * width, 1: WIDTH_FACTORS[-1] * width}
     levels = next((levels for levels, size in by_level.items() if size == features), None)
     if levels is None:
-        raise KerasError(
-            f"{path}: its head has {features} features; {width} channels make {by_level.values()}"
-        )
+        allowed = " or ".join(map(str, by_level.values()))
+        raise KerasError(f"{path}: its head has {features} features, where {width} channels make {allowed}")
     options = {"alpha": _alpha(path, arrays, ranked["dense"])} if excited else {}
     _check_others(path, named, block, multi=levels == LEVELS)
     pairs = _pairs(block, ranked)

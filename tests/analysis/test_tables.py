@@ -1,0 +1,58 @@
+"""How numbers are written."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from samplecnn.analysis.tables import Column, Table, compact, duration, number, plain, span, write_csv
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("value", "sign", "expected"),
+    [
+        (0.91113, False, "0.9111"),
+        (0.00206, True, "+0.0021"),
+        (-0.00206, True, f"{MINUS}0.0021"),
+        (-0.00001, True, f"{MINUS}0.0000"),  # which side of 0 an interval ends on
+        (-0.00001, False, "0.0000"),
+        (0.0, True, "0.0000"),
+        (-1234.5, False, f"{MINUS}1,234.5000"),
+        (None, True, "\N{EN DASH}"),
+    ],
+)
+def test_numbers(value: float | None, sign: bool, expected: str) -> None:
+    assert number(value, sign=sign) == expected
+
+
+def test_intervals() -> None:
+    assert span((-0.01, 0.02), 2, sign=True) == f"{MINUS}0.01 to +0.02"
+    assert span(None) == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (16, "16"), (0.125, "0.125"), (1e-4, "1e-4"), (2.5e-5, "2.5e-5"), (1e-3, "1e-3")],
+)
+def test_settings_are_written_as_on_the_command_line(value: float, expected: str) -> None:
+    assert compact(value) == expected
+
+
+def test_durations() -> None:
+    assert [duration(seconds) for seconds in (5, 90, 5400)] == ["5.0 s", "1.5 min", "1.5 h"]
+
+
+def test_csv_files_hold_all_records_of_all_groups(tmp_path: Path) -> None:
+    columns = [Column("name", plain("a"))]
+    first = Table("t", "", "", columns, [{"a": "x", "b": 1 / 3}], visible=lambda record: False)
+    second = Table("t", "", "", columns, [{"a": "y", "c": None}])
+    write_csv([("one", first), ("two", second)], tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"group": "one", "a": "x", "b": "0.333333", "c": ""},
+            {"group": "two", "a": "y", "b": "", "c": ""},
+        ]
+    assert first.rows == []
+    assert second.rows == [["y"]]
