@@ -81,7 +81,7 @@ def interval(key: str, value: Interval | None) -> Record:
 
 
 def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
-    """Write a number, with a true minus; a dash for none. With ``sign``, also that of what is rounded to 0."""
+    """Write a number, with a true minus; a dash for none. With ``sign``, also that of a rounded 0."""
     if value is None:
         return NONE
     text = f"{value:{'+' if sign and value else ''},.{digits}f}"
