@@ -167,7 +167,7 @@ def test_a_report_on_other_runs(world: World, run: Path, table1: Sweep, tmp_path
     with pytest.raises(ValueError, match=r"several projects or groups .*samplecnn, table1"):
         attach_report(tmp_path, [table1.folder / CELLS[0], unrecorded, run])
     with pytest.raises(ValueError, match="holds no files to attach"):
-        attach_report(unrecorded.parent / "empty", [run])
+        attach_report(tmp_path / "empty", [run])
     assert not (tmp_path / "wandb").exists()
 
 

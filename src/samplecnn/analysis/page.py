@@ -25,6 +25,7 @@ def render(report: "Report", generator: str, files: Sequence[str]) -> str:
     )
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))  # noqa: S704 our own file
     template = environment.get_template("page.html.j2")
-    return template.render(
+    page = template.render(
         report=report, generator=generator, version=version("samplecnn"), files=files, style=style
     )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")
