@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from samplecnn.analysis.cells import Cell
+from samplecnn.analysis.cells import BLOCKS, Cell
 from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.scores import Difference, Scored, ScoredGroup
 from samplecnn.analysis.tables import (
@@ -89,12 +89,16 @@ def table1(cells: Sequence[Scored], comparable: bool) -> Table:
 
 
 def effects(scored: ScoredGroup, comparable: bool) -> Table | None:
-    """Return what a block adds to the basic one, and aggregation to each block; None without such pairs."""
+    """Return what a block adds to the basic one, and aggregation to each block; None without such pairs.
+
+    A block that is not the paper's is compared with SE too.
+    """
     pairs = []
     for one in scored.cells:
-        basic = scored.of(scored.group.table1("basic", one.cell.multi))
-        if basic is not None and basic is not one:
-            pairs.append((f"{one.cell.name} {MINUS} Basic, {one.cell.aggregation}", one, basic))
+        for base in ("basic",) if one.cell.block in BLOCKS else ("basic", "se"):
+            other = scored.of(scored.group.table1(base, one.cell.multi))
+            if other is not None and other is not one:
+                pairs.append((f"{one.cell.name} {MINUS} {BLOCKS[base]}, {one.cell.aggregation}", one, other))
     for one in scored.cells:
         for other in scored.cells:
             if one.cell.multi and not other.cell.multi and one.cell.name == other.cell.name:

@@ -59,8 +59,8 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
         )
     if best.roc is not None and (rare := rare_tags(best)):
         told.append(
-            f"{len(rare)} of {len(best.per_tag)} tags have fewer than {FEW_POSITIVES} positive test clips: "
-            "how far their AUC varies cannot be seen in so few, and the intervals are somewhat too short."
+            f"Tags with fewer than {FEW_POSITIVES} positive test clips: {len(rare)} of {len(best.per_tag)}. How "
+            "far their AUC varies cannot be seen in so few, and the intervals are somewhat too short."
         )
     return told
 
@@ -90,6 +90,7 @@ def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
     told = f"{lead} {'is more than chance' if second in behind else 'cannot be told from chance'}"
     if len(known) == 1:
         return f"{told}."
-    joint = "and" if second in behind else "but" if behind else "and"
-    count = "none" if not behind else "all" if len(behind) == len(known) else str(len(behind))
-    return f"{told}, {joint} {count} of the {len(known)} others can be called worse."
+    if len(behind) == len(known):
+        return f"{told}, and all {len(known)} others can be called worse."
+    joint = "but" if behind and second not in behind else "and"
+    return f"{told}, {joint} {len(behind) or 'none'} of the {len(known)} others can be called worse."
