@@ -59,8 +59,8 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
         )
     if best.roc is not None and (rare := rare_tags(best)):
         told.append(
-            f"Tags with fewer than {FEW_POSITIVES} positive test clips: {len(rare)} of {len(best.per_tag)}. How "
-            "far their AUC varies cannot be seen in so few, and the intervals are somewhat too short."
+            f"Tags with fewer than {FEW_POSITIVES} positive test clips: {len(rare)} of {len(best.per_tag)}. "
+            "How far their AUC varies cannot be seen in so few, and the intervals are somewhat too short."
         )
     return told
 
