@@ -32,6 +32,7 @@ from torchaudio.functional import resample
 from samplecnn.data import audio
 from samplecnn.data.catalog import Catalog, Clip, Split
 from samplecnn.data.prepare import prepare
+from samplecnn.data.resampling import KAISER_BEST
 
 RATE = 16_000  # Hz, mono, as in MagnaTagATune
 SECONDS = 29.124
@@ -68,7 +69,7 @@ def reference(files: Sequence[Path], out: Path) -> None:
     for file in files:
         waveform, rate = soundfile.read(file, dtype="float32", always_2d=True)
         mono = torch.from_numpy(waveform.mean(axis=1))
-        resampled = resample(mono, rate, audio.SAMPLE_RATE, **audio.KAISER_BEST)
+        resampled = resample(mono, rate, audio.SAMPLE_RATE, **KAISER_BEST)
         np.save(out / f"{file.stem}.npy", resampled[: audio.CLIP_SAMPLES].numpy())
 
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from samplecnn.data import audio
+from samplecnn.data import audio, decoding, resampling
 
 RATE = 16_000
 REAL_CLIP = (
@@ -49,7 +49,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 
 
 def test_blocks_join_without_a_seam(tmp_path: Path) -> None:
-    samples = np.random.default_rng(0).uniform(-1, 1, audio.BLOCK + 5).astype(np.float32)
+    samples = np.random.default_rng(0).uniform(-1, 1, decoding.BLOCK + 5).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", samples, RATE, subtype="FLOAT")
     np.testing.assert_array_equal(audio.decode(tmp_path / "long.wav")[0], samples)
 
@@ -180,7 +180,7 @@ def test_usual_rates_are_exact(rate: int) -> None:
 @pytest.mark.parametrize("samples", [1, 1000, 100_001])
 def test_resampling_is_torchaudios(rate: int, samples: int) -> None:
     waveform = np.random.default_rng(rate).uniform(-1, 1, samples).astype(np.float32)
-    expected = audio._resampler(rate, audio.SAMPLE_RATE)(torch.from_numpy(waveform)).numpy()
+    expected = resampling._resampler(rate, audio.SAMPLE_RATE)(torch.from_numpy(waveform)).numpy()
     resampled = audio.resample(waveform, rate)
     np.testing.assert_allclose(resampled, expected, atol=3e-6)
     steps = audio.to_int16(resampled).astype(int) - audio.to_int16(expected)
@@ -196,7 +196,7 @@ def test_odd_rates_are_met_closely_with_a_small_kernel(rate: int) -> None:
     samples = np.sin(2 * np.pi * 100 * np.arange(3 * rate) / rate).astype(np.float32)
     resampled = audio.resample(samples, rate)
     assert len(resampled) == pytest.approx(3 * audio.SAMPLE_RATE, rel=5e-4)
-    assert sum(kernel.nbytes for kernel in audio._resampler(rate, audio.SAMPLE_RATE).buffers()) < 20e6
+    assert sum(kernel.nbytes for kernel in resampling._resampler(rate, audio.SAMPLE_RATE).buffers()) < 20e6
     crossings = np.count_nonzero(np.diff(np.signbit(resampled)))
     assert crossings == pytest.approx(600, abs=1)
 
@@ -230,3 +230,69 @@ def test_segments(dtype: type) -> None:
     np.testing.assert_array_equal(short[0, :99], waveform[1:100])
     assert not short[0, 99:].any()
     assert audio.segments(np.zeros(size, dtype)).shape == (1, size)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 15_999])
+def test_resampling_in_blocks_is_resampling(rate: int) -> None:
+    rng = np.random.default_rng(rate)
+    waveform = rng.uniform(-1, 1, 3 * rate + 17).astype(np.float32)
+    cuts = np.sort(rng.integers(0, len(waveform), 12))  # also short blocks, perhaps empty ones
+    resampler = resampling.Resampler(rate)
+    parts = [resampler.push(block) for block in np.split(waveform, cuts)]
+    together = np.concatenate([*parts, resampler.finish()])
+    expected = audio.resample(waveform, rate)
+    assert together.dtype == np.float32
+    assert together.shape == expected.shape
+    np.testing.assert_allclose(together, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100])
+def test_resampling_hardly_anything_in_blocks(samples: int) -> None:
+    resampler = resampling.Resampler(48_000)
+    waveform = np.full(samples, 0.5, dtype=np.float32)
+    together = np.concatenate([resampler.push(waveform), resampler.finish()])
+    np.testing.assert_allclose(together, audio.resample(waveform, 48_000), atol=1e-6)
+
+
+def test_a_stream_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "BLOCK", 10_000)
+    samples = np.random.default_rng(0).uniform(-0.9, 0.9, (100_003, 2))
+    soundfile.write(tmp_path / "stereo.flac", samples, 44_100)
+    with audio.Decoder(tmp_path / "stereo.flac") as decoder:
+        blocks = list(audio.stream(decoder))
+    assert max(map(len, blocks)) < 12_000
+    np.testing.assert_allclose(np.concatenate(blocks), audio.load(tmp_path / "stereo.flac"), atol=1e-6)
+
+
+def test_a_stream_tells_at_its_end_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "BLOCK", 10_000)
+    soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-1, 1, 50_000), RATE)
+    data = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    with audio.Decoder(tmp_path / "cut.flac") as decoder:
+        blocks = audio.stream(decoder)
+        next(blocks)
+        with pytest.raises(audio.AudioError, match=r"cut\.flac: (incomplete|cannot be decoded)"):
+            list(blocks)
+
+
+@pytest.mark.parametrize("hop", [audio.SEGMENT_SAMPLES, 20_000, 1_000])
+@pytest.mark.parametrize("length", [1, 59_048, 59_049, 60_049, 300_000, 590_490])
+def test_frames_start_at_every_hop(hop: int, length: int) -> None:
+    waveform = np.arange(length, dtype=np.float32)
+    blocks = np.split(waveform, [length // 3, length // 2])
+    batches = list(audio.frames(blocks, hop, batch=4))
+    assert all(len(batch) == 4 for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= max(4, 1 + (59_049 - 1) // hop + 4)
+    cut = np.concatenate(batches)
+    whole = np.pad(waveform, (0, max(0, 59_049 - length)))
+    starts = range(0, len(whole) - 59_049 + 1, hop)
+    np.testing.assert_array_equal(cut, np.stack([whole[start : start + 59_049] for start in starts]))
+    if hop == audio.SEGMENT_SAMPLES:
+        np.testing.assert_array_equal(cut, audio.segments(waveform))
+
+
+@pytest.mark.parametrize(("hop", "batch"), [(0, 1), (-1, 1), (1, 0)])
+def test_frames_that_are_none(hop: int, batch: int) -> None:
+    with pytest.raises(ValueError, match="allowed are 1, 2"):
+        list(audio.frames([np.zeros(10, dtype=np.float32)], hop, batch))

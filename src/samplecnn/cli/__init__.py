@@ -1,17 +1,27 @@
 """The ``samplecnn`` command; each file beside this one holds a group of its subcommands."""
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
-from samplecnn.cli import data, excitation, models, report, tagging
+from samplecnn.cli import data, evaluate, excitation, models, report, tag
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 1 where something failed, 2 for a wrong command line."""
+    """Run one command; return the exit status: 0, 1 where something failed, 2 for a wrong command line.
+
+    ``samplecnn tag`` has 3 too, where some files could not be read.
+    """
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be any bytes
     try:
         return int(options.command(options))
+    except BrokenPipeError:  # `| head` has seen enough; nothing is left for the interpreter to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         print(f"samplecnn {options.name}: {error}", file=sys.stderr)
         return 1
@@ -25,6 +35,6 @@ def parser() -> argparse.ArgumentParser:
         prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
     )
     commands = top.add_subparsers(required=True, dest="name", metavar="COMMAND")
-    for module in (tagging, data, excitation, report, models):
+    for module in (tag, evaluate, data, excitation, report, models):
         module.add_commands(commands)
     return top

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from samplecnn.data.audio import RATES
+from samplecnn.data.resampling import RATES
 from samplecnn.training import weights
 from samplecnn.training.errors import RunError
 

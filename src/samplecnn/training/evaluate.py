@@ -9,6 +9,7 @@ from torch import nn
 
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
+from samplecnn.memory import keep_freed_memory
 from samplecnn.training.job import make_trainer, quiet_libraries
 from samplecnn.training.metrics import Scores
 from samplecnn.training.module import TaggingModule
@@ -26,6 +27,7 @@ def evaluate(
     that is not a run and for a store whose split or tags are not the run's.
     """
     quiet_libraries()
+    keep_freed_memory()
     config = read_config(run)
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)

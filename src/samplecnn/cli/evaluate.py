@@ -1,12 +1,11 @@
-"""``samplecnn tag``, ``evaluate`` and ``example``: tag audio, test a run again, show what it says."""
+"""``samplecnn evaluate`` and ``example``: test a run again, and show what it says of a clip."""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, own_blocks, positive
+from samplecnn.cli.common import load_tagger, own_block_option, own_blocks
 
 if TYPE_CHECKING:
     from samplecnn.training.metrics import Scores
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser."""
     own_block = own_block_option()
-
-    tag = commands.add_parser("tag", parents=[own_block], help="top tags of audio files")
-    tag.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    tag.add_argument("--model", type=Path, help="run folder or checkpoint (default: the newest finished run)")
-    tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
-    tag.add_argument("--json", action="store_true", help="a JSON line per file, with all tags")
-    tag.set_defaults(command=run_tag)
 
     evaluate = commands.add_parser(
         "evaluate", parents=[own_block], help="test a run again, from its folder and the prepared data"
@@ -37,34 +29,6 @@ def add_commands(commands: Any) -> None:
     example.add_argument("run", type=Path, metavar="RUN")
     example.add_argument("--clip", metavar="ID", help="clip id (default: the first with three tags or more)")
     example.set_defaults(command=run_example)
-
-
-def run_tag(options: argparse.Namespace) -> int:
-    """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import AudioError
-
-    model = options.model or newest_run(RUNS)
-    tagger = load_tagger(model, options.block)
-    if not options.json:
-        print(f"model: {model}")
-    failed = 0
-    for path in options.files:
-        try:
-            probabilities = tagger.predict_file(path)
-        except (AudioError, OSError) as error:
-            failed += 1
-            print(f"samplecnn tag: {error}", file=sys.stderr)
-            if options.json:
-                print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
-            continue
-        ranked = sorted(zip(tagger.tags, map(float, probabilities), strict=True), key=lambda pair: -pair[1])
-        if options.json:
-            print(json.dumps({"file": str(path), "tags": dict(ranked)}), flush=True)
-        else:
-            print(path)
-            for name, probability in ranked[: options.top]:
-                print(f"  {probability:5.1%}  {name}")
-    return 1 if failed else 0
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

@@ -1,0 +1,112 @@
+"""How fast a song on disk is tagged: times as fast as it plays, decoding included.
+
+    python benchmarks/tagging.py                        # five minutes of stereo MP3, one core
+    python benchmarks/tagging.py --audio song.flac --json tagging.json
+
+The reference decodes the whole file, resamples it with torchaudio (the same kernel) and gives ten segments
+at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which is
+what `samplecnn tag` calls.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torchaudio.transforms import Resample
+
+from measure import Variants, Work, describe_threads, in_turns, machine, options, spread, tell, write
+from reference import Reference
+from samplecnn.data import audio
+from samplecnn.data.resampling import KAISER_BEST
+from samplecnn.inference.tagger import BATCH, Tagger
+from samplecnn.memory import keep_freed_memory
+from samplecnn.training.runs import Model
+from training import TAGS, our_network
+
+SECONDS, RATE = 300, 44_100
+
+
+def make_song(path: Path) -> None:
+    """Write noise whose loudness changes, which an encoder cannot make much of."""
+    rng = np.random.default_rng(0)
+    loudness = 0.1 + 0.3 * np.abs(np.sin(np.arange(SECONDS * RATE) / RATE))
+    soundfile.write(path, rng.uniform(-1, 1, (SECONDS * RATE, 2)) * loudness[:, None], RATE)
+
+
+def reference(song: str, block: str, width: int) -> Work:
+    """Return a song through what people write."""
+    network = Reference(block, width, TAGS).eval()
+
+    def work() -> None:
+        samples, rate = soundfile.read(song, dtype="float32", always_2d=True)
+        mono = torch.from_numpy(samples.mean(axis=1))
+        resampled = Resample(rate, audio.SAMPLE_RATE, **KAISER_BEST)(mono)
+        count = len(resampled) // audio.SEGMENT_SAMPLES
+        segments = resampled[: count * audio.SEGMENT_SAMPLES].view(count, -1)
+        with torch.no_grad():
+            torch.cat([network(batch).sigmoid() for batch in segments.split(BATCH)]).mean(dim=0)
+
+    return work
+
+
+def ours(song: str, block: str, width: int, dtype: torch.dtype) -> Work:
+    """Return a song through the tagger."""
+    keep_freed_memory()
+    network = our_network(block, width).eval()
+    tags = tuple(f"tag {number}" for number in range(TAGS))
+    model = Model(network, tags, audio.SAMPLE_RATE, {}, Path("made"))
+    tagger = Tagger(model, torch.device("cpu"), dtype)
+
+    def work() -> None:
+        tagger.predict_file(song)
+
+    return work
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = options(__doc__ or "")
+    parser.set_defaults(blocks=["se"], device="cpu")
+    parser.add_argument("--audio", type=Path, help="instead of noise")
+    chosen = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine(torch.device("cpu")), "width": chosen.width}
+    with tempfile.TemporaryDirectory() as temporary:
+        song = chosen.audio or Path(temporary) / "song.mp3"
+        if chosen.audio is None:
+            make_song(song)
+        with audio.Decoder(song) as decoder:
+            seconds = sum(map(len, decoder)) / decoder.rate
+        results |= {"song_seconds": seconds, "song": song.suffix, "threads": chosen.threads}
+        for block in chosen.blocks:
+            shape = (str(song), block, chosen.width)
+            variants: Variants = {
+                "reference, as it comes": (reference, shape),
+                "ours, fp32": (ours, (*shape, torch.float32)),
+                "ours, bf16": (ours, (*shape, torch.bfloat16)),
+            }
+            times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
+            rates = {name: spread([seconds / second for second in told]) for name, told in times.items()}
+            results[block] = {"times_real_time": rates}
+            base = rates["reference, as it comes"]["median"]
+            tell(
+                f"{seconds:.0f} s of {song.suffix}, {block}, width {chosen.width}, "
+                f"{describe_threads(chosen.threads, torch.device('cpu'))}",
+                ["", "x real time", "range", "x as it comes"],
+                [
+                    [
+                        name,
+                        f"{rate['median']:.0f}",
+                        f"{rate['min']:.0f}-{rate['max']:.0f}",
+                        f"{rate['median'] / base:.2f}",
+                    ]
+                    for name, rate in rates.items()
+                ],
+            )
+    write(chosen.json, results)
+
+
+if __name__ == "__main__":
+    main()

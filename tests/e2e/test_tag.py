@@ -1,0 +1,181 @@
+"""``samplecnn tag`` as people and scripts use it: folders, forms, pictures, exit statuses, long files."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import samplecnn
+from e2e.conftest import World
+from inference.models import checkpoint
+from samplecnn.data import audio
+
+RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
+FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "caf", "au", "w64", "opus")
+GIGABYTE = 1 << 30
+
+
+def noise(path: Path, seconds: float, rate: int = 16_000, channels: int = 1, seed: int = 0) -> Path:
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (max(1, round(seconds * rate)), channels))
+    container = {"opus": {"format": "OGG", "subtype": "OPUS"}}.get(path.suffix[1:], {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples * np.linspace(0.1, 1, len(samples))[:, None], rate, **container)
+    return path
+
+
+@pytest.fixture(scope="module")
+def music(world: World, run: Path) -> Path:
+    """A folder with songs, one of them broken, and what is no music."""
+    folder = world.folder / "music"
+    noise(folder / "b.wav", 9)
+    noise(folder / "album" / "a.flac", 6, seed=1)
+    noise(folder / "album" / "deep" / "c.ogg", 4, seed=2)
+    (folder / "album" / "broken.mp3").write_bytes(b"\0" * 1000)
+    (folder / "album" / "cover.jpg").write_bytes(b"\0")
+    (folder / ".hidden").mkdir()
+    noise(folder / ".hidden" / "d.wav", 1)
+    return folder
+
+
+def test_folders_are_searched(world: World, run: Path, music: Path) -> None:
+    done = world.run("samplecnn", "tag", music, "--model", run, "--csv", status=3)
+    head, *rows = csv.reader(io.StringIO(done.stdout))
+    tagger = samplecnn.load(run)
+    assert head == ["file", *tagger.tags]
+    names = ["b.wav", "album/a.flac", "album/deep/c.ogg"]
+    assert [row[0] for row in rows] == [str(music / name) for name in names]
+    for row in rows:
+        expected = tagger.predict_file(row[0])
+        np.testing.assert_allclose([float(value) for value in row[1:]], expected, atol=2e-6)
+    assert "broken.mp3: cannot be decoded" in done.stderr
+    assert "1 of 4 files could not be read" in done.stderr
+
+
+def test_over_time(world: World, run: Path, music: Path) -> None:
+    arguments = (music / "b.wav", "--model", run, "--over-time", "--overlap", 0.5)
+    timeline = samplecnn.load(run).timeline(music / "b.wav", overlap=0.5)
+    lines = [
+        json.loads(line) for line in world.run("samplecnn", "tag", *arguments, "--json").stdout.splitlines()
+    ]
+    head, *rows = csv.reader(io.StringIO(world.run("samplecnn", "tag", *arguments, "--csv").stdout))
+    assert head[:3] == ["file", "start", "end"]
+    assert len(lines) == len(rows) == len(timeline.starts) == 5
+    for line, row, start, probabilities in zip(
+        lines, rows, timeline.starts, timeline.probabilities, strict=True
+    ):
+        assert line["start"] == float(row[1]) == pytest.approx(start, abs=1e-3)
+        assert line["end"] == float(row[2]) == pytest.approx(start + 59049 / 22050, abs=1e-3)
+        np.testing.assert_allclose([line["tags"][tag] for tag in head[3:]], probabilities, atol=1e-6)
+        np.testing.assert_allclose([float(value) for value in row[3:]], probabilities, atol=2e-6)
+        assert list(line["tags"].values()) == sorted(line["tags"].values(), reverse=True)
+    text = world.run("samplecnn", "tag", *arguments, "--top", 2).stdout.splitlines()
+    assert [line.split()[0] for line in text[2:]] == ["0:00", "0:01", "0:02", "0:04", "0:05"]
+    assert all(line.count("%") == 2 for line in text[2:])
+
+
+def test_the_average_is_of_the_segments(world: World, run: Path, music: Path) -> None:
+    done = world.run("samplecnn", "tag", music / "b.wav", "--model", run, "--average", "max", "--json")
+    tags = json.loads(done.stdout)["tags"]
+    tagger = samplecnn.load(run)
+    largest = tagger.timeline(music / "b.wav").probabilities.max(axis=0)
+    np.testing.assert_allclose([tags[tag] for tag in tagger.tags], largest, atol=1e-6)
+
+
+def test_pictures(world: World, run: Path, music: Path) -> None:
+    out = world.folder / "pictures"
+    said = ("tag", music, music / "b.wav", "--model", run, "--plot", out, "--quiet")
+    done = world.run("samplecnn", *said, status=3)
+    assert done.stdout == ""
+    names = ["album/a.flac.png", "album/deep/c.ogg.png", "b.wav.png"]
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == names
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--overlap", "1"], 1, "overlap is 1.0; allowed is a share of a segment from 0 to 0.95"),
+        (["--csv", "--json"], 2, "not allowed with"),
+        (["--average", "sum"], 2, "invalid choice"),
+        (["--model", "no-such-model"], 1, "no-such-model"),
+    ],
+)
+def test_what_cannot_be_carried_out(
+    world: World, run: Path, music: Path, arguments: list[str], status: int, words: str
+) -> None:
+    done = world.run("samplecnn", "tag", music, *arguments, status=status)
+    assert words in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_folder_without_music(world: World, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("la la la")
+    done = world.run("samplecnn", "tag", tmp_path, "--model", run, status=1)
+    assert f"no audio file in the folder {tmp_path}; counted are .aif, " in done.stderr
+
+
+def test_a_reader_that_has_seen_enough(world: World, run: Path, music: Path) -> None:
+    with world.start("samplecnn", "tag", *[music / "b.wav"] * 30, "--model", run, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "b.wav" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_hundred_files_of_all_kinds(world: World, tmp_path: Path) -> None:
+    """Formats, rates, channels and lengths from 0.1 s to 2 h, five of them broken."""
+    model = checkpoint(tmp_path / "made.ckpt")
+    folder = tmp_path / "music"
+    rng = np.random.default_rng(0)
+    for number in range(94):
+        suffix = FORMATS[number % len(FORMATS)]
+        rates = {"opus": (8_000, 16_000, 48_000), "mp3": (16_000, 22_050, 44_100)}.get(suffix, RATES)
+        seconds = 0.1 if number < 9 else float(rng.uniform(0.2, 40))
+        rate, channels = int(rng.choice(rates)), int(rng.integers(1, 3))
+        noise(folder / f"{number:02}.{suffix}", seconds, rate, channels, seed=number)
+    noise(folder / "94.flac", 7200, 8_000)
+    nan = np.zeros(22050, dtype=np.float32)
+    nan[11025] = np.nan
+    soundfile.write(folder / "95-nan.wav", nan, 22050, subtype="FLOAT")
+    (folder / "96-text.mp3").write_text("not music")
+    (folder / "97-empty.ogg").write_bytes(b"")
+    (folder / "98-cut.flac").write_bytes((folder / "91.flac").read_bytes()[: -(1 << 15)])
+    (folder / "99-noise.wav").write_bytes(rng.bytes(10_000))
+    broken = sorted(str(path) for path in folder.iterdir() if "-" in path.name)
+    assert len(list(folder.iterdir())) == 100
+
+    done = world.run("samplecnn", "tag", folder, "--model", model, "--json", status=3)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["file"]).name[:2] for line in lines] == [f"{number:02}" for number in range(100)]
+    assert [line["file"] for line in lines if "error" in line] == broken
+    tagger = samplecnn.load(model)
+    for line in lines:
+        if "tags" in line:
+            expected = tagger.predict(*audio.decode(line["file"]))
+            found = [line["tags"][tag] for tag in tagger.tags]
+            np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=line["file"])
+
+
+@pytest.mark.slow
+def test_ten_hours_in_less_than_a_gigabyte(world: World, tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "made.ckpt", width=2)
+    hour = np.random.default_rng(0).integers(-(1 << 14), 1 << 14, 3600 * 8_000, dtype=np.int16)
+    with soundfile.SoundFile(tmp_path / "mix.flac", "w", 8_000, 1) as mix:
+        for _ in range(10):
+            mix.write(hour)
+    arguments = (tmp_path / "mix.flac", "--model", model, "--over-time", "--json")
+    with world.start("samplecnn", "tag", *arguments) as process:
+        assert process.stdout is not None
+        lines = sum(1 for _ in process.stdout)
+        _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    assert lines == 36_000 * 22_050 // 59_049
+    assert used.ru_maxrss * 1024 < GIGABYTE
