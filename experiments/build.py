@@ -3,16 +3,19 @@
     python experiments/build.py                          # `make experiments`
     python experiments/build.py keep RUN... --to DIR     # what a page needs of a run: a few small files
 
-A table stands between `<!-- name -->` and `<!-- end -->`; the name is one of `TABLES` below with its file or
-folder, relative to the page.
+A table stands between `<!-- kind file -->` and `<!-- end -->`; the kind is one of `TABLES` below, its file or
+folder relative to the page. `report:NAME` is a table of `samplecnn report` (or its findings, or what it
+misses), which writes its own page and CSV files into `report/` beside.
 """
 
 import argparse
+import csv
 import json
 import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,11 @@ from omegaconf import OmegaConf
 
 from samplecnn.analysis.comparisons import difference_interval
 from samplecnn.analysis.records import Run, read_run
+from samplecnn.analysis.report import Report, make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
 
 HERE = Path(__file__).parent
+DRAWS = 2000  # of the bootstrap
 KEPT = ("results.json", "metrics.csv", "predictions.npz")
 MARK = re.compile(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # What a run's configuration says of the machine it ran on.
@@ -50,6 +55,36 @@ def table(head: Sequence[str], rows: Rows) -> str:
     """Lay out a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cells(path: Path) -> str:
+    """A small CSV file as it is, numbers to four digits."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    return table(head, [[f"{float(cell):.4g}" if "." in cell else cell for cell in row] for row in rows])
+
+
+@cache
+def reported(folder: Path) -> Report:
+    """The report on kept runs, its page and tables written beside them."""
+    return make_report([folder], folder.parent / "report", draws=DRAWS)
+
+
+def report_part(name: str) -> Callable[[Path], str]:
+    """Return what shows a table of a report on runs, its findings, or what is missing."""
+
+    def show(folder: Path) -> str:
+        report = reported(folder)
+        if name in ("findings", "missing"):
+            told = report.missing if name == "missing" else [s for g in report.groups for s in g.findings]
+            return "".join(f"- {sentence}\n" for sentence in told)
+        found = [content for _, content in report.tables if content.name == name]
+        if not found:
+            raise ValueError(f"{folder}: the report has no table {name!r}")
+        head = [column.header for column in found[0].columns]
+        return table(head, found[0].rows) + f"\n{found[0].note}\n"
+
+    return show
 
 
 def rates(path: Path) -> str:
@@ -92,6 +127,68 @@ def loop(path: Path) -> str:
         for name, rate in (("the step alone", told["bare"]), ("`python train.py`", told["trained"]))
     ]
     return table(["", "segments/s", "range"], rows) + f"\nThe loop costs {told['overhead']:.1%}.\n"
+
+
+def loading(path: Path) -> str:
+    """Segments per second of the ways to make batches."""
+    told = json.loads(path.read_text())
+    text = ""
+    for title, measured in told["segments_per_second"].items():
+        first = next(iter(measured.values()))["median"]
+        rows = [
+            [
+                name,
+                f"{rate['median']:,.0f}",
+                f"{rate['min']:,.0f} to {rate['max']:,.0f}",
+                f"{rate['median'] / first:.0%}",
+            ]
+            for name, rate in measured.items()
+        ]
+        text += table([title, "segments/s", "range", "of the first"], rows) + "\n"
+    return text.rstrip("\n") + "\n"
+
+
+def tagging(path: Path) -> str:
+    """How many times as fast as it plays a song is tagged."""
+    told = json.loads(path.read_text())
+    rows: Rows = []
+    for block, measured in told.items():
+        if not isinstance(measured, dict) or "times_real_time" not in measured:
+            continue
+        speed = measured["times_real_time"]
+        base = next(iter(speed.values()))["median"]
+        for name, rate in speed.items():
+            times = f"{rate['median']:.0f}", f"{rate['min']:.0f} to {rate['max']:.0f}"
+            rows.append([block, name, *times, f"{rate['median'] / base:.2f}"])
+    return table(["block", "", "times real time", "range", "over the first"], rows)
+
+
+def preparing(path: Path) -> str:
+    """Clips per second into a store."""
+    told = json.loads(path.read_text())
+    base = told["reference"]["median"]
+    named = {
+        "plain reference": told["reference"],
+        "decoding alone, one core": told["decode"],
+        "resampling alone, one core": told["resample"],
+    }
+    for workers, measured in told["end_to_end"].items():
+        named[f"into the store, {workers} worker{'s' * (workers != '1')}"] = measured["clips_per_second"]
+    rows = [
+        [
+            name,
+            f"{rate['median']:.1f}",
+            f"{rate['min']:.1f} to {rate['max']:.1f}",
+            f"{rate['median'] / base:.1f}",
+        ]
+        for name, rate in named.items()
+    ]
+    last = list(told["end_to_end"].values())[-1]
+    return (
+        table(["", "clips/s", "range", "over the reference"], rows)
+        + f"\nWith all workers {last['scaling']:.0%} of as many times one; MagnaTagATune's 25,863 clips "
+        f"would take {last['mtat_minutes']:.1f} min.\n"
+    )
 
 
 def runs(folder: Path) -> str:
@@ -151,7 +248,16 @@ def _order(name: str) -> tuple[bool, list[int], str]:
     return not name.startswith("plain-fp32"), [int(n) for n in re.findall(r"\d+", name)][:1], name
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"rates": rates, "loop": loop, "runs": runs, "losses": losses}
+TABLES: dict[str, Callable[[Path], str]] = {
+    "cells": cells,
+    "loading": loading,
+    "loop": loop,
+    "losses": losses,
+    "preparing": preparing,
+    "rates": rates,
+    "runs": runs,
+    "tagging": tagging,
+}
 
 
 def build(page: Path) -> bool:
@@ -159,9 +265,14 @@ def build(page: Path) -> bool:
 
     def fill(match: re.Match[str]) -> str:
         kind, name = match[2], match[3]
-        if kind not in TABLES:
-            raise ValueError(f"{page}: no table {kind!r}; there are {', '.join(TABLES)}")
-        return f"{match[1]}\n{TABLES[kind](page.parent / name)}\n{match[4]}"
+        first, _, part = kind.partition(":")
+        if first == "report":
+            show = report_part(part)
+        elif kind in TABLES:
+            show = TABLES[kind]
+        else:
+            raise ValueError(f"{page}: no table {kind!r}; there are report:NAME, {', '.join(TABLES)}")
+        return f"{match[1]}\n{show(page.parent / name)}\n{match[4]}"
 
     before = page.read_text(encoding="utf-8")
     after = MARK.sub(fill, before)

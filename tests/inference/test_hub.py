@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+import samplecnn
 from inference.hub_server import HubServer, Repository, serving
 from inference.models import model, put_weights, rewrite
 from samplecnn.inference.bundle import write_bundle
@@ -63,6 +64,7 @@ def test_once_loaded_nothing_is_asked_again(hub: HubServer, bundle: Path) -> Non
     repository = give(hub, bundle)
     folder = local("hf:me/it")
     assert load_model(folder).description == load_model(bundle).description
+    assert samplecnn.load("hf:me/it").tags == samplecnn.load(bundle).tags
     # The card is not needed to tag.
     assert not any(path.endswith(CARD) for path in hub.asked)
     first = load_model(folder).sample_rate

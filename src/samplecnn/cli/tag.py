@@ -45,7 +45,9 @@ def add_commands(commands: Any) -> None:
     )
     tag.add_argument("files", nargs="+", type=Path, metavar="PATH", help="audio files, and folders of them")
     tag.add_argument(
-        "--model", type=Path, help="run folder, checkpoint or bundle (default: the newest finished run)"
+        "--model",
+        type=Path,
+        help="run folder, checkpoint, bundle, or hf:OWNER/NAME (default: the newest finished run)",
     )
     tag.add_argument("--over-time", action="store_true", help="a row per segment, not one per file")
     tag.add_argument(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from samplecnn.data import audio
 from samplecnn.hardware import multiplies_bfloat16
+from samplecnn.inference import hub
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.fold import fold
@@ -134,14 +135,15 @@ def load(
     device: str | torch.device | None = None,
     precision: str = "auto",
 ) -> Tagger:
-    """Return a tagger from a run folder or a checkpoint.
+    """Return a tagger from a run folder, a checkpoint, a bundle, or "hf:owner/name" of the Hugging Face Hub.
 
     ``blocks`` holds the classes of blocks that are not the paper's, by name: no class that a file names is
     ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32" or "bf16"
     (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where the
     hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux), which
-    halves the time. Raises ``samplecnn.training.runs.RunError`` for a path that is not a trained model, and
-    ValueError for another precision.
+    halves the time. Raises ``samplecnn.training.runs.RunError`` for a path that is not a trained model,
+    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and ValueError for another
+    precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -149,7 +151,7 @@ def load(
         precision = "bf16" if multiplies_bfloat16(chosen.type) else "32"
     if precision not in allowed:
         raise ValueError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
-    model = load_model(path, blocks)
+    model = load_model(hub.local(path), blocks)
     if chosen.type == "cpu":
         keep_freed_memory()
     return Tagger(model, chosen, allowed[precision])

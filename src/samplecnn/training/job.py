@@ -7,7 +7,6 @@ import statistics
 import sys
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +212,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             "precision": str(trainer.precision),
             "path": str(plan),
             "hardware": describe(device),
-            "versions": {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")},
+            "versions": runs.versions(),
             "config_hash": runs.config_hash(config),
         }
         flat = {k: v for k, v in results.items() if not isinstance(v, dict)}

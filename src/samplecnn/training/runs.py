@@ -12,8 +12,11 @@ configuration of a run folder reads those of a bundle too (`bundle.py`).
 
 import hashlib
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,22 @@ class Model:
     sample_rate: int  # Hz
     description: dict[str, Any]
     checkpoint: Path
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, and the commit where the program runs from a git checkout."""
+    told = {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
+    here = Path(__file__).parent
+    if (here.parents[2] / ".git").exists() and (git := shutil.which("git")):
+        said = subprocess.run(
+            [git, "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if said.returncode == 0:
+            told["commit"] = said.stdout.strip()
+    return told
 
 
 def find_checkpoint(path: Path) -> Path:
