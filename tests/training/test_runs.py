@@ -1,6 +1,7 @@
 """Reading models: whole ones, damaged ones and hostile ones."""
 
 import pickle
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from samplecnn.training.runs import (
     load_model,
     read_config,
     read_results,
+    versions,
 )
 
 TAGS = ["guitar", "piano", "drums"]
@@ -189,3 +191,12 @@ def test_config_hash_is_of_what_is_computed() -> None:
     for change in ({"seed": 1}, {"block": {"name": "se", "alpha": 8}}, {"trainer": {"max_epochs": 4}}):
         assert config_hash({**config, **change}) != config_hash(config)
     assert config["logger"] == {"name": "wandb"}  # untouched
+
+
+def test_versions_name_the_commit() -> None:
+    told = versions()
+    assert told["torch"] == torch.__version__.partition("+")[0]
+    head = ["git", "rev-parse", "HEAD"]
+    git = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    if git.returncode == 0:  # not in an unpacked archive
+        assert told["commit"].removesuffix("-dirty") == git.stdout[:12]
