@@ -132,7 +132,7 @@ def write(path: Path, timeline: "Timeline", options: argparse.Namespace) -> None
         for span, probabilities in rows:
             best = ranked(timeline.tags, probabilities)[: options.top]
             if span:
-                print(f"  {clock(span['start']):>7}  " + ", ".join(f"{tag} {p:.0%}" for tag, p in best))
+                print(f"  {clock(span['start'], 1):>9}  " + ", ".join(f"{tag} {p:.0%}" for tag, p in best))
             else:
                 print("\n".join(f"  {probability:5.1%}  {tag}" for tag, probability in best))
 
@@ -149,8 +149,10 @@ def ranked(tags: Sequence[str], probabilities: Sequence[float]) -> list[tuple[st
     return sorted(zip(tags, probabilities, strict=True), key=lambda pair: -pair[1])
 
 
-def clock(seconds: float) -> str:
-    """Write a time as people do: 1:02:03, 2:03."""
-    minutes, rest = divmod(int(seconds), 60)
+def clock(seconds: float, digits: int = 0) -> str:
+    """Write a time as people do: 1:02:03, 2:03, and with one digit 2:03.4; later digits are left out."""
+    unit = 10**digits
+    minutes, rest = divmod(int(seconds * unit), 60 * unit)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    told = f"{rest / unit:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minutes:02}:{told}" if hours else f"{minutes}:{told}"

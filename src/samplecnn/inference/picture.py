@@ -47,6 +47,7 @@ def write_picture(timeline: Timeline, title: str, file: Path) -> None:
         above.set_title(title, loc="left", fontsize=10)
         above.fill_between(times, low, high, color="#4477AA", linewidth=0.3)
         above.set(yticks=[], xlim=(0, max(timeline.seconds, extent[1])))
+        above.tick_params(bottom=False)
         above.spines[:].set_visible(False)
         image = below.imshow(
             timeline.probabilities[:, order].T,
