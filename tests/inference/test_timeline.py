@@ -1,5 +1,7 @@
 """Tags over time: the same network on the same segments, however the file is read."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,10 @@ def test_pictures_lie_as_the_files_do(tmp_path: Path) -> None:
     out = Path("out")
     assert picture_file(named[0] / "a/b.mp3", named, out) == out / "a/b.mp3.png"
     assert picture_file(named[1], named, out) == out / "song.wav.png"
+
+
+def test_tagging_does_without_what_training_needs() -> None:
+    """Lightning alone takes longer to import than a song to tag."""
+    code = "import sys, samplecnn.inference.tagger; print('pytorch_lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -45,10 +45,10 @@ def load_tagger(path: Path, blocks: Sequence[str]) -> "Tagger":
 
 def own_blocks(named: Sequence[str]) -> dict[str, Any]:
     """Return the classes that ``NAME=MODULE.CLASS`` of the command line name."""
-    from hydra.utils import get_class
-
     blocks: dict[str, Any] = {}
     for text in named:
+        from hydra.utils import get_class
+
         name, separator, target = text.partition("=")
         if not separator or "." not in target:
             raise ValueError(f"--block {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")

@@ -3,7 +3,8 @@
 Not run on a GPU yet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,14 +26,27 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=chosen, enabled=chosen is not None, cache_enabled=False)
 
 
+@contextmanager
+def _measured_convolutions() -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new shape within the ``with``; its choices hold afterwards."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 class StepGraph:
     """Captures ``loss(batch).backward()`` of a network and replays it on other batches of the same shape.
 
     Gradients, running statistics and the dropout's random numbers are as without a graph: the capture leaves
     weights, statistics and the random state as they were, and replays draw from PyTorch's own generator.
-    The gradients stay in the same memory; nothing may set them to None. ``scale`` is what the loss is
+    The gradients stay in the same memory; nothing may set them to None. Neither may anything replace the
+    memory of weights and running statistics; loading a state writes into it. ``scale`` is what the loss is
     multiplied by before the backward pass (the gradient scaler's own tensor, with float16); ``precision`` is
-    Lightning's name.
+    Lightning's name. The update is not part of it: a step or two of fused kernels, which keep rates,
+    momentum and the gradient scaler's verdict where Lightning's checkpoints look for them.
 
     Raises whatever the network raises that cannot be captured, such as a block that waits for the GPU.
     """
@@ -53,26 +67,40 @@ class StepGraph:
         def step() -> Tensor:
             with autocast(device, precision):
                 value = loss(self.batch)
-            (value if scale is None else value * scale).backward()
+            # Lightning has mixed precision on around the whole step: it is for the forward pass alone.
+            with torch.autocast(device.type, enabled=False):
+                (value if scale is None else value * scale).backward()
             return value.detach()
 
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), _measured_convolutions():
             for _ in range(WARM_UP):
                 network.zero_grad(set_to_none=True)
                 step()
         torch.cuda.current_stream(device).wait_stream(side)
         network.zero_grad(set_to_none=True)  # so that the capture makes the gradients, in the graph's memory
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # On the stream of the warm-up, where libraries have their workspaces; other threads may use CUDA.
+        with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
             self.loss = step()
         for name, buffer in network.named_buffers():
             buffer.copy_(state[name])
         torch.cuda.set_rng_state(random, device)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Leave the gradients of a batch in the parameters; return its loss, overwritten by the next call."""
+        """Leave the gradients of a batch in the parameters; return its loss, overwritten by the next call.
+
+        Raises ValueError for a batch of another shape than the first.
+        """
+        shapes, captured = (
+            [tuple(part.shape) for part in (given.waveforms, given.labels)] for given in (batch, self.batch)
+        )
+        if shapes != captured:
+            raise ValueError(
+                f"the step was captured for waveforms and labels of shapes {captured}, not {shapes}: "
+                "every batch size needs a StepGraph of its own"
+            )
         self.batch.waveforms.copy_(batch.waveforms)
         self.batch.labels.copy_(batch.labels)
         self.graph.replay()

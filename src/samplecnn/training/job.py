@@ -25,6 +25,7 @@ from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.training import loggers, runs
+from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
@@ -172,7 +173,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             callbacks=[
                 instantiate(schedule(config)),
                 table,
-                runs.RunCheckpoint(run),
+                RunCheckpoint(run),
                 *([TQDMProgressBar(refresh_rate=10)] if watched() else []),
             ],
             logger=watch.loggers,

@@ -22,14 +22,12 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SampleCNN
 from samplecnn.training.bundle import WEIGHTS, is_bundle, read_bundle
 from samplecnn.training.errors import RunError as RunError
-from samplecnn.training.schedule import MONITOR
 
 DESCRIPTION_FORMAT = 1
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
@@ -196,33 +194,3 @@ def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in state.items()
         if name.startswith(prefix)
     }
-
-
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps the weights with the lowest validation loss of the whole run, and the last ones.
-
-    Goes on with them in a run folder that has been moved, where Lightning's own would start anew.
-    """
-
-    def __init__(self, run: Path) -> None:
-        best = Path(BEST)
-        super().__init__(
-            dirpath=run / best.parent,
-            filename=best.stem,
-            monitor=MONITOR,
-            save_last=True,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the files of a checkpoint's state where they are now."""
-
-        def here(path: str) -> str:
-            return str(Path(self.dirpath or "") / Path(path).name) if path else path
-
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        moved = {key: here(state_dict[key]) for key in paths}
-        moved["dirpath"] = str(self.dirpath)
-        best = {here(path): value for path, value in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": best})
