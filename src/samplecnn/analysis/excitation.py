@@ -12,25 +12,19 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from samplecnn.analysis.cooccurrence import TagCounts
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.model.blocks import SqueezeExcitation
+from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.network import SampleCNN
 from samplecnn.training.runs import write_atomically
-
-
-class ExcitationError(ValueError):
-    """Excitations that cannot be had or shown: what is wrong and what is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,22 +115,6 @@ class Excitations:
                 raise ValueError(f"block {block} has excitations that are not finite")
 
 
-def se_layers(network: SampleCNN) -> dict[int, list[SqueezeExcitation]]:
-    """Return the squeeze-and-excitation layers of each block that has any; ExcitationError if none has."""
-    layers = {
-        number: [module for module in block.modules() if isinstance(module, SqueezeExcitation)]
-        for number, block in enumerate(network.blocks, start=1)
-    }
-    layers = {number: found for number, found in layers.items() if found}
-    if not layers:
-        raise ExcitationError(
-            f"the block {type(network.blocks[0]).__name__} has no squeeze-and-excitation, so no excitations: "
-            "se, rese1 and rese2 have, and blocks of your own that contain "
-            "samplecnn.model.blocks.SqueezeExcitation"
-        )
-    return layers
-
-
 def choose_blocks(available: Sequence[int], asked: Sequence[int] | None = None) -> tuple[int, ...]:
     """Return the blocks to show: those asked for, or the first, middle and last, as in Figure 2.
 
@@ -150,33 +128,6 @@ def choose_blocks(available: Sequence[int], asked: Sequence[int] | None = None) 
                 f"no excitations of block {block}: allowed are {', '.join(map(str, available))}"
             )
     return tuple(dict.fromkeys(asked))
-
-
-def segment_excitations(network: SampleCNN, waveforms: Tensor) -> dict[int, Tensor]:
-    """Return the excitations of segments `(batch, 59049)`: block -> `(batch, channels)`.
-
-    Raises ExcitationError for a network without squeeze-and-excitation, or in training mode.
-    """
-    if network.training:
-        raise ExcitationError("the network is in training mode: call network.eval() first")
-    seen: dict[int, list[Tensor]] = {}
-    handles = []
-    for block, layers in se_layers(network).items():
-        keep = partial(_keep, seen.setdefault(block, []))
-        handles += [layer.gate.register_forward_hook(keep) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network(waveforms)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if silent := [block for block, gates in seen.items() if not gates]:
-        raise ExcitationError(f"the gates of block {silent[0]} did not run: its excitations cannot be read")
-    return {block: torch.cat(gates, dim=1) for block, gates in seen.items()}
-
-
-def _keep(seen: list[Tensor], _layer: nn.Module, _inputs: object, gates: Tensor) -> None:
-    seen.append(gates.flatten(1))
 
 
 def excitations(network: SampleCNN, data: SegmentDataModule, *, progress: bool = False) -> Excitations:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from samplecnn.cli import data, evaluate, excitation, models, report, tag
+from samplecnn.cli import data, evaluate, excitation, models, report, serve, tag
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +35,6 @@ def parser() -> argparse.ArgumentParser:
         prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
     )
     commands = top.add_subparsers(required=True, dest="name", metavar="COMMAND")
-    for module in (tag, evaluate, data, excitation, report, models):
+    for module in (tag, evaluate, data, excitation, report, models, serve):
         module.add_commands(commands)
     return top

@@ -31,7 +31,7 @@ def newest_run(folder: Path) -> Path:
     trained = [run for run in finished if (run / "checkpoints" / "best.ckpt").is_file()]
     if not trained:
         raise ValueError(
-            f"no finished run below {folder.resolve()}: name one with --model, or train one first"
+            f"no finished run below {folder.resolve()}: name a model, or train one first"
         )
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
 

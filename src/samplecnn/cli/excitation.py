@@ -83,7 +83,8 @@ def measure(options: argparse.Namespace) -> "Excitations":
     import torch
 
     from samplecnn.analysis.cooccurrence import TagCounts
-    from samplecnn.analysis.excitation import choose_blocks, excitations, se_layers
+    from samplecnn.analysis.excitation import choose_blocks, excitations
+    from samplecnn.model.excitation import se_layers
     from samplecnn.training.evaluate import open_data
     from samplecnn.training.runs import load_model, read_config
 

@@ -13,7 +13,7 @@ import soundfile
 MIN_DECODED = 0.9  # of what the header promises; MTAT's complete clips decode to 0.995 of it
 MIN_MISSING_SECONDS = 0.25  # padding and tags that libsndfile mistakes for audio are shorter than that
 MAX_UNREAD = 0.1  # of an MP3 file's bytes; tags at its end are far smaller
-BLOCK = 1 << 20  # frames per read: memory follows what is really there, not what a header claims
+BLOCK = 1 << 20  # samples per read: memory follows what is really there, not what a header claims
 
 
 class AudioError(ValueError):
@@ -98,7 +98,8 @@ class Decoder:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         decoded = infinite = first = 0
-        while decoded < self._wanted and len(block := self._read(min(BLOCK, self._wanted - decoded))):
+        most = max(1, BLOCK // self._sound.channels)
+        while decoded < self._wanted and len(block := self._read(min(most, self._wanted - decoded))):
             finite = np.isfinite(block)
             if not finite.all():
                 first = first if infinite else decoded + int(np.argmin(finite))

@@ -1,0 +1,126 @@
+"""``samplecnn serve``: a page on this computer that shows the tags of a song while it plays."""
+
+import argparse
+import importlib.util
+import socket
+import threading
+import webbrowser
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from uvicorn import Config
+
+PORT = 8737
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``samplecnn serve``."""
+    serve = commands.add_parser(
+        "serve",
+        parents=[own_block_option()],
+        help="a local page: play a song, see its tags move with it, models side by side",
+    )
+    serve.add_argument(
+        "models",
+        nargs="*",
+        type=Path,
+        metavar="MODEL",
+        help="run folders, checkpoints or bundles (default: the newest finished run)",
+    )
+    serve.add_argument(
+        "--port", type=port, default=PORT, help=f"of 127.0.0.1; 0 is any that is free (default: {PORT})"
+    )
+    serve.add_argument(
+        "--limit", type=positive, default=200, metavar="MB", help="largest file taken (default: 200)"
+    )
+    serve.add_argument(
+        "--minutes", type=positive, default=120, metavar="N", help="of a song that are heard (default: 120)"
+    )
+    serve.add_argument("--no-browser", action="store_true", help="only print the address")
+    serve.set_defaults(command=run_serve)
+
+
+def port(text: str) -> int:
+    """Read a port number, as argparse's ``type``."""
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    for library in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(library) is None:
+            raise ValueError(f"{library} is not installed: pip install 'samplecnn[serve]'")
+    import uvicorn
+
+    from samplecnn.inference.page.app import HOST, create_app
+
+    paths = options.models or [newest_run(RUNS)]
+    taggers = [load_tagger(path, options.block) for path in paths]
+    models = dict(zip(unique(map(shown, paths)), taggers, strict=True))
+    app = create_app(models, max_bytes=options.limit * 1_000_000, max_seconds=options.minutes * 60)
+    with listen(HOST, options.port) as listening:
+        address = f"http://{HOST}:{listening.getsockname()[1]}/"
+        print(f"{', '.join(models)}: {address} (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended
+            server = uvicorn.Server(configure(app))
+            app.state.closing = lambda: server.should_exit
+            server.run(sockets=[listening])
+    return 0
+
+
+def configure(app: "Starlette") -> "Config":
+    """Return uvicorn's settings: nothing that the page does not need."""
+    from uvicorn import Config
+
+    return Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,  # seconds; computations end at their next batch
+    )
+
+
+def listen(host: str, number: int) -> socket.socket:
+    """Return a socket that listens; ValueError for a port that is taken."""
+    try:
+        return socket.create_server((host, number))
+    except OSError as error:
+        raise ValueError(
+            f"port {number} of {host}: {error.strerror}; choose another with --port, or --port 0"
+        ) from error
+
+
+def shown(path: Path) -> str:
+    """Return what the page calls a model: the name of its folder, or of a checkpoint that lies elsewhere."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    if path.parent.name == "checkpoints":
+        return path.parent.parent.name
+    return path.parent.name if path.suffix == ".safetensors" else path.stem
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Number the names that were there before: ``["a", "a"]`` becomes ``["a", "a (2)"]``."""
+    made: list[str] = []
+    for name in names:
+        number, new = 1, name
+        while new in made:
+            number += 1
+            new = f"{name} ({number})"
+        made.append(new)
+    return made

@@ -1,0 +1,99 @@
+"""`samplecnn serve` as typed in a shell."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from inference.models import checkpoint
+from samplecnn.cli import main
+from samplecnn.cli.serve import listen, shown, unique
+
+
+def start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "samplecnn.cli", "serve", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_served_until_interrupted(tmp_path: Path) -> None:
+    """Two models of one name; nothing is left behind, and Ctrl-C is no error."""
+    for run in ("a/run", "b/run"):
+        checkpoint(tmp_path / run / "checkpoints" / "best.ckpt")
+    serving = start("a/run", "b/run", "--port", 0, "--no-browser", folder=tmp_path)
+    try:
+        assert serving.stdout is not None
+        line = serving.stdout.readline()
+        assert line.startswith("run, run (2): http://127.0.0.1:"), serving.communicate()
+        answer = httpx.get(f"{line.split()[-4]}api/models", trust_env=False)
+        assert [model["name"] for model in answer.json()["models"]] == ["run", "run (2)"]
+    finally:
+        serving.send_signal(signal.SIGINT)
+    out, err = serving.communicate(timeout=60)
+    assert (serving.returncode, out, err) == (0, "", "")
+
+
+def test_interrupted_at_work(tmp_path: Path) -> None:
+    """While a network computes: it ends soon, and quietly."""
+    made = checkpoint(tmp_path / "made.ckpt")
+    soundfile.write(tmp_path / "long.flac", np.zeros(22050 * 1200, np.int16), 22050)
+    serving = start(made, "--port", 0, "--no-browser", folder=tmp_path)
+    try:
+        assert serving.stdout is not None
+        url = serving.stdout.readline().split()[-4]
+        with httpx.Client(base_url=url, timeout=300, trust_env=False) as client:
+            sound = client.post("api/sounds", content=(tmp_path / "long.flac").read_bytes()).json()["id"]
+            with client.stream("GET", f"api/sounds/{sound}/tags?model=made") as answer:
+                lines = answer.iter_lines()
+                next(lines)
+                serving.send_signal(signal.SIGINT)
+                assert not any("mean" in line for line in lines)
+        out, err = serving.communicate(timeout=60)
+    finally:
+        serving.kill()
+    assert (serving.returncode, out, err) == (0, "", "")
+
+
+def test_what_cannot_be_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve"]) == 1
+    assert "no finished run below" in capsys.readouterr().err
+    assert main(["serve", "nowhere"]) == 1
+    assert "there is no run folder or checkpoint nowhere" in capsys.readouterr().err
+    model = str(checkpoint(tmp_path / "made.ckpt"))
+    with listen("127.0.0.1", 0) as taken:
+        number = taken.getsockname()[1]
+        assert main(["serve", model, "--no-browser", "--port", str(number)]) == 1
+    assert f"port {number} of 127.0.0.1: Address already in use" in capsys.readouterr().err
+    for wrong in (["--port", "65536"], ["--port", "-1"], ["--limit", "0"], ["--minutes", "x"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["serve", *wrong])
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """In a process in which Starlette cannot be imported."""
+    code = "import sys; sys.modules['starlette'] = None; from samplecnn.cli import main; "
+    code += "sys.exit(main(['serve']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "samplecnn serve: starlette is not installed: pip install 'samplecnn[serve]'\n"
+
+
+def test_names(tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    best = checkpoint(run / "checkpoints" / "best.ckpt")
+    (tmp_path / "bundle").mkdir()
+    assert [shown(path) for path in (run, best, tmp_path / "made.ckpt")] == ["first", "first", "made"]
+    assert shown(tmp_path / "bundle" / "model.safetensors") == "bundle"
+    assert unique(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
