@@ -1,11 +1,15 @@
-"""Everything that needs a GPU, in one call of some minutes: checks first, then timings.
+"""Everything that needs a GPU, in one call: checks first, then timings.
 
     python benchmarks/gpu.py --out gpu                   # everything
-    python benchmarks/gpu.py --out gpu --only checks training
+    python benchmarks/gpu.py --out gpu --only checks curves training
+    python benchmarks/gpu.py --out gpu --quick           # tiny sizes: only to see that everything runs
 
-Each part is a process of its own with a time limit; one that fails does not keep the others from running.
-Their output and figures go to files in the folder. Without a GPU it runs the same parts on the CPU, where
-the checks that need one skip themselves. Not run on a GPU yet.
+Nothing of this has run on a GPU yet. By estimate all of it takes 25 to 35 minutes on an H200, most of which
+Triton compiles kernels on the CPU: `checks` 4 minutes, `paths` 2, `curves` 2, `training` 5, `inference` 2,
+`loading` 2, `loop` and `loop-basic` 3 each, `precision` 4, and `shapes` the rest. Each part is a process of
+its own with a time limit; one that fails does not keep the others from running. Output and figures go to
+files in the folder, PART.log and PART.json, and how each part went to summary.json. Without a GPU the same
+parts run on the CPU, where the checks that need one skip themselves.
 """
 
 import argparse
@@ -13,48 +17,95 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from measure import tell
+from measure import machine, tell, write
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
+MODEL_TESTS = "tests/model"
+Command = tuple[list[str], int]  # with its time limit in seconds
 
 
-def parts(out: Path, data: Path, quick: bool) -> dict[str, tuple[list[str], int]]:
-    """Return the commands, each with its time limit in seconds."""
+def checks(quick: bool) -> dict[str, Command]:
+    """Return what must pass: golden arrays on all paths, kernels, graphs, resident data."""
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tests = ["tests/golden", MODEL_TESTS, "tests/training/test_graph.py", "tests/data/test_resident.py"]
+    if quick:  # what would take Triton's interpreter minutes
+        tests += ["--deselect", f"{MODEL_TESTS}/test_triton.py"]
+    return {
+        "checks": ([*pytest, "-m", "not slow", *tests], 600),
+        "paths": (
+            [*pytest, f"{MODEL_TESTS}/test_triton_network.py", *(["-k", "basic"] if quick else [])],
+            400,
+        ),
+    }
 
-    def bench(name: str, *more: str) -> list[str]:
-        return [str(BENCHMARKS / f"{name}.py"), "--json", str(out / f"{name}.json"), *more]
+
+def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
+    """Return what is measured, and the losses that are compared."""
+
+    def bench(name: str, *more: str, part: str | None = None) -> list[str]:
+        return [str(BENCHMARKS / f"{name}.py"), "--json", str(out / f"{part or name}.json"), *more]
 
     repeat = ["--repeat", "1" if quick else "7"]
-    small = ["--width", "2", "--blocks", "se"] if quick else []
-    tests = ["tests/golden", "tests/model", "tests/training/test_graph.py", "tests/data/test_resident.py"]
-    epochs = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "width=2"] if quick else []
+    narrow = ["--width", "2"] if quick else []
+    small = [*narrow, "--blocks", "se"] if quick else []
+    batch = ["--batch", "4"] if quick else []
+    steps = ["--steps", "3", *batch, *narrow] if quick else ["--blocks", "se", "rese2"]
+    clips = ["--clips", "16", "--batches", "6", "--rounds", "1"] if quick else ["--rounds", "7"]
+    noise = ["--noise", "8", "--test-clips", "4", "--epochs", "2"] if quick else ["--noise", "2048"]
     demo = [str(ROOT / "train.py"), "-m", "experiment=demo", f"data.root={data}", "logger=none"]
+    tiny = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "width=2"] if quick else []
+    precisions = "32,bf16-mixed,16-mixed" if torch.cuda.is_available() else "32"
     return {
-        "checks": (["-m", "pytest", "-q", *tests], 420),
-        "training": (bench("training", *small, *repeat), 300),
-        "inference": (bench("inference", *small, "--batch", "2" if quick else "256", *repeat), 200),
-        "loading": (bench("loading", "--rounds", repeat[1]), 200),
-        "loop": (
-            bench("loop", "--data-root", str(data), "--epochs", "2" if quick else "6", *repeat)
-            + (["--width", "2", "--", "trainer.limit_train_batches=2"] if quick else []),
-            300,
+        "curves": (bench("curves", *steps), 300),
+        "training": (bench("training", *small, *batch, *repeat), 600),
+        "inference": (bench("inference", *small, "--batch", "2" if quick else "256", *repeat), 300),
+        "loading": (bench("loading", *clips), 300),
+        "loop": (bench("loop", *noise, *narrow, *batch, *repeat), 400),
+        "loop-basic": (
+            bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
+            400,
         ),
-        # Same AUC within its interval: three precisions, with and without the fast paths.
+        # The same AUC within its interval: all precisions, with and without the fast paths.
         "precision": (
             [
                 *demo,
-                "trainer.precision=32,bf16-mixed,16-mixed" if torch.cuda.is_available() else "seed=0",
+                f"trainer.precision={precisions}",
                 "fast=true,false",
                 f"hydra.sweep.dir={out / 'precision'}",
-                *epochs,
+                *tiny,
             ],
-            420,
+            500,
         ),
     }
+
+
+def last_checks(quick: bool) -> dict[str, Command]:
+    """Return the checks that take longest: kernels on more shapes and in all types."""
+    one = ["-k", "without_triton"] if quick else ["-m", "slow"]
+    return {"shapes": (["-m", "pytest", "-q", f"{MODEL_TESTS}/test_triton.py", *one], 1500)}
+
+
+def run(name: str, command: Command, out: Path) -> tuple[str, float]:
+    """Run a part, its output to a file, and print the end of that; return how it went and its seconds."""
+    arguments, limit = command
+    begun = time.perf_counter()
+    file = out / f"{name}.log"
+    with file.open("w") as log:
+        try:
+            code = subprocess.run(
+                [sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=log, timeout=limit
+            ).returncode
+            went = "done" if code == 0 else f"failed ({code})"
+        except subprocess.TimeoutExpired:
+            went = f"stopped after {limit} s"
+    print(f"{name}: {went}", flush=True)
+    print("\n".join(file.read_text(errors="replace").splitlines()[-40:]), flush=True)
+    return went, time.perf_counter() - begun
 
 
 def main() -> None:
@@ -69,30 +120,22 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    known = parts(out, options.data_root.resolve(), options.quick)
+    quick = options.quick
+    known = checks(quick) | timings(out, options.data_root.resolve(), quick) | last_checks(quick)
     chosen = options.only or list(known)
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no part {unknown[0]!r}: there are {', '.join(known)}")
-    rows, failed = [], False
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    told: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
+    rows = []
     for name in chosen:
-        arguments, limit = known[name]
-        begun = time.perf_counter()
-        with (out / f"{name}.log").open("w") as log:
-            try:
-                code = subprocess.run(
-                    [sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=log, timeout=limit
-                ).returncode
-                went = "done" if code == 0 else f"failed ({code})"
-            except subprocess.TimeoutExpired:
-                went = f"stopped after {limit} s"
-        failed |= went != "done"
-        rows.append([name, went, f"{time.perf_counter() - begun:.0f} s"])
-        print(f"{name}: {went}", flush=True)
-        tail = (out / f"{name}.log").read_text(errors="replace").splitlines()[-40:]
-        print("\n".join(tail), flush=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU (no GPU here)"
-    tell(f"on {device}; output in {out}", ["part", "", "took"], rows)
-    sys.exit(failed)
+        went, seconds = run(name, known[name], out)
+        told["parts"][name] = {"went": went, "seconds": seconds}
+        rows.append([name, went, f"{seconds:.0f} s"])
+        write(out / "summary.json", told)  # after each: the call may be cut short
+    where = "" if device.type == "cuda" else " (no GPU here)"
+    tell(f"on {told['machine']['device']}{where}; output in {out}", ["part", "", "took"], rows)
+    sys.exit(any(part["went"] != "done" for part in told["parts"].values()))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,16 @@ batch norms folded into the convolutions, the stem as a matrix product, bfloat16
 FLOPs alone.
 """
 
-from typing import Any
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure import (
     Variants,
     Work,
-    ceilings,
+    begin,
     describe_threads,
-    in_turns,
-    machine,
     options,
-    spread,
+    rates,
     tell_rates,
     write,
 )
@@ -63,18 +59,10 @@ def network_work(
 
 def main() -> None:
     """Measure, print, write."""
-    parser = options(__doc__ or "")
-    parser.add_argument("--batch", type=int, default=10, help="segments (default: %(default)s)")
-    chosen = parser.parse_args()
+    chosen = options(__doc__ or "", batch=10).parse_args()
     device = torch.device(chosen.device)
-    torch.set_num_threads(chosen.threads)
-    limits = ceilings(device)
-    results: dict[str, Any] = {
-        "machine": machine(device),
-        "batch": chosen.batch,
-        "width": chosen.width,
-        "ceilings": limits,
-    }
+    results = begin(chosen)
+    limits = results["ceilings"]
     for block in chosen.blocks:
         shape = (block, chosen.width, chosen.batch, chosen.device)
         variants: Variants = {
@@ -84,17 +72,20 @@ def main() -> None:
             "ours, bf16": (network_work, (*shape, True, "bf16", True)),
         }
         if device.type == "cuda":
-            variants["reference, bf16"] = variants.pop("reference, kept memory")
+            del variants["reference, kept memory"]
             variants["reference, bf16"] = (network_work, (*shape, False, "bf16", False))
-        times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
-        amount = chosen.batch * STEPS[device.type]
-        rates = {name: spread([amount / second for second in seconds]) for name, seconds in times.items()}
+        speeds, peaks = rates(variants, chosen, chosen.batch * STEPS[device.type])
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             our_network(block, chosen.width).eval()(torch.zeros(1, SEGMENT_SAMPLES))
         limit = {name: limits[f"{name} FLOP/s"] / flops.get_total_flops() for name in DTYPES}
-        results[block] = {"segments_per_second": rates, "FLOP": flops.get_total_flops(), "limit": limit}
+        results[block] = {
+            "segments_per_second": speeds,
+            "peak_bytes": peaks,
+            "FLOP": flops.get_total_flops(),
+            "limit": limit,
+        }
         title = f"inference, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
-        tell_rates(title, rates, limit)
+        tell_rates(title, speeds, limit, peaks)
     write(chosen.json, results)
 
 

@@ -11,13 +11,10 @@ the largest.
 """
 
 import argparse
-import json
 import os
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -26,17 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from measure import machine, spread, tell, write
 from samplecnn.data.audio import CLIP_SAMPLES, SEGMENT_SAMPLES
 from samplecnn.data.batches import Batches, EpochBatches
 from samplecnn.data.catalog import Catalog, Clip, Split
 from samplecnn.data.store import Part, Store, shard_file
 from samplecnn.data.writer import Shard, write_manifest
-from samplecnn.hardware import describe, multiplies_bfloat16
+from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 
@@ -44,24 +40,26 @@ BATCH = 23
 SHARD_CLIPS = 256
 TAGS = 50
 BATCHES = 200  # per round: 0.54 GB
-DISK_BATCHES = 30
-WARM_UP = 20  # batches that DataLoader's processes start up in
+DISK_BATCHES = 30  # of them at most from the disk
+WARM_UP = 10  # times fewer batches that are not counted: DataLoader's processes start up
 WIDTH, STEPS = 16, 5  # of the network that is trained, and steps per round
 Measure = Callable[[], float]  # segments per second
 
 
-def make_store(folder: Path, count: int) -> Store:
-    """Write a store of noise, all of it training clips but two."""
-    folder.mkdir()
+def make_store(folder: Path, parts: Mapping[str, int]) -> Store:
+    """Write a store of noise, of so many clips for each part of the split "clean"."""
+    folder.mkdir(parents=True)
+    count = sum(parts.values())
     rng = np.random.default_rng(0)
     shards = []
-    for index in range(count // SHARD_CLIPS):
+    for index, start in enumerate(range(0, count, SHARD_CLIPS)):
         file = folder / shard_file(index)
-        np.save(file, rng.integers(-32_768, 32_768, SHARD_CLIPS * CLIP_SAMPLES, dtype=np.int16))
-        ids = [str(number) for number in range(index * SHARD_CLIPS, (index + 1) * SHARD_CLIPS)]
-        shards.append(Shard("", file.stat().st_size, "", ids, [CLIP_SAMPLES] * SHARD_CLIPS, []))
+        ids = [str(number) for number in range(start, min(start + SHARD_CLIPS, count))]
+        np.save(file, rng.integers(-32_768, 32_768, len(ids) * CLIP_SAMPLES, dtype=np.int16))
+        shards.append(Shard("", file.stat().st_size, "", ids, [CLIP_SAMPLES] * len(ids), []))
     clips = tuple(Clip(str(number), f"{number}.mp3", (number % TAGS,)) for number in range(count))
-    splits = {"all": Split(("valid", "test", *["train"] * (count - 2)), drop_untagged=False)}
+    part_of = tuple(part for part, size in parts.items() for _ in range(size))
+    splits = {"clean": Split(part_of, drop_untagged=False)}
     tags = tuple(f"tag {number}" for number in range(TAGS))
     write_manifest(folder, Catalog("benchmark", folder, tags, clips, splits, {}), shards)
     return Store.open(folder)
@@ -94,13 +92,13 @@ def rate(batches: Iterator[Any], count: int) -> float:
 
 def shuffled(store: Store, seed: int = 0) -> tuple[Part, EpochBatches]:
     """Return the training part and its batches, of which each round takes the next epoch."""
-    part = store.select("all", None).parts["train"]
+    part = store.select("clean", None).parts["train"]
     return part, EpochBatches(len(part.segment_clip), BATCH, seed)
 
 
-def plain_copy() -> Measure:
+def plain_copy(count: int) -> Measure:
     """Return the copy of as many bytes as are gathered in a round, in memory, into one batch."""
-    source = np.ones((BATCHES, BATCH * SEGMENT_SAMPLES), dtype=np.int16)
+    source = np.ones((count, BATCH * SEGMENT_SAMPLES), dtype=np.int16)
     out = np.zeros_like(source[0])
 
     def copied() -> Iterator[None]:
@@ -108,39 +106,39 @@ def plain_copy() -> Measure:
             out[:] = piece
             yield
 
-    return lambda: rate(copied(), BATCHES)
+    return lambda: rate(copied(), count)
 
 
-def data_loader(store: Store, workers: int) -> Measure:
+def data_loader(store: Store, workers: int, count: int) -> Measure:
     """Return what people write, once its processes are at work."""
     part, _ = shuffled(store)
 
     def measure() -> float:
         loaded = iter(DataLoader(Segments(store, part), batch_size=BATCH, shuffle=True, num_workers=workers))
-        rate(loaded, WARM_UP)
-        return rate(loaded, BATCHES)
+        rate(loaded, count // WARM_UP)
+        return rate(loaded, count)
 
     return measure
 
 
-def memory_measures(store: Store) -> dict[str, Measure]:
+def memory_measures(store: Store, count: int) -> dict[str, Measure]:
     """Return what is measured in memory; `store` has been read through and is mapped by now."""
     part, sampler = shuffled(store)
 
     def gathered(store: Store) -> float:
         sampler.set_epoch(sampler.epoch + 1)
-        spans = [part.segment_spans[segments] for segments in islice(sampler, BATCHES)]
+        spans = [part.segment_spans[segments] for segments in islice(sampler, count)]
         shape = BATCH, SEGMENT_SAMPLES
         filled = (store.gather(rows, torch.empty(shape, dtype=torch.int16).numpy()) for rows in spans)
-        return rate(filled, BATCHES)
+        return rate(filled, count)
 
     def batches(ahead: int, *, floats: bool = False) -> float:
         sampler.set_epoch(sampler.epoch + 1)
         loaded = iter(Batches(store, part, sampler, ahead=ahead))
-        rate(loaded, WARM_UP)
+        rate(loaded, count // WARM_UP)
         if floats:
-            return rate((batch.waveforms.float() / 32768 for batch in loaded), BATCHES)
-        return rate(loaded, BATCHES)
+            return rate((batch.waveforms.float() / 32768 for batch in loaded), count)
+        return rate(loaded, count)
 
     return {
         "gather, first pass (pread)": lambda: gathered(Store.open(store.path)),
@@ -151,7 +149,7 @@ def memory_measures(store: Store) -> dict[str, Measure]:
     }
 
 
-def disk_measures(store: Store) -> dict[str, Measure]:
+def disk_measures(store: Store, count: int) -> dict[str, Measure]:
     """Return what is measured with nothing of the store in memory; it must not be mapped."""
     part, sampler = shuffled(store, seed=1)
 
@@ -164,7 +162,7 @@ def disk_measures(store: Store) -> dict[str, Measure]:
 
     def batches() -> float:
         forget()
-        return rate(iter(Batches(Store.open(store.path), part, sampler)), DISK_BATCHES)
+        return rate(iter(Batches(Store.open(store.path), part, sampler)), count)
 
     def maps() -> float:
         forget()
@@ -173,7 +171,7 @@ def disk_measures(store: Store) -> dict[str, Measure]:
             [shards[shard][start : start + samples].copy() for shard, start, samples in spans]
             for spans in (part.segment_spans[segments] for segments in sampler)
         )
-        return rate(copies, DISK_BATCHES)
+        return rate(copies, count)
 
     return {"batches": batches, "memory maps": maps}
 
@@ -217,17 +215,15 @@ def in_turn(chosen: dict[str, Measure], rounds: int) -> dict[str, dict[str, floa
             told = measure()
             if number:
                 rates[name].append(told)
-    return {
-        name: {"median": statistics.median(told), "min": min(told), "max": max(told)}
-        for name, told in rates.items()
-    }
+    return {name: spread(told) for name, told in rates.items()}
 
 
-def run(store: Store, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure loading; what is said of a table of results is its key."""
+def run(store: Store, count: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Measure loading of so many batches; what is said of a table of results is its key."""
     torch.set_num_threads(1)
-    copy, loaders = plain_copy(), {f"DataLoader, {n} workers": data_loader(store, n) for n in (0, 2)}
-    results = {"from disk": in_turn(disk_measures(store), rounds)}
+    copy = plain_copy(count)
+    loaders = {f"DataLoader, {n} workers": data_loader(store, n, count) for n in (0, 2)}
+    results = {"from disk": in_turn(disk_measures(store, min(count, DISK_BATCHES)), rounds)}
     for _ in range(2):
         for clip in range(len(store.clip_ids)):
             store.clip(clip)
@@ -235,22 +231,22 @@ def run(store: Store, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
         print("Too little memory is available to map the store: all passes are as the first.")
     results["in memory, as people have it"] = in_turn({"plain copy": copy, **loaders}, rounds)
     keep_freed_memory()  # as training does
-    ours = memory_measures(store)
+    ours = memory_measures(store, count)
     results["in memory, freed memory kept"] = in_turn({"plain copy": copy, **ours}, rounds)
     return results
 
 
-def render(title: str, results: dict[str, dict[str, float]]) -> Table:
-    """Lay out results as a table; ratios are to the first row."""
-    table = Table(title, "segments/s", "min to max", "GB/s of int16", "of the first")
+def show(title: str, results: dict[str, dict[str, float]]) -> None:
+    """Print results as a table; ratios are to the first row."""
     first = next(iter(results.values()))["median"]
+    rows = []
     for name, told in results.items():
         middle = told["median"]
         digits = 0 if middle > 1000 else 1
         span = f"{told['min']:,.{digits}f} to {told['max']:,.{digits}f}"
         size = f"{middle * 2 * SEGMENT_SAMPLES / 1e9:.2f}"
-        table.add_row(name, f"{middle:,.{digits}f}", span, size, f"{middle / first:.0%}")
-    return table
+        rows.append([name, f"{middle:,.{digits}f}", span, size, f"{middle / first:.0%}"])
+    tell(title, ["", "segments/s", "min to max", "GB/s of int16", "of the first"], rows)
 
 
 def main() -> None:
@@ -259,37 +255,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=int, default=2048, help="1.3 MB each (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=BATCHES, help="of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="repetitions (default: %(default)s)")
     parser.add_argument("--training", action="store_true", help="training steps on this CPU instead")
     parser.add_argument("--folder", type=Path, help="for the store (default: that of temporary files)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
-    if options.clips < 3 * SHARD_CLIPS or options.clips % SHARD_CLIPS or options.rounds < 1:
-        parser.error(f"--clips must be {SHARD_CLIPS} times 3, 4, ..., and --rounds 1 or more")
+    needed = 2 + -(
+        -(options.batches + options.batches // WARM_UP) * BATCH // (CLIP_SAMPLES // SEGMENT_SAMPLES)
+    )
+    if options.clips < needed or options.batches < 1 or options.rounds < 1:
+        parser.error(
+            f"--batches {options.batches} of {BATCH} segments need --clips {needed} or more; "
+            "--batches and --rounds must be 1 or more"
+        )
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        store = make_store(Path(temporary) / "store", options.clips)
+        parts = {"valid": 1, "test": 1, "train": options.clips - 2}
+        store = make_store(Path(temporary) / "store", parts)
         if options.training:
             keep_freed_memory()
-            results = {
-                f"training on this CPU, width {WIDTH}": in_turn(training_measures(store), options.rounds)
-            }
+            title = f"training on this CPU, width {WIDTH}"
+            results = {title: in_turn(training_measures(store), options.rounds)}
         else:
-            results = run(store, options.rounds)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+            results = run(store, options.batches, options.rounds)
     for title, table in results.items():
-        console.print(render(title, table))
-    if options.json:
-        told = {
-            "hardware": {
-                "cpu": describe(torch.device("cpu")),
-                "cores": len(os.sched_getaffinity(0)),
-                "load": os.getloadavg()[0],
-                **{name: version(name) for name in ("torch", "numpy")},
-            },
-            **{"clips": options.clips, "batch": BATCH, "batches": BATCHES, "rounds": options.rounds},
-            "segments_per_second": results,
-        }
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        show(title, table)
+    host = machine(torch.device("cpu"))
+    hardware = {"cpu": host.pop("device"), **host, "numpy": version("numpy")}
+    counts = {"clips": options.clips, "batch": BATCH, "batches": options.batches, "rounds": options.rounds}
+    write(options.json, {"hardware": hardware, **counts, "segments_per_second": results})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -32,7 +33,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def in_turns(variants: Variants, *, threads: int, repeat: int) -> dict[str, list[float]]:
-    """Return the seconds of each repetition of each variant.
+    """Return the seconds of each repetition of each variant; see ``seconds_and_peaks``."""
+    return seconds_and_peaks(variants, threads=threads, repeat=repeat)[0]
+
+
+def seconds_and_peaks(
+    variants: Variants, *, threads: int, repeat: int
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Return the seconds of each repetition of each variant, and the most bytes that each held on a GPU.
 
     The work of a variant is made, and done twice without counting, in its own process. On a GPU it has to
     wait for the device itself.
@@ -45,14 +53,18 @@ def in_turns(variants: Variants, *, threads: int, repeat: int) -> dict[str, list
             process = context.Process(target=_worker, args=(theirs, threads, make, arguments), daemon=True)
             process.start()
             theirs.close()
-            ours.recv()  # made: one after the other
-            workers[name] = (process, ours)
+            workers[name] = (process, ours)  # it imports meanwhile
+        for _, pipe in workers.values():
+            pipe.send("make")
+            pipe.recv()  # made: one after the other
         times: dict[str, list[float]] = {name: [] for name in variants}
+        peaks = dict.fromkeys(variants, 0)
         for _ in range(repeat):
             for name, (_, pipe) in workers.items():
                 pipe.send("go")
-                times[name].append(pipe.recv())
-        return times
+                seconds, peaks[name] = pipe.recv()
+                times[name].append(seconds)
+        return times, peaks
     finally:
         for process, pipe in workers.values():
             pipe.close()
@@ -61,6 +73,7 @@ def in_turns(variants: Variants, *, threads: int, repeat: int) -> dict[str, list
 
 def _worker(pipe: Connection, threads: int, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(threads)
+    pipe.recv()
     work = make(*arguments)
     work()
     work()
@@ -72,7 +85,12 @@ def _worker(pipe: Connection, threads: int, make: Callable[..., Work], arguments
             return
         begun = time.perf_counter()
         work()
-        pipe.send(time.perf_counter() - begun)
+        pipe.send((time.perf_counter() - begun, peak_memory()))
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held on a GPU, captures included; 0 without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
 def best_rate(work: Work, amount: float, device: torch.device, repeat: int = 7) -> float:
@@ -122,8 +140,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def options(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of all benchmarks of the network."""
+def options(description: str, *, batch: int | None = None) -> argparse.ArgumentParser:
+    """Return a parser with the options of all benchmarks of the network; with ``batch``, its default size."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -133,7 +151,27 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=7, help="repetitions (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    if batch:
+        parser.add_argument("--batch", type=int, default=batch, help="segments (default: %(default)s)")
     return parser
+
+
+def begin(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure the ceilings of the chosen device; return what the figures of all blocks have in common."""
+    device = torch.device(chosen.device)
+    torch.set_num_threads(chosen.threads)
+    limits = ceilings(device)
+    shape = {"batch": chosen.batch, "width": chosen.width}
+    return {"machine": machine(device), **shape, "ceilings": limits}
+
+
+def rates(
+    variants: Variants, chosen: argparse.Namespace, segments: int
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Measure works of so many segments in turns: segments per second, and the peak of a GPU's memory."""
+    times, peaks = seconds_and_peaks(variants, threads=chosen.threads, repeat=chosen.repeat)
+    found = {name: spread([segments / second for second in seconds]) for name, seconds in times.items()}
+    return found, peaks
 
 
 def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -141,13 +179,18 @@ def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
-def tell_rates(title: str, rates: Mapping[str, Mapping[str, float]], limit: Mapping[str, float]) -> None:
+def tell_rates(
+    title: str,
+    rates: Mapping[str, Mapping[str, float]],
+    limit: Mapping[str, float],
+    peaks: Mapping[str, int],
+) -> None:
     """Print rates: median, range, ratio to each variant called "reference, ...", and share of the limit.
 
-    ``limit`` is by precision; a variant is in bfloat16 if its name says bf16.
+    ``limit`` is by precision; a variant is in bfloat16 if its name says bf16. On a GPU also its memory.
     """
     bases = [name for name in rates if name.startswith("reference, ")]
     rows = [
@@ -157,11 +200,13 @@ def tell_rates(title: str, rates: Mapping[str, Mapping[str, float]], limit: Mapp
             f"{rate['min']:.1f}-{rate['max']:.1f}",
             *(f"{rate['median'] / rates[base]['median']:.2f}" for base in bases),
             f"{rate['median'] / limit['bf16' if 'bf16' in name else 'fp32']:.0%}",
+            *([f"{peaks[name] / 1e9:.2f}"] if peaks[name] else []),
         ]
         for name, rate in rates.items()
     ]
     ratios = [f"x {base.removeprefix('reference, ')}" for base in bases]
-    tell(title, ["", "segments/s", "range", *ratios, "limit"], rows)
+    memory = ["peak GB"] if any(peaks.values()) else []
+    tell(title, ["", "segments/s", "range", *ratios, "limit", *memory], rows)
 
 
 def describe_threads(threads: int, device: torch.device) -> str:

@@ -276,6 +276,31 @@ def check_statistics() -> None:
     compare("pool", [x, w, b], 1e-4)  # bn(x) does not cancel either
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["relu", "pool", "add", "shortcut"])
+def check_running_statistics(name: str, dtype: torch.dtype) -> None:
+    """They move as a batch norm moves them behind a convolution with its bias, whose gradient is zero."""
+    x, w, b, o = inputs("xwbo", 3, 12, 10, dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    mean, offset = torch.randn(2, 12, dtype=wide, device=DEVICE)
+    running = triton_ops.Running(mean, mean.abs() + 0.5, offset.clone().requires_grad_(), momentum=0.25)
+    old_mean, old_var = mean.double().clone(), running.var.double().clone()
+    x.requires_grad_()
+    ops = triton_ops
+    calls: dict[str, Callable[[], Tensor]] = {
+        "relu": lambda: ops.norm_relu(x, w, b, EPS, running=running)[0],
+        "pool": lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running)[0],
+        "add": lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, running=running)[0],
+        "shortcut": lambda: ops.norm_add_relu_pool(o, w, b, EPS, x, w, b, shortcut_running=running)[0],
+    }
+    calls[name]().sum().backward()
+    values = x.detach().double().transpose(0, 1).flatten(1)
+    assert error(running.mean, 0.75 * old_mean + 0.25 * (values.mean(1) + offset)) < TOLERANCE[wide]
+    assert error(running.var, 0.75 * old_var + 0.25 * values.var(1, unbiased=False)) < TOLERANCE[wide]
+    assert running.offset.grad is not None
+    assert not running.offset.grad.any()
+
+
 @pytest.mark.parametrize(
     ("batch", "channels", "samples", "dtype"),
     [
@@ -410,7 +435,7 @@ def check_fork() -> None:
 def check_refusals() -> None:
     x, w, b, o, g = inputs("xwbog", 2, 6, 12, torch.float32)
     taps, wave = torch.randn(6, 1, 1, 3), torch.randn(2, 36)
-    ops = triton_ops
+    ops, short = triton_ops, triton_ops.Running(w, b, w[:5], 0.5)
     refused: list[tuple[str, Callable[[], object]]] = [
         ("feature map of shape", lambda: ops.norm_relu(x[:, :, 0], w, b, EPS)),
         ("feature map of shape", lambda: ops.norm_relu_pool(x.int(), w, b, EPS)),
@@ -423,6 +448,7 @@ def check_refusals() -> None:
         ("the shape of x", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o[..., :9])),
         ("gate must have the shape", lambda: ops.norm_relu_pool(x, w, b, EPS, gate=g[:, :5])),
         ("gate must have the shape", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=lambda m: m[:1])),
+        ("offset for x must .* hold 6", lambda: ops.norm_relu(x, w, b, EPS, running=short)),
         ("less than 1, not 1", lambda: ops.norm_relu(x, w, b, EPS, dropout=1)),
         ("3 or more samples", lambda: ops.stem(wave[:, :2], taps, b, w, b, EPS)),
         ("conv_weight must be", lambda: ops.stem(wave, taps[..., :2], b, w, b, EPS)),
@@ -521,18 +547,20 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
     w, b, v, c = (torch.empty(channels, dtype=wide, requires_grad=True) for _ in range(4))
     gate = torch.empty(batch, channels, dtype=dtype, requires_grad=True)
     taps = torch.empty(channels, 1, 1, 3, dtype=wide, requires_grad=True)
+    offset = torch.empty(channels, dtype=wide, requires_grad=True)
     waveforms = torch.empty(batch, 3 * time, dtype=wide)
     ops = triton_ops
+    running = ops.Running(torch.empty(channels, dtype=wide), torch.empty(channels, dtype=wide), offset, 0.01)
 
     def forked(gate: Any) -> tuple[Tensor, ...]:
         way, skip = ops.fork(o)
-        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate)[0], way
+        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate, running=running)[0], way
 
     calls: list[Callable[[], tuple[Tensor, ...]]] = [
-        lambda: ops.norm_relu(x, w, b, EPS, dropout=0.2)[:1],
-        lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid)[:1],
+        lambda: ops.norm_relu(x, w, b, EPS, dropout=0.2, running=running)[:1],
+        lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running)[:1],
         lambda: forked(torch.sigmoid),
-        lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c)[:1],
+        lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, shortcut_running=running)[:1],
         lambda: ops.stem(waveforms, taps, b, w, c, EPS, dtype=dtype)[:1],
     ]
     if everything:
@@ -544,7 +572,7 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
                 lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g)[:1],  # type: ignore[misc]
                 lambda g=g: forked(g),  # type: ignore[misc]
             ]
-    leaves = (x, o, w, b, v, c, gate, taps)
+    leaves = (x, o, w, b, v, c, gate, taps, offset)
     for call in calls:
         with recorder:
             ys = call()

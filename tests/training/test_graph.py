@@ -1,5 +1,6 @@
 """A training step replayed from a CUDA graph against the same step taken eagerly. Needs a GPU."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -14,6 +15,15 @@ from samplecnn.training.graph import StepGraph, autocast
 from samplecnn.training.optimiser import KerasSGD
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def exact_float32() -> Iterator[None]:
+    """Without TensorFloat-32: other algorithms would then give other numbers."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
 
 
 def network(path: str, dropout: float) -> SampleCNN:
@@ -90,3 +100,59 @@ def test_the_capture_leaves_no_trace() -> None:
     assert torch.equal(torch.cuda.get_rng_state(), random)
     for name, value in made.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("path", paths("cuda"))
+def test_the_scale_of_the_loss_may_change(path: str) -> None:
+    """As float16's gradient scaler changes it, between replays and in the same memory."""
+    made, (batch,) = network(path, dropout=0.0), batches(1)
+    scale = torch.tensor(1.0, device="cuda")
+    graph = StepGraph(made, partial(loss_of, made), batch, "32-true", scale=scale)
+    weight = made.head_fc2.weight
+    found = []
+    for value in (1.0, 1024.0):
+        scale.fill_(value)
+        loss = graph(batch).item()
+        assert weight.grad is not None
+        found.append((loss, weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    torch.testing.assert_close(found[1][1] / 1024, found[0][1], rtol=1e-3, atol=1e-7)
+
+
+def test_evaluation_between_steps_sees_the_new_weights() -> None:
+    """And the running statistics, which replays move; it leaves the next step as it is."""
+    made, (first, second) = network("stem", dropout=0.0), batches(2)
+    graph = StepGraph(made, partial(loss_of, made), first, "32-true")
+    optimiser = KerasSGD(made.parameters(), lr=0.1)
+    outputs = []
+    for _ in range(2):
+        made.train()
+        graph(first)
+        optimiser.step()
+        made.eval()
+        with torch.no_grad():
+            outputs.append(made(second.waveforms))
+    assert not torch.allclose(outputs[0], outputs[1])
+    copy = network("stem", dropout=0.0).eval()
+    copy.load_state_dict(made.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(copy(second.waveforms), outputs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_backward_is_not_in_mixed_precision() -> None:
+    """Where the whole step is under it, as Lightning has it."""
+    made, (batch,) = network("plain", dropout=0.0), batches(1)
+    enabled = []
+    made.head_fc2.register_full_backward_hook(lambda *_: enabled.append(torch.is_autocast_enabled("cuda")))
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        StepGraph(made, partial(loss_of, made), batch, "bf16-mixed")
+    assert enabled
+    assert not any(enabled)
+
+
+def test_a_batch_of_another_size_is_refused() -> None:
+    made, (batch,) = network("plain", dropout=0.0), batches(1)
+    graph = StepGraph(made, partial(loss_of, made), batch, "32-true")
+    smaller = Batch(*(values[:1] for values in batch))
+    with pytest.raises(ValueError, match=r"captured for .*\(8, 59049\), \(8, 5\).* not \[\(1, 59049\)"):
+        graph(smaller)

@@ -1,5 +1,7 @@
 """The dagger: weight decay on convolution kernels only, in Keras' unit."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -44,3 +46,26 @@ def test_reset_forgets_momentum() -> None:
         optimiser.step()
         optimiser.reset_momentum()
         assert weight.item() - before == pytest.approx(-0.1 * 1.9)
+
+
+def test_a_first_step_that_is_skipped_leaves_nothing_behind() -> None:
+    """As the scaler of float16 skips one whose gradients are not finite."""
+    torch.use_deterministic_algorithms(True)  # what is not initialised is NaN
+    try:
+        weights = [torch.nn.Parameter(torch.ones(1000)) for _ in range(2)]
+        skipping, other = (KerasSGD([weight], lr=0.1) for weight in weights)
+        weights[0].grad = torch.full((1000,), torch.inf)
+        scaled: Any = skipping
+        scaled.grad_scale, scaled.found_inf = None, torch.ones(())  # as the scaler leaves them
+        skipping.step()
+        assert torch.equal(weights[0], torch.ones(1000))
+        scaled.found_inf = None
+        for weight in weights:
+            weight.grad = torch.linspace(-1, 1, 1000)
+        for _ in range(2):
+            skipping.step()
+            other.step()
+        assert torch.equal(weights[0], weights[1])
+        assert not torch.equal(weights[0], torch.ones(1000))
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -97,10 +97,9 @@ class Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
-        x = self.conv1(x)
         if self.training and self.fused:
-            return fused.norm_relu_pool(self.bn1, x, gate=self.se and self.se.excitation)
-        x = F.relu(self.pool(self.bn1(x)))
+            return fused.conv_norm_relu_pool(self.conv1, self.bn1, x, gate=self.se and self.se.excitation)
+        x = F.relu(self.pool(self.bn1(self.conv1(x))))
         return x if self.se is None else self.se(x)
 
 
@@ -124,32 +123,32 @@ class Res1(nn.Module):
         self.se: SqueezeExcitation | None = None
         self.fused = False  # compute batch norms with their neighbours while training: `SampleCNN.use`
 
-    @property
-    def last_norm(self) -> BatchNorm:
-        """The batch norm before the addition."""
-        return self.bn1
+    def last_layer(self) -> tuple[nn.Conv2d, BatchNorm]:
+        """Return the last convolution before the addition, and its batch norm."""
+        return self.conv1, self.bn1
 
-    def convolved(self, x: Tensor) -> Tensor:
-        """Return what enters the last batch norm: ``(batch, out_channels, 1, time)``."""
-        return self.conv1(x)
+    def before_last(self, x: Tensor) -> Tensor:
+        """Return what enters the last convolution."""
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
         if self.training and self.fused:
             return self._fused(x)
-        residual = self.last_norm(self.convolved(x))
+        conv, norm = self.last_layer()
+        residual = norm(conv(self.before_last(x)))
         if self.se is not None:
             residual = self.se(residual)
         return F.relu(self.pool(residual + self.shortcut(x)))
 
     def _fused(self, x: Tensor) -> Tensor:
         gate = self.se and self.se.excitation
+        conv, norm = self.last_layer()
         if self.shortcut.conv is None:
             x, skip = fused.fork(x)
-            return fused.norm_add_relu_pool(self.last_norm, self.convolved(x), skip, gate=gate)
-        shortcut = self.shortcut.conv(x)
-        return fused.norm_add_relu_pool(
-            self.last_norm, self.convolved(x), shortcut, self.shortcut.bn, gate=gate
+            return fused.conv_norm_add_relu_pool(conv, norm, self.before_last(x), skip, gate=gate)
+        return fused.conv_norm_add_relu_pool(
+            conv, norm, self.before_last(x), x, self.shortcut.conv, self.shortcut.bn, gate=gate
         )
 
 
@@ -162,17 +161,15 @@ class Res2(Res1):
         self.conv2 = conv3(out_channels, out_channels)
         self.bn2 = BatchNorm(out_channels)
 
-    @property
-    def last_norm(self) -> BatchNorm:
-        """The batch norm before the addition."""
-        return self.bn2
+    def last_layer(self) -> tuple[nn.Conv2d, BatchNorm]:
+        """Return the last convolution before the addition, and its batch norm."""
+        return self.conv2, self.bn2
 
-    def convolved(self, x: Tensor) -> Tensor:
-        """Return what enters the last batch norm: ``(batch, out_channels, 1, time)``."""
-        x = self.conv1(x)
+    def before_last(self, x: Tensor) -> Tensor:
+        """Return what enters the last convolution: ``(batch, out_channels, 1, time)``."""
         if self.training and self.fused:
-            return self.conv2(fused.norm_relu(self.bn1, x, dropout=self.dropout.p))
-        return self.conv2(self.dropout(F.relu(self.bn1(x))))
+            return fused.conv_norm_relu(self.conv1, self.bn1, x, dropout=self.dropout.p)
+        return self.dropout(F.relu(self.bn1(self.conv1(x))))
 
 
 class ReSE1(Res1):

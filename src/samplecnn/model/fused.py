@@ -1,15 +1,19 @@
-"""The Triton operations in the network's own terms: batch norms that keep their running statistics.
+"""The Triton operations in the network's own terms: convolutions, and batch norms fused with what follows.
 
 For training on a GPU alone. Not run on a GPU yet. What each does and costs: `kernels/triton_ops.py`.
+
+The convolutions leave out their biases, which have no effect under a batch norm in training mode but on its
+running mean (`ops.Running` adds it there): PyTorch would add them in a pass over the output of its own.
 """
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model.kernels import triton_ops as ops
-from samplecnn.model.norm import BatchNorm
+from samplecnn.model.norm import MOMENTUM, BatchNorm
 
 Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)
 
@@ -31,42 +35,65 @@ def fork(x: Tensor) -> tuple[Tensor, "ops.Skip"]:
     return ops.fork(x)
 
 
-def norm_relu(norm: BatchNorm, x: Tensor, *, dropout: float) -> Tensor:
-    """Return ``dropout(relu(norm(x)))``, of the shape of ``x``."""
-    y, mean, variance = ops.norm_relu(x, norm.weight, norm.bias, norm.eps, dropout=dropout)
-    norm.update(mean, variance)
+def conv_norm_relu(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, dropout: float) -> Tensor:
+    """Return ``dropout(relu(norm(conv(x))))``."""
+    y, _, _ = ops.norm_relu(
+        _convolve(conv, x), norm.weight, norm.bias, norm.eps, dropout=dropout, running=_running(conv, norm)
+    )
     return y
 
 
-def norm_relu_pool(norm: BatchNorm, x: Tensor, *, gate: Gate | None = None) -> Tensor:
-    """Return ``relu(pool(norm(x)))``, times what ``gate`` makes of its means over time."""
-    y, mean, variance = ops.norm_relu_pool(x, norm.weight, norm.bias, norm.eps, gate=gate)
-    norm.update(mean, variance)
+def conv_norm_relu_pool(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, gate: Gate | None = None) -> Tensor:
+    """Return ``relu(pool(norm(conv(x))))``, times what ``gate`` makes of its means over time."""
+    y, _, _ = ops.norm_relu_pool(
+        _convolve(conv, x), norm.weight, norm.bias, norm.eps, gate=gate, running=_running(conv, norm)
+    )
     return y
 
 
-def norm_add_relu_pool(
+def conv_norm_add_relu_pool(
+    conv: nn.Conv2d,
     norm: BatchNorm,
     x: Tensor,
     shortcut: "Tensor | ops.Skip",
+    shortcut_conv: nn.Conv2d | None = None,
     shortcut_norm: BatchNorm | None = None,
     *,
     gate: Gate | None = None,
 ) -> Tensor:
-    """Return ``relu(pool(norm(x) * gate + shortcut))``; the shortcut under its own norm if it has one."""
-    y, mean, variance, other_mean, other_variance = ops.norm_add_relu_pool(
-        x,
+    """Return ``relu(pool(norm(conv(x)) * gate + shortcut))``.
+
+    The shortcut goes through its own convolution and batch norm if it has them.
+    """
+    weight = bias = running = None
+    if shortcut_conv is not None and shortcut_norm is not None:
+        assert isinstance(shortcut, Tensor)
+        shortcut = _convolve(shortcut_conv, shortcut)
+        weight, bias = shortcut_norm.weight, shortcut_norm.bias
+        running = _running(shortcut_conv, shortcut_norm)
+    y, *_ = ops.norm_add_relu_pool(
+        _convolve(conv, x),
         norm.weight,
         norm.bias,
         norm.eps,
         shortcut,
-        None if shortcut_norm is None else shortcut_norm.weight,
-        None if shortcut_norm is None else shortcut_norm.bias,
+        weight,
+        bias,
         gate=gate,
+        running=_running(conv, norm),
+        shortcut_running=running,
     )
-    norm.update(mean, variance)
-    if shortcut_norm is not None:
-        assert other_mean is not None
-        assert other_variance is not None
-        shortcut_norm.update(other_mean, other_variance)
     return y
+
+
+def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return what ``conv`` makes of ``x``, less its bias."""
+    assert isinstance(conv.padding, tuple)
+    return F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
+
+
+def _running(conv: nn.Conv2d, norm: BatchNorm) -> "ops.Running":
+    assert conv.bias is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return ops.Running(norm.running_mean, norm.running_var, conv.bias, MOMENTUM)

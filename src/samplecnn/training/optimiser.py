@@ -33,6 +33,10 @@ class KerasSGD(torch.optim.SGD):
                 if buffers:
                     torch._foreach_mul_(buffers, group["buffer_lr"] / group["lr"])
                 group["buffer_lr"] = group["lr"]
+            for p in group["params"] if group["momentum"] else ():
+                if p.grad is not None and "momentum_buffer" not in self.state[p]:
+                    # Else PyTorch's would be left unset where the first step is skipped (float16, overflow).
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return super().step(closure)
 
     def reset_momentum(self) -> None:

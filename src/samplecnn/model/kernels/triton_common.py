@@ -41,6 +41,22 @@ def per_sample(
 
 
 @triton.jit
+def affine(
+    mean: tl.tensor,
+    rstd: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    column: tl.tensor,
+    exists: tl.tensor,
+    wide: tl.constexpr,
+) -> tl.tensor:
+    """Return center, scale and shift of a batch norm, bn(x) = (x - center) * scale + shift."""
+    center = per_channel(mean, column, exists, wide)
+    scale = per_channel(rstd, column, exists, wide) * per_channel(weight, column, exists, wide)
+    return center, scale, per_channel(bias, column, exists, wide)
+
+
+@triton.jit
 def masks(row: tl.tensor, rows: tl.tensor, exists: tl.tensor, count: tl.constexpr) -> tl.tensor:
     """Return which values exist, (tile_rows, tile_channels), in each of ``count`` rows from ``row`` on."""
     inside = exists[None, :]

@@ -42,6 +42,20 @@ class Norm(NamedTuple):
     bias: Tensor
 
 
+class Running(NamedTuple):
+    """Running statistics of a batch norm, moved in place by its forward pass; each (channels,).
+
+    ``offset`` is the bias of the convolution in front, which that leaves out: under a batch norm it has no
+    effect but on the running mean, and its gradient is zero. Adding it would take another pass over the map,
+    and its gradient one more.
+    """
+
+    mean: Tensor
+    var: Tensor
+    offset: Tensor
+    momentum: float
+
+
 @dataclass(frozen=True)
 class Split:
     """``batch`` samples of ``groups`` by ``channels``, divided among programs.
@@ -153,15 +167,20 @@ def check_map(name: str, x: Tensor, *, at_least: int = 1) -> None:
         )
 
 
-def check_norm(name: str, shape: Sequence[int], weight: Tensor, bias: Tensor) -> None:
+def check_norm(
+    name: str, shape: Sequence[int], weight: Tensor, bias: Tensor, running: Running | None = None
+) -> None:
     """Raise ValueError unless batch norm by ``weight`` and ``bias`` fits the map ``name`` of ``shape``."""
     batch, channels, _, time = shape
+    parts = {"weight": weight, "bias": bias}
+    if running is not None:
+        parts |= {"running mean": running.mean, "running variance": running.var, "offset": running.offset}
     if not 2 <= batch * time <= MAX_ROWS:
         raise ValueError(
             f"batch norm in training mode needs at least 2 and at most {MAX_ROWS} values per channel, "
             f"but {name} has shape {tuple(shape)}: use another batch size"
         )
-    for part, values in (("weight", weight), ("bias", bias)):
+    for part, values in parts.items():
         if values.shape != (channels,) or not values.is_contiguous():
             raise ValueError(
                 f"the batch norm's {part} for {name} must be contiguous and hold {channels} values, "

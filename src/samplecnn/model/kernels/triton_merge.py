@@ -88,6 +88,7 @@ def _merge_gradients(
     standard: tl.tensor,  # (parts, channels), or None without dsqueeze
     dweight: tl.tensor,  # out (channels,)
     dbias: tl.tensor,  # out (channels,)
+    doffset: tl.tensor,  # out (channels,): zero; or None
     parts: tl.tensor,
     channels: tl.constexpr,
     tile_parts: tl.constexpr,
@@ -121,6 +122,8 @@ def _merge_gradients(
         b += y
     tl.store(dbias + column, tl.sum(a, axis=0), mask=exists)
     tl.store(dweight + column, tl.sum(b, axis=0), mask=exists)
+    if doffset is not None:
+        tl.store(doffset + column, tl.zeros((tile_channels,), wide), mask=exists)
 
 
 def merge_gradients(
@@ -131,14 +134,17 @@ def merge_gradients(
     dsqueeze: Tensor | None = None,
     exposure: Tensor | None = None,
     standard: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return dweight and dbias (channels,) of a batch norm from sums (parts, channels) of g * xhat and g.
+    offset: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return dweight and dbias (channels,) of a batch norm from sums (parts, channels) of g and g * xhat.
 
+    The third is the gradient of ``offset``, if given: zero (see ``Running``), written in the same launch.
     With a ``gate`` or ``dsqueeze`` (both (batch, channels)) the parts are the samples; ``exposure`` and
     ``standard`` are what dsqueeze reaches dbias and dweight through.
     """
     parts, channels = first.shape
     dweight, dbias = sums(first, channels), sums(first, channels)
-    arguments = (first, second, gate, dsqueeze, exposure, standard, dweight, dbias, parts)
+    doffset = None if offset is None else torch.empty_like(offset)
+    arguments = (first, second, gate, dsqueeze, exposure, standard, dweight, dbias, doffset, parts)
     launch_merge(_merge_gradients, channels, first, *arguments)
-    return dweight, dbias
+    return dweight, dbias, doffset

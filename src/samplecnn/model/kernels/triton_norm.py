@@ -8,9 +8,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import columns, keep4, load4, masks, per_channel, place
+from samplecnn.model.kernels.triton_common import affine, columns, keep4, load4, masks, per_channel, place
 from samplecnn.model.kernels.triton_launch import (
     Norm,
+    Running,
     check_map,
     check_norm,
     feature_map,
@@ -54,10 +55,8 @@ def _norm_relu_backward(
     offset = (sample * rows + 4 * quad)[:, None] * channels + column[None, :]
     values = load4(x + offset, valid, channels, wide)
     gradients = load4(dy + offset, valid, channels, wide)
-    center = per_channel(mean, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
-    scale = unit * per_channel(weight, column, exists, wide)
-    shift = per_channel(bias, column, exists, wide)
     level = per_channel(dbias, column, exists, wide) / count.to(wide)
     slope = per_channel(dweight, column, exists, wide) / count.to(wide) * unit
     if seed is not None:
@@ -75,12 +74,19 @@ def _norm_relu_backward(
 class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, dropout: Dropout
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor | None,
+        running: Running | None,
+        eps: float,
+        dropout: Dropout,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        moments = batch_moments(x, eps)
+        moments = batch_moments(x, eps, running=running)
         y = feature_map(x, x.shape[3])
         activate(x, y, Norm(moments.mean, moments.rstd, weight, bias), dropout=dropout)
-        ctx.save_for_backward(x, moments.mean, moments.rstd, weight, bias)
+        ctx.save_for_backward(x, moments.mean, moments.rstd, weight, bias, offset)
         ctx.dropout = dropout
         ctx.mark_non_differentiable(moments.mean, moments.var)
         ctx.set_materialize_grads(False)
@@ -90,11 +96,11 @@ class _NormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, *unused: None) -> tuple[Tensor | None, ...]:
         if dy is None:
-            return (None,) * 5
-        x, *norm = ctx.saved_tensors
-        norm, dy = Norm(*norm), rows_first(dy)
+            return (None,) * 7
+        x, *tensors, offset = ctx.saved_tensors
+        norm, dy = Norm(*tensors), rows_first(dy)
         parts, _chunks = gradient_sums(dy, x, norm, dropout=ctx.dropout)
-        dweight, dbias = merge_gradients(parts[0], parts[1])
+        dweight, dbias, doffset = merge_gradients(parts[0], parts[1], offset=offset)
         dx = None
         if ctx.needs_input_grad[0]:
             dx = torch.empty_like(x)
@@ -102,23 +108,30 @@ class _NormReLU(torch.autograd.Function):
             work = split(batch, triton.cdiv(rows, 4), channels, reduce=False)
             arguments = (x, dy, dx, *norm, dweight, dbias, ctx.dropout.seed, batch * rows, rows)
             launch(_norm_relu_backward, work, x, *arguments, **ctx.dropout.options)
-        return dx, dweight.to(norm.weight.dtype), dbias.to(norm.bias.dtype), None, None
+        return dx, dweight.to(norm.weight.dtype), dbias.to(norm.bias.dtype), doffset, *(None,) * 3
 
 
 def norm_relu(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, dropout: float = 0.0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    dropout: float = 0.0,
+    running: Running | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return relu(bn(x)) like ``x`` (batch, channels, 1, time), and the batch's mean and biased variance.
 
     ``dropout`` is the probability with which values of the result are set to zero, the others divided by
     one minus it; the draws follow PyTorch's generator of the device. Mean and variance (channels,) are
-    float32, or float64 for such an input, and not differentiable.
+    float32, or float64 for such an input, and not differentiable; ``running`` moves towards them.
 
     Raises ValueError for maps and parameters of the wrong shape and impossible probabilities.
     """
     check_map("x", x)
-    check_norm("x", x.shape, weight, bias)
+    check_norm("x", x.shape, weight, bias, running)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1, not {dropout!r}")
     seed = torch.randint(2**62, (1,), device=x.device) if dropout else None
-    return _NormReLU.apply(rows_first(x), weight, bias, eps, Dropout(seed, dropout))
+    offset = None if running is None else running.offset
+    return _NormReLU.apply(rows_first(x), weight, bias, offset, running, eps, Dropout(seed, dropout))

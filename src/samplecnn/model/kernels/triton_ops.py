@@ -6,9 +6,10 @@ module imports and holds nothing else.
 
 Maps are (batch, channels, 1, time), best in ``channels_last`` memory; others are copied. They may be
 bfloat16, float16, float32 or float64; statistics and sums are kept in float32 (float64 for float64). Each
-operation also returns the batch's mean and biased variance, for the running statistics. Between kernels
-memory is allocated, and nothing else: operations can be captured in a CUDA graph, after one run that
-compiles them. All sums have an order that the shape fixes, so that results are reproducible.
+operation also returns the batch's mean and biased variance; given ``Running`` statistics, it moves them, and
+the convolution in front needs no pass over its output for its bias. Between kernels memory is allocated, and
+nothing else: operations can be captured in a CUDA graph, after one run that compiles them. All sums have an
+order that the shape fixes, so that results are reproducible.
 
 What each reads (r) and writes (w), with M the input map, P = M / 3 the pooled one, and W the winners of
 pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
@@ -34,9 +35,19 @@ AVAILABLE = importlib.util.find_spec("triton") is not None
 
 if AVAILABLE:
     from samplecnn.model.kernels.triton_fork import Skip, fork
+    from samplecnn.model.kernels.triton_launch import Running
     from samplecnn.model.kernels.triton_norm import norm_relu
     from samplecnn.model.kernels.triton_pool import norm_relu_pool
     from samplecnn.model.kernels.triton_residual import norm_add_relu_pool
     from samplecnn.model.kernels.triton_stem import stem
 
-__all__ = ["AVAILABLE", "Skip", "fork", "norm_add_relu_pool", "norm_relu", "norm_relu_pool", "stem"]
+__all__ = [
+    "AVAILABLE",
+    "Running",
+    "Skip",
+    "fork",
+    "norm_add_relu_pool",
+    "norm_relu",
+    "norm_relu_pool",
+    "stem",
+]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_launch import Norm, check_map, check_norm, rows_first
+from samplecnn.model.kernels.triton_launch import Norm, Running, check_map, check_norm, rows_first
 from samplecnn.model.kernels.triton_merge import sample_sums
 from samplecnn.model.kernels.triton_rows import activate, gradient_sums
 from samplecnn.model.kernels.triton_windows import InputHalf, Link, Upstream, input_half
@@ -66,19 +66,25 @@ class _Pooled(torch.autograd.Function):
 
 
 def norm_relu_pool(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, gate: Gate | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    gate: Gate | None = None,
+    running: Running | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y = max_pool(relu(bn(x)), 3) * gate, and the batch's mean and biased variance of ``x``.
 
     ``x`` is (batch, channels, 1, time), y like it with time // 3 steps. ``gate`` (batch, channels) is given,
     or computed by a function from the means over time of the pooled map, (batch, channels) in float32.
     Steps beyond the last whole window count in the statistics only. Mean and variance (channels,) are
-    float32, or float64 for such an input, and not differentiable.
+    float32, or float64 for such an input, and not differentiable; ``running`` moves towards them.
 
     Raises ValueError for maps, parameters and gates of the wrong shape.
     """
     check_map("x", x, at_least=3)
-    check_norm("x", x.shape, weight, bias)
-    half = input_half(rows_first(x), weight, bias, eps, pooling=True, squeeze=callable(gate))
+    check_norm("x", x.shape, weight, bias, running)
+    half = input_half(rows_first(x), weight, bias, eps, running, pooling=True, squeeze=callable(gate))
     y = _Pooled.apply(half.token, gate_values(gate, half, x), half.picked, half.norm, half.link)
     return y, half.norm.mean, half.var

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from samplecnn.model.kernels.triton_common import (
+    affine,
     columns,
     first_largest,
     load3,
     masks,
-    per_channel,
     per_sample,
     place,
     relu,
@@ -21,6 +21,7 @@ from samplecnn.model.kernels.triton_common import (
 from samplecnn.model.kernels.triton_fork import Skip, fork
 from samplecnn.model.kernels.triton_launch import (
     Norm,
+    Running,
     check_map,
     check_norm,
     feature_map,
@@ -70,9 +71,7 @@ def _add_relu_pool(
     offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
     values = load3(x + offset, valid, channels, wide)
     others = load3(other + offset, valid, channels, wide)
-    center = per_channel(mean, column, exists, wide)
-    scale = per_channel(rstd, column, exists, wide) * per_channel(weight, column, exists, wide)
-    shift = per_channel(bias, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     if gate is not None:
         factor = per_sample(gate, sample, column, exists, channels, wide)
         scale *= factor
@@ -81,11 +80,7 @@ def _add_relu_pool(
     b = (values[1] - center) * scale + shift
     c = (values[2] - center) * scale + shift
     if other_mean is not None:
-        center = per_channel(other_mean, column, exists, wide)
-        scale = per_channel(other_rstd, column, exists, wide) * per_channel(
-            other_weight, column, exists, wide
-        )
-        shift = per_channel(other_bias, column, exists, wide)
+        center, scale, shift = affine(other_mean, other_rstd, other_weight, other_bias, column, exists, wide)
         a += (others[0] - center) * scale + shift
         b += (others[1] - center) * scale + shift
         c += (others[2] - center) * scale + shift
@@ -166,6 +161,8 @@ def norm_add_relu_pool(
     shortcut_bias: Tensor | None = None,
     *,
     gate: Gate | None = None,
+    running: Running | None = None,
+    shortcut_running: Running | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Return y = max_pool(relu(bn(x) * gate + s), 3), mean and biased variance of ``x``, and of the shortcut.
 
@@ -174,12 +171,12 @@ def norm_add_relu_pool(
     norm; without, the last two results are None. ``gate`` (batch, channels) is given, or computed by a
     function from the means over time of bn(x), (batch, channels) in float32. Steps beyond the last whole
     window count in the statistics only. Statistics (channels,) are float32, or float64 for such an
-    input, and not differentiable.
+    input, and not differentiable; ``running`` and ``shortcut_running`` move towards them.
 
     Raises ValueError for maps, parameters and gates of the wrong shape, and for a Skip used before.
     """
     check_map("x", x, at_least=3)
-    check_norm("x", x.shape, weight, bias)
+    check_norm("x", x.shape, weight, bias, running)
     if (shortcut_weight is None) != (shortcut_bias is None):
         raise ValueError("the shortcut's batch norm needs both shortcut_weight and shortcut_bias, or neither")
     other = shortcut.x if isinstance(shortcut, Skip) else shortcut
@@ -190,13 +187,13 @@ def norm_add_relu_pool(
     if shortcut_weight is not None and shortcut_bias is not None:
         if isinstance(shortcut, Skip):
             raise ValueError("a Skip is an identity shortcut: it takes no shortcut_weight and shortcut_bias")
-        check_norm("shortcut", other.shape, shortcut_weight, shortcut_bias)
-        second = input_half(other, shortcut_weight, shortcut_bias, eps)
+        check_norm("shortcut", other.shape, shortcut_weight, shortcut_bias, shortcut_running)
+        second = input_half(other, shortcut_weight, shortcut_bias, eps, shortcut_running)
         other_token, other_link = second.token, second.link
     else:
         skip = shortcut if isinstance(shortcut, Skip) else fork(other)[1]
         other_token, other_link = skip.use()
-    half = input_half(x, weight, bias, eps, squeeze=callable(gate))
+    half = input_half(x, weight, bias, eps, running, squeeze=callable(gate))
     values = gate_values(gate, half, x)
     other_norm = None if second is None else second.norm
     links = (half.link, other_link)

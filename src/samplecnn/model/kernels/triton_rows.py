@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from samplecnn.model.kernels.triton_common import (
+    affine,
     columns,
     keep4,
     load4,
@@ -66,9 +67,7 @@ def _activate(
     valid = masks(4 * quad, rows, exists, 4)
     offset = (sample * rows + 4 * quad)[:, None] * channels + column[None, :]
     values = load4(x + offset, valid, channels, wide)
-    center = per_channel(mean, column, exists, wide)
-    scale = per_channel(rstd, column, exists, wide) * per_channel(weight, column, exists, wide)
-    shift = per_channel(bias, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     if gate is not None:
         factor = per_sample(gate, sample, column, exists, channels, wide)
     if seed is not None:
@@ -110,9 +109,7 @@ def _relu_sums(
     """Sums of relu(bn(x)) over the rows of each part."""
     part, sample, first = place(chunks, chunk)
     column, exists = columns(channels, tile_channels)
-    center = per_channel(mean, column, exists, wide)
-    scale = per_channel(rstd, column, exists, wide) * per_channel(weight, column, exists, wide)
-    shift = per_channel(bias, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     total = tl.zeros((tile_rows, tile_channels), wide)
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
         row = 4 * (start + tl.arange(0, tile_rows))
@@ -164,10 +161,8 @@ def _gradient_sums(
     """
     part, sample, first = place(chunks, chunk)
     column, exists = columns(channels, tile_channels)
-    center = per_channel(mean, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
-    scale = unit * per_channel(weight, column, exists, wide)
-    shift = per_channel(bias, column, exists, wide)
     if other is not None:
         other_center = per_channel(other_mean, column, exists, wide)
         other_unit = per_channel(other_rstd, column, exists, wide)

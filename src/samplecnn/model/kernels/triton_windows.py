@@ -17,8 +17,16 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import columns, load3, masks, per_channel, per_sample, place
-from samplecnn.model.kernels.triton_launch import Norm, feature_map, launch, split, sums
+from samplecnn.model.kernels.triton_common import (
+    affine,
+    columns,
+    load3,
+    masks,
+    per_channel,
+    per_sample,
+    place,
+)
+from samplecnn.model.kernels.triton_launch import Norm, Running, feature_map, launch, split, sums
 from samplecnn.model.kernels.triton_merge import merge_gradients
 from samplecnn.model.kernels.triton_moments import batch_moments, pick, sign_of
 from samplecnn.model.kernels.triton_rows import relu_means
@@ -96,10 +104,8 @@ def _window_backward(
     whole = (window < time // 3)[:, None] & exists[None, :]
     pooled = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
     g = tl.load(dy + pooled, mask=whole, other=0.0).to(wide)
-    center = per_channel(mean, column, exists, wide)
+    center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
-    factor = per_channel(weight, column, exists, wide)
-    scale = unit * factor
     level = per_channel(dbias, column, exists, wide) / count.to(wide)
     slope = per_channel(dweight, column, exists, wide) / count.to(wide) * unit
     if gate is not None:
@@ -109,8 +115,9 @@ def _window_backward(
         if dsqueeze is not None:
             level -= per_sample(dsqueeze, sample, column, exists, channels, wide) / time.to(wide)
     else:
-        best, index = pick(sign_of(factor).to(wide), values[0], values[1], values[2])
-        passes = (best - center) * scale + per_channel(bias, column, exists, wide) > 0.0
+        sign = sign_of(per_channel(weight, column, exists, wide)).to(wide)
+        best, index = pick(sign, values[0], values[1], values[2])
+        passes = (best - center) * scale + shift > 0.0
         winner = tl.where(passes & whole, index, -1)
         if dsqueeze is not None:
             g += per_sample(dsqueeze, sample, column, exists, channels, wide) / (time // 3).to(wide)
@@ -127,20 +134,22 @@ class _InputHalf(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
+        offset: Tensor | None,
+        running: Running | None,
         eps: float,
         link: Link,
         pooling: bool,
         squeeze: bool,
     ) -> tuple[Tensor | None, ...]:
         picked = feature_map(x, x.shape[3] // 3) if pooling else None
-        moments = batch_moments(x, eps, weight=weight if pooling else None, picked=picked)
+        moments = batch_moments(x, eps, running=running, weight=weight if pooling else None, picked=picked)
         norm = Norm(moments.mean, moments.rstd, weight, bias)
         squeezed = standard = None
         if squeeze and picked is not None:
             squeezed = relu_means(picked, norm)
         elif squeeze:
             standard, squeezed = moments.squeeze(weight, bias)
-        ctx.save_for_backward(x, *norm, standard)
+        ctx.save_for_backward(x, *norm, standard, offset)
         ctx.link = link
         constants = (moments.mean, moments.var, moments.rstd, picked)
         ctx.mark_non_differentiable(*(tensor for tensor in constants if tensor is not None))
@@ -153,15 +162,21 @@ class _InputHalf(torch.autograd.Function):
         ctx: Any, token: Tensor | None, dsqueeze: Tensor | None, *unused: None
     ) -> tuple[Tensor | None, ...]:
         if token is None:
-            return (None,) * 7
-        x, mean, rstd, weight, bias, standard = ctx.saved_tensors
+            return (None,) * 9
+        x, mean, rstd, weight, bias, standard, offset = ctx.saved_tensors
         up = ctx.link.take()
         exposure = None
         if up.exposure is not None:
             exposure, standard = up.exposure
         dsqueeze = None if dsqueeze is None else dsqueeze.contiguous()
-        dweight, dbias = merge_gradients(
-            up.first, up.second, gate=up.gate, dsqueeze=dsqueeze, exposure=exposure, standard=standard
+        dweight, dbias, doffset = merge_gradients(
+            up.first,
+            up.second,
+            gate=up.gate,
+            dsqueeze=dsqueeze,
+            exposure=exposure,
+            standard=standard,
+            offset=offset,
         )
         dx = None
         if ctx.needs_input_grad[0]:
@@ -170,7 +185,7 @@ class _InputHalf(torch.autograd.Function):
             work = split(batch, triton.cdiv(time, 3), channels, reduce=False)
             tensors = (x, up.dy, dx, mean, rstd, weight, bias, dweight, dbias, up.winners, up.gate, dsqueeze)
             launch(_window_backward, work, x, *tensors, batch * time, time)
-        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None, None, None
+        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), doffset, *(None,) * 5
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,14 @@ class InputHalf:
 
 
 def input_half(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pooling: bool = False, squeeze: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    running: Running | None,
+    *,
+    pooling: bool = False,
+    squeeze: bool = False,
 ) -> InputHalf:
     """Find the statistics of ``x`` (batch, channels, 1, time) in ``channels_last`` memory.
 
@@ -199,5 +221,8 @@ def input_half(
     those of bn(x): ``squeezed``, which is differentiable.
     """
     link = Link()
-    token, squeezed, mean, var, rstd, picked = _InputHalf.apply(x, weight, bias, eps, link, pooling, squeeze)
+    offset = None if running is None else running.offset
+    token, squeezed, mean, var, rstd, picked = _InputHalf.apply(
+        x, weight, bias, offset, running, eps, link, pooling, squeeze
+    )
     return InputHalf(token, link, Norm(mean, rstd, weight.detach(), bias.detach()), var, squeezed, picked)

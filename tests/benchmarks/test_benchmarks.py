@@ -1,0 +1,110 @@
+"""Every benchmark runs to its end at tiny sizes and writes the figures that it promises."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TINY = ["--width", "2", "--batch", "2", "--repeat", "2"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def run(name: str, folder: Path, *arguments: str, codes: Sequence[int] = (0,)) -> tuple[dict[str, Any], str]:
+    """Run a benchmark to one of these exit codes; return its figures and what it printed."""
+    file = folder / f"{name}.json"
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--json", str(file), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode in codes, done.stdout[-4000:] + done.stderr[-4000:]
+    return json.loads(file.read_text()), done.stdout
+
+
+def assert_rate(told: dict[str, float]) -> None:
+    assert 0 < told["min"] <= told["median"] <= told["max"]
+
+
+def assert_rates(told: dict[str, Any], block: str, variants: set[str]) -> None:
+    """What the tables of experiments/speed are built from."""
+    assert {"machine", "batch", "width", "ceilings"} < told.keys()
+    assert {"device", "cores", "load", "torch"} < told["machine"].keys()
+    assert all(told["ceilings"][name] > 0 for name in ("bf16 FLOP/s", "fp32 FLOP/s", "bytes/s"))
+    rates = told[block]["segments_per_second"]
+    assert variants <= rates.keys()
+    for rate in rates.values():
+        assert_rate(rate)
+    assert all(told[block]["limit"][precision] > 0 for precision in ("fp32", "bf16"))
+
+
+@pytest.mark.parametrize("block", ["basic", "rese2"])
+def test_training(block: str, tmp_path: Path) -> None:
+    told, printed = run("training", tmp_path, *TINY, "--blocks", block, "--device", "cpu")
+    variants = {"reference, as it comes", "reference, kept memory", "ours, fp32, plain", "ours, bf16, stem"}
+    assert_rates(told, block, variants)
+    assert (told["batch"], told["width"]) == (2, 2)
+    # Forward and backward are three passes; the plain network has more than its convolutions' 2 FLOP a tap.
+    assert told[block]["counted"]["FLOP"] > 3 * 2 * 59049 * 2
+    assert f"training, {block}, batch 2, 1 CPU thread" in printed
+
+
+def test_inference(tmp_path: Path) -> None:
+    told, _ = run("inference", tmp_path, *TINY, "--blocks", "se", "--device", "cpu")
+    assert_rates(told, "se", {"reference, as it comes", "reference, kept memory", "ours, fp32", "ours, bf16"})
+
+
+def test_curves(tmp_path: Path) -> None:
+    arguments = ["--width", "2", "--batch", "4", "--steps", "5", "--blocks", "se", "--device", "cpu"]
+    told, printed = run("curves", tmp_path, *arguments, codes=(0, 1))  # so few steps need not be alike
+    losses = told["se"]["losses"]
+    assert {"plain, fp32", "plain, bf16", "stem, fp32", "stem, bf16"} < losses.keys()
+    assert all(len(values) == 5 for values in losses.values())
+    assert losses["plain, fp32"] == losses["plain, fp32, seed 0"] != losses["plain, fp32, seed 1"]
+    assert losses["stem, fp32"][0] == pytest.approx(losses["plain, fp32"][0], rel=1e-4)
+    assert f"alike: {told['se']['alike']}" in printed
+
+
+def test_loading(tmp_path: Path) -> None:
+    told, _ = run("loading", tmp_path, "--clips", "16", "--batches", "6", "--rounds", "2")
+    assert (told["clips"], told["batch"], told["batches"], told["rounds"]) == (16, 23, 6, 2)
+    assert {"cpu", "cores", "load", "torch", "numpy"} < told["hardware"].keys()
+    tables = told["segments_per_second"]
+    expected = {"from disk", "in memory, as people have it", "in memory, freed memory kept"}
+    assert tables.keys() == expected
+    for rates in tables.values():
+        assert len(rates) >= 2
+        for rate in rates.values():
+            assert_rate(rate)
+
+
+def test_loading_refuses_too_few_clips(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "loading.py"), "--clips", "4", "--batches", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--batches 6 of 23 segments need --clips 16 or more" in done.stderr
+
+
+def test_loop(tmp_path: Path) -> None:
+    arguments = ["--noise", "8", "--test-clips", "3", "--epochs", "3", *TINY]
+    told, printed = run("loop", tmp_path, *arguments, "--", "trainer.limit_train_batches=4")
+    for name in ("bare", "trained", "epoch_seconds"):
+        assert_rate(told[name])
+    assert told["overhead"] == pytest.approx(told["bare"]["median"] / told["trained"]["median"] - 1)
+    assert told["test"]["clips"] == 3
+    assert_rate(told["test"]["seconds"])
+    assert f"The loop around the step costs {told['overhead']:.1%}." in printed
+
+
+def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--out", str(tmp_path), "--quick", "--only"]
+    done = subprocess.run([*command, "inference"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["parts"]["inference"]["went"] == "done"
+    assert_rates(json.loads((tmp_path / "inference.json").read_text()), "se", {"ours, bf16"})
+    refused = subprocess.run([*command, "all"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "no part 'all': there are checks, paths, curves" in refused.stderr
