@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.cells import Group, ReportError, differing, groups, one_data_set
+from samplecnn.analysis.cells import Group, ReportError, differing, groups
+from samplecnn.analysis.data_sets import one_data_set
 from samplecnn.analysis.missing import missing
 from samplecnn.analysis.records import Run, read_run
 
@@ -74,10 +75,21 @@ def test_other_settings_are_other_groups(runs: Any) -> None:
     assert [len(group.cells) for group in found] == [2, 1, 1]
     names = differing(found)
     assert len(set(names)) == 3
-    assert names[0].startswith("schedule._target_=PaperSchedule")
-    assert names[0].endswith("width=32")
-    assert "schedule._target_=OneCycle" in names[2]
-    assert "trainer.max_epochs=8" in names[2]
+    assert names == [
+        "schedule=PaperSchedule, trainer.max_epochs=null, width=32",
+        "schedule=PaperSchedule, trainer.max_epochs=null, width=128",
+        "schedule=OneCycle, trainer.max_epochs=8, width=32",
+    ]
+
+
+def test_options_of_a_class_are_told_only_where_they_differ_within_it(runs: Any) -> None:
+    paper, once = (("schedule=paper",), 0), ("schedule=onecycle", "trainer.max_epochs=8")
+    found = groups(runs(paper, (once, 0), ((*once, "schedule.learning_rate=0.02"), 0)))
+    assert [name.partition(", trainer")[0] for name in differing(found)] == [
+        "schedule=PaperSchedule, schedule.learning_rate=0.01",
+        "schedule=OneCycle, schedule.learning_rate=0.1",
+        "schedule=OneCycle, schedule.learning_rate=0.02",
+    ]
 
 
 def test_where_and_how_a_run_was_watched_makes_no_group(runs: Any) -> None:
@@ -96,7 +108,7 @@ def test_departures_from_the_paper(runs: Any) -> None:
     assert paper.departures() == []
     (other,) = groups(runs((("width=32", "schedule=onecycle", "trainer.max_epochs=8"), 0)))
     assert "width=32 (the paper: 128)" in other.departures()
-    assert "schedule._target_=OneCycle (the paper: PaperSchedule)" in other.departures()
+    assert "schedule=OneCycle (the paper: PaperSchedule)" in other.departures()
     assert "trainer.max_epochs=8 (the paper: null)" in other.departures()
 
 
@@ -122,13 +134,26 @@ def test_different_splits_are_refused(tmp_path: Path) -> None:
     message = str(refused.value)
     assert "tested on different clips or tags" in message
     assert "data mini, split clean, 8 tags, split hash 3c8aaaaaaaaa: 2 runs\n    a\n    b" in message
-    assert "split hash 328aaaaaaaaa: 1 runs\n    c" in message
+    assert "split hash 328aaaaaaaaa: 1 run\n    c" in message
+    assert "tags that not all have" not in message
     assert "--only" in message
     assert one_data_set(found, "328") == found[2:]
-    with pytest.raises(ReportError, match="--only ff: no run has a split hash that begins so"):
+    with pytest.raises(ReportError, match=r"--only ff: .* begins so; there are 328aaaaaaaaa, 3c8aaaaaaaaa"):
         one_data_set(found, "ff")
     with pytest.raises(ReportError, match="Choose one with --only"):
         one_data_set(found, "3")
+
+
+def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -> None:
+    found = [read_run(make_run(tmp_path / name)) for name in ("a", "b")]
+    per_tag = found[1].results["test"]["per_tag"]
+    per_tag["another"] = per_tag.pop("tag 3")
+    with pytest.raises(ReportError) as refused:
+        one_data_set(found)
+    message = str(refused.value)
+    assert "tags that not all have: tag 3\n    a" in message
+    assert "tags that not all have: another\n    b" in message
+    assert message.endswith("\nName the runs of one of them alone")  # for which --only would be of no use
 
 
 def test_many_runs_of_another_split_are_counted(tmp_path: Path) -> None:
@@ -148,7 +173,7 @@ def test_what_is_missing(runs: Any) -> None:
             (("block=rese2", "weight_decay=1e-5"), 0),
         )
     )
-    assert missing(found) == [
+    assert missing(found, [""]) == [
         "Table 1 lacks Basic (no multi), SE (no multi), Res-1 (multi), Res-1 (no multi), Res-2 (multi), "
         "Res-2 (no multi), ReSE-1 (multi), ReSE-1 (no multi), ReSE-2 (multi), ReSE-2 (no multi).",
         "The alpha curve of SE (multi) lacks 0.125, 0.25, 0.5, 1, 2, 4, 32, 64.",
@@ -157,7 +182,7 @@ def test_what_is_missing(runs: Any) -> None:
         "The weight decays of ReSE-2 (multi) lack 0, 1e-4, 1e-3.",
         "In Table 1, seed 1 is missing of Basic (multi); others have it.",
     ]
-    assert missing(groups(runs((("block=se", "block.alpha=8"), 0))))[-2:] == [
-        "Nothing of Table 1: python train.py -m experiment=table1",
-        "Nothing of the weight decay grid: python train.py -m experiment=weight_decay",
+    assert missing(groups(runs((("block=se", "block.alpha=8"), 0))), [""])[-2:] == [
+        "No run is of Table 1: python train.py -m experiment=table1",
+        "No run is of the weight decay grid: python train.py -m experiment=weight_decay",
     ]

@@ -121,8 +121,10 @@ def test_nothing_to_report(tmp_path: Path, sweep: Path) -> None:
     with pytest.raises(RunError, match="empty holds no run"):
         collect([sweep, tmp_path / "empty"])
     (sweep / "0" / "results.json").unlink()
-    with pytest.raises(RunError, match=r"(?s)no finished run that can be used.*resume="):
+    with pytest.raises(RunError, match=r"no finished run that can be used:\n  \S+/0: it has no .*resume="):
         collect([sweep / "0"])
+    with pytest.raises(RunError, match=r"config.yaml is a file: name a run folder"):
+        collect([sweep / "1" / "config.yaml"])
 
 
 def test_of_doubles_the_newest_is_taken(sweep: Path) -> None:
@@ -151,7 +153,7 @@ def test_what_is_off_may_be_absent(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda r: r.pop("split_hash"), "has no split_hash: it was written by samplecnn 0.1.0; this is "),
+        (lambda r: r.pop("split_hash"), "has no split_hash: it was written by samplecnn 0.1.0, and this is "),
         (lambda r: r.update(versions=None, test={}), r"has no test.roc_auc: .* samplecnn of unknown version"),
         (lambda r: r["test"].update(per_tag={}), "per_tag names no tags"),
         (lambda r: r["test"]["per_tag"]["tag 0"].pop("roc_auc"), "has no test.per_tag.tag 0.roc_auc"),

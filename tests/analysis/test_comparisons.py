@@ -9,11 +9,9 @@ from scipy import stats
 
 from samplecnn.analysis.comparisons import (
     Spread,
-    T,
     all_pairs_reach,
     difference_interval,
     pooled_spread,
-    student,
 )
 from samplecnn.analysis.statistics import Estimate, Z
 
@@ -22,13 +20,6 @@ DRAWS = 400
 
 def estimate(rng: np.random.Generator, value: float, error: float, draws: int = DRAWS) -> Estimate:
     return Estimate(value, value + error * rng.normal(size=draws))
-
-
-def test_students_quantiles() -> None:
-    assert len(T) == 30
-    for freedom in (*range(1, 40), 60, 120, 1000):
-        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
-    assert pytest.approx(stats.norm.ppf(0.975)) == Z
 
 
 def test_the_spread_is_pooled_within_cells() -> None:

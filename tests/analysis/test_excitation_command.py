@@ -212,6 +212,15 @@ def test_what_is_asked_in_vain(
     assert not out.exists()
 
 
+def test_a_file_in_the_place_of_the_folder(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(["excitation", str(run), "--out", str(tmp_path / "out")]) == 1
+    assert "out is a file; name a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_runs_that_have_no_excitations(
     mini_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

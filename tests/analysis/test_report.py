@@ -121,10 +121,18 @@ def test_differences_are_those_of_the_scores(made: Made) -> None:
     multi = rows["ReSE-2\N{DAGGER}: multi \N{MINUS SIGN} no multi"]
     expected = scores["ReSE-2\N{DAGGER}, multi"] - scores["ReSE-2\N{DAGGER}, no multi"]
     assert float(multi["difference"]) == pytest.approx(expected, abs=2e-6)
-    alone = rows["Res-1 \N{MINUS SIGN} Basic, no multi"]  # Res-1 has one seed here
-    assert alone["clips_and_seeds_low"] == ""
+    # Res-1 has one seed here, and is the less certain for it: as far apart as seeds of the others are.
+    alone, usual = rows["Res-1 \N{MINUS SIGN} Basic, no multi"], se
+
+    def of_seeds(row: dict[str, str]) -> float:
+        ends = [float(row["difference"]) - float(row[f"{kind}_low"]) for kind in ("clips_and_seeds", "clips")]
+        return float(np.sqrt(ends[0] ** 2 - ends[1] ** 2))
+
+    assert of_seeds(alone) / of_seeds(usual) == pytest.approx(
+        np.sqrt((1 + 1 / 2) / (1 / 2 + 1 / 2)), rel=1e-2
+    )
     for row in rows.values():
-        low, high = (float(row[f"clips_and_seeds_{end}"] or row[f"clips_{end}"]) for end in ("low", "high"))
+        low, high = (float(row[f"clips_and_seeds_{end}"]) for end in ("low", "high"))
         assert row["distinguishable"] == ("no" if low <= 0 <= high else "yes")
 
 
@@ -324,7 +332,9 @@ def test_one_seed_has_no_spread_and_it_is_said(tmp_path: Path) -> None:
     assert "what another seed would give is not known" in table.note
     (effects,) = [t for _, t in made.report.tables if t.name == "differences"]
     assert "95 %, clips and seeds" not in [column.header for column in effects.columns]
+    assert effects.note.endswith("another seed may change it.")
     assert "one seed)" in made.report.groups[0].findings[0]
+    assert made.report.groups[0].findings[1].endswith("another seed may change the order.")
 
 
 def test_without_predictions_there_are_no_intervals_and_it_is_said(tmp_path: Path) -> None:
@@ -336,8 +346,15 @@ def test_without_predictions_there_are_no_intervals_and_it_is_said(tmp_path: Pat
     assert made.report.problems == [
         f"runs/{block} has no predictions.npz: no interval for its architecture" for block in ("basic", "se")
     ]
-    assert "no intervals" in made.report.groups[0].findings[1]
+    assert made.report.groups[0].findings[1].endswith("whether its lead is more than chance cannot be said.")
     assert "therefore no intervals" in made.page
+
+
+def test_where_the_others_have_no_predictions(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "se", separation=3.0)
+    (make_run(tmp_path / "runs" / "basic", "block=basic", separation=1.0) / "predictions.npz").unlink()
+    made = make(tmp_path / "runs", tmp_path / "out", 20)
+    assert made.report.groups[0].findings[1].startswith("No other has predictions of single clips")
 
 
 def test_a_cell_of_which_one_run_lacks_predictions_has_no_interval(tmp_path: Path) -> None:
@@ -376,6 +393,10 @@ def test_other_settings_are_told_apart(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "2", "block=se", "width=32")
     made = make(tmp_path / "runs", tmp_path / "out", 20)
     assert [group.name for group in made.report.groups] == ["width=32", "width=128"]
+    assert [sentence.partition(" lacks")[0] for sentence in made.report.missing[:2]] == [
+        "With width=32: Table 1",
+        "With width=128: Table 1",
+    ]
     assert {(row["group"], row["cell"]) for row in made.table("table1")} == {
         ("width=32", "Basic, multi"),
         ("width=32", "SE, multi"),
@@ -387,9 +408,9 @@ def test_other_settings_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_block_of_ones_own_is_compared(tmp_path: Path) -> None:
     own = ("block=custom", "block.name=mine", "block._target_=my_module.Mine")
-    for seed in (0, 1):
+    for seed in range(4):
         make_run(tmp_path / "runs" / f"basic{seed}", "block=basic", seed=seed)
-        make_run(tmp_path / "runs" / f"mine{seed}", *own, seed=seed, separation=3.0)
+        make_run(tmp_path / "runs" / f"mine{seed}", *own, seed=seed, separation=4.0)
     make_run(tmp_path / "runs" / "se", "block=se", separation=2.1)
     made = make(tmp_path / "runs", tmp_path / "out", 100)
     assert [row["cell"] for row in made.table("table1")] == ["Basic, multi", "SE, multi", "mine, multi"]
@@ -443,12 +464,15 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(made: Made, tmp_path:
 
 def test_on_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["report", str(made.runs), "--out", str(out), "--draws", "20"]) == 0
+    assert main(["report", str(made.runs), "--out", str(out), "--draws", "20", "--seed", "1"]) == 0
     said = capsys.readouterr().out
     assert "Scores on the test split" in said
     assert "SE, no multi" in said
     assert made.report.missing[0] in said
     assert said.endswith(f"\n{out / 'index.html'}\n")
+    with pytest.raises(SystemExit):
+        main(["report", str(made.runs), "--seed", "-1"])
+    assert "'-1' is not a whole number of at least 0" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "nothing"), "--out", str(out)]) == 1
     assert "samplecnn report: there is no folder" in capsys.readouterr().err
     make_run(tmp_path / "two" / "0")
@@ -457,3 +481,31 @@ def test_on_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureF
     assert "cannot be compared" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
     assert main(["report", str(tmp_path / "two"), "--out", str(tmp_path / "one"), "--only", "328"]) == 0
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ReportError, match=r"--out .*: .*/file is a file; name a folder"):
+            make_report([tmp_path / "no runs"], out)
+    assert (tmp_path / "file").read_text() == "mine"
+    closed = Path("/proc")  # into which nobody writes, whoever runs the tests
+    if closed.is_dir():
+        with pytest.raises(
+            ReportError, match=r"nothing can be written into /proc \(.*\); name another folder"
+        ):
+            make_report([tmp_path / "no runs"], closed / "report")
+
+
+def test_a_lead_that_only_looking_made_is_no_finding(tmp_path: Path) -> None:
+    """Of many equal architectures the best leads some other by more than one comparison explains."""
+    for block in SEPARATIONS:
+        for multi in ("true", "false"):
+            make_run(
+                tmp_path / "runs" / f"{block}-{multi}", f"block={block}", f"multi={multi}", separation=1.5
+            )
+    made = make(tmp_path / "runs", tmp_path / "out", 300)
+    leads = made.table("leads")
+    assert any(float(row["clips_low"]) > 0 and row["behind"] == "not distinguishable" for row in leads)
+    assert all(row["behind"] == "not distinguishable" for row in leads)
+    assert "and none of the 11 others can be called worse" in made.report.groups[0].findings[1]

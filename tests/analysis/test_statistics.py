@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from analysis.made_runs import labels, true_auc
 from samplecnn.analysis.comparisons import difference_interval
 from samplecnn.analysis.statistics import (
     Estimate,
+    T,
+    Z,
     bootstrap,
-    mean,
     resample,
     score_interval,
+    student,
     weighted_auc,
 )
 
@@ -70,25 +73,74 @@ def test_constant_scores_and_perfect_ones() -> None:
 def test_a_tag_that_a_draw_leaves_without_positives_keeps_its_score() -> None:
     truth, said = scored(40, 2)
     truth[:, 1] = 0
-    truth[7, 1] = 1
+    truth[7:9, 1] = 1
     sampled = bootstrap(truth, [said], draws=400)
-    without = resample(np.random.default_rng(0), 40, 400)[7] == 0
-    assert 0.25 < without.mean() < 0.5  # (1 - 1/40)^40
+    without = (resample(np.random.default_rng(0), 40, 400)[7:9] == 0).all(axis=0)
+    assert 0.08 < without.mean() < 0.2  # (1 - 2/40)^40
     draws = sampled.roc_auc.draws[0, 1]
     np.testing.assert_array_equal(draws[without], sampled.roc_auc.values[0, 1])
     assert (draws[~without] != sampled.roc_auc.values[0, 1]).any()
     assert not np.isnan(sampled.pr_auc.draws).any()
 
 
-def test_deviations_are_stretched_for_small_sets() -> None:
-    truth, said = scored(50, 1)
-    sampled = bootstrap(truth, [said], draws=30)
-    counts = torch.from_numpy(resample(np.random.default_rng(0), 50, 30))
+@pytest.mark.parametrize("positives", [2, 3, 6, 20])
+def test_deviations_are_those_of_another_sample(positives: int) -> None:
+    """Negatives are many here, and where the m positives rank alone matters: variance s^2 / m."""
+    clips, draws = 2000, 4000
+    rng = np.random.default_rng(positives)
+    truth = np.zeros((clips, 1), np.uint8)
+    truth[:positives] = 1
+    said = rng.permutation(clips)[:, None] / clips
+    sampled = bootstrap(truth, [said], draws=draws).roc_auc
+    ranks = [(said[positives:] < one).mean() for one in said[:positives, 0]]
+    expected = np.std(ranks, ddof=1) / math.sqrt(positives)
+    negatives = math.sqrt(1 / 12 / clips)  # what they add, at most about that
+    assert expected * 0.95 < sampled.macro([0]).standard_error < math.hypot(expected, 2 * negatives) * 1.05
+    counts = torch.from_numpy(resample(np.random.default_rng(0), clips, 1000))
     plain = weighted_auc(truth[:, 0].astype(bool), said[:, 0], counts)[0]
-    positives = min(truth.sum(), 50 - truth.sum())
-    whole = sampled.roc_auc.values[0, 0]
-    expected = whole + (plain - whole) * math.sqrt(positives / (positives - 1))
-    np.testing.assert_allclose(sampled.roc_auc.draws[0, 0], expected, rtol=1e-12)
+    whole = sampled.values[0, 0]
+    stretched = (sampled.draws[0, 0, :1000] - whole)[plain != whole] / (plain - whole)[plain != whole]
+    kept = np.isfinite(stretched)
+    np.testing.assert_allclose(stretched[kept], stretched[kept][0], rtol=1e-9)
+
+
+def test_a_tag_of_one_clip_varies_as_other_tags_would_with_one() -> None:
+    truth, said = scored(200, 4)
+    truth[:, 3] = 0
+    truth[7, 3] = 1
+    sampled = bootstrap(truth, [said, said], draws=2000)
+    np.testing.assert_array_equal(sampled.roc_auc.draws[0], sampled.roc_auc.draws[1])
+    errors = sampled.roc_auc.draws[0].std(axis=1)
+    of_one = [
+        error * math.sqrt((1 / 1 + 1 / 199) / (1 / m + 1 / (200 - m)))
+        for error, m in zip(errors, truth.sum(axis=0), strict=True)
+    ]
+    assert errors[3] == pytest.approx(math.sqrt(np.mean(np.square(of_one[:3]))), rel=0.1)
+    alone = bootstrap(truth[:, 3:], [said[:, 3:]], draws=50).roc_auc  # with nobody to borrow from
+    assert alone.draws.std() < errors[3] / 3
+
+
+def test_students_quantiles() -> None:
+    assert len(T) == 30
+    for freedom in (*range(1, 40), 60, 120, 1000):
+        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
+    assert student(math.inf) == Z == pytest.approx(stats.norm.ppf(0.975))
+    assert student(30.9) <= student(30) <= student(2.9) == student(2)
+
+
+def test_few_positive_clips_make_an_interval_longer() -> None:
+    """The degrees of freedom are those of Satterthwaite: of one tag its clips less one, of many more."""
+    truth, said = scored(400, 20)
+    one = bootstrap(truth[:, :1], [said[:, :1]], draws=50).roc_auc.macro([0])
+    assert one.freedom == pytest.approx(min(truth[:, 0].sum(), 400 - truth[:, 0].sum()) - 1)
+    many = bootstrap(truth, [said], draws=50).roc_auc.macro([0])
+    assert many.freedom > 200
+    rare = truth.copy()
+    rare[np.flatnonzero(truth[:, 0])[3:], 0] = 0
+    assert 2 <= bootstrap(rare, [said], draws=200).roc_auc.macro([0]).freedom < 50
+    low, high = score_interval(Estimate(many.value, many.draws, freedom=2)) or (0, 0)
+    usual = score_interval(Estimate(many.value, many.draws)) or (0, 0)
+    assert high - low > 1.8 * (usual[1] - usual[0])
 
 
 def test_tags_without_an_auc_are_left_out_of_the_mean() -> None:
@@ -144,9 +196,9 @@ def test_means_over_models_are_of_the_same_draws() -> None:
     other = scored(seed=2)[1]
     sampled = bootstrap(truth, [one, other], draws=20)
     both = sampled.roc_auc.macro([0, 1])
-    by_hand = mean([sampled.roc_auc.macro([model]) for model in (0, 1)])
-    assert both.value == pytest.approx(by_hand.value)
-    np.testing.assert_allclose(both.draws, by_hand.draws)
+    alone = [sampled.roc_auc.macro([model]) for model in (0, 1)]
+    assert both.value == pytest.approx(np.mean([each.value for each in alone]))
+    np.testing.assert_allclose(both.draws, np.mean([each.draws for each in alone], axis=0))
 
 
 def test_the_interval_of_a_score() -> None:
@@ -186,7 +238,7 @@ def covered(
     """
     rng = np.random.default_rng(clips)
     spread = np.linspace(-0.8, 0.8, tags)
-    hits = {"auc": 0, "difference": 0}
+    hits = {"auc": 0, "difference": 0, "half as long": 0}
     for simulation in range(simulations):
         truth = labels(clips, tags, simulation, shares)
         having = (truth.sum(axis=0) > 0) & (truth.sum(axis=0) < clips)
@@ -200,25 +252,30 @@ def covered(
         one, other = sampled.macro([0]), sampled.macro([1])
         low, high = score_interval(one) or (0, 0)
         hits["auc"] += bool(low <= true[0] <= high)
+        low, high = score_interval(Estimate(one.value, (one.value + one.draws) / 2)) or (0, 0)
+        hits["half as long"] += bool(low <= true[0] <= high)
         low, high = difference_interval(one - other)
         hits["difference"] += bool(low <= true[0] - true[1] <= high)
     return {key: count / simulations for key, count in hits.items()}
 
 
-# Clips, tags, shares of the clips that have the most and the least frequent tag, separations of two models
-# (macro AUCs of 0.94, 0.70 and 0.91). The first is like the built-in set, the second has tags of one clip.
+# Clips, tags, shares of the clips that have the most and the least frequent tag, separations of two models.
+# The first is like the built-in set; the second and the last have tags of one clip, the last many of them.
 SETS = [
     (57, 16, (0.4, 0.1), (2.4, 2.3)),
     (57, 16, (0.3, 0.03), (0.7, 0.9)),
     (30, 12, (0.4, 0.15), (2.0, 1.9)),
     (400, 20, (0.4, 0.02), (2.0, 1.9)),
+    (200, 50, (0.3, 0.01), (2.0, 1.9)),
 ]
 
 
 def test_intervals_cover_what_is_true() -> None:
     """A glance at what the slow test looks at closely: 100 simulations have a standard error of 2.2 %."""
-    for share in covered(57, 8, (0.4, 0.1), (2.4, 2.3), simulations=100).values():
-        assert 0.88 <= share <= 0.99
+    shares = covered(57, 8, (0.4, 0.1), (2.4, 2.3), simulations=100)
+    assert 0.88 <= shares["auc"] <= 0.99
+    assert 0.88 <= shares["difference"] <= 0.99
+    assert shares["half as long"] < 0.8  # intervals that are too short are seen
 
 
 @pytest.mark.slow
@@ -226,5 +283,6 @@ def test_intervals_cover_what_is_true() -> None:
 def test_95_percent_intervals_cover_93_to_97(
     clips: int, tags: int, shares: tuple[float, float], separations: tuple[float, float]
 ) -> None:
-    for kind, share in covered(clips, tags, shares, separations, simulations=2000).items():
-        assert 0.93 <= share <= 0.97, kind
+    found = covered(clips, tags, shares, separations, simulations=2000)
+    for kind in ("auc", "difference"):
+        assert 0.93 <= found[kind] <= 0.97, kind

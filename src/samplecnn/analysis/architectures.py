@@ -85,6 +85,8 @@ def table1(cells: Sequence[Scored], comparable: bool) -> Table:
         "PR-AUC is average precision, which few positive clips push up: its interval is around the "
         "corrected value."
     )
+    if any("†" in s.cell.name for s in cells):
+        note += " † weight decay of 1e-4, as in the paper's Table 1."
     return Table("table1", "Scores on the test split", note, columns, records)
 
 
@@ -120,10 +122,19 @@ def effects(scored: ScoredGroup, comparable: bool) -> Table | None:
     note = (
         "Differences of macro ROC-AUC, paired: each draw of test clips scores both sides. Two are "
         "distinguishable where the last interval leaves out 0. Each comparison stands for itself: of "
-        "twenty between equal architectures, one is expected to look distinguishable."
+        "twenty between equal architectures, one is expected to look distinguishable. " + _seeds(scored)
     )
     title = "What the block and the aggregation change"
     return Table("differences", title, note, columns, records) if records else None
+
+
+def _seeds(scored: ScoredGroup) -> str:
+    """Say what differences have to do with seeds."""
+    if scored.spread is None:
+        return "With one seed each, all this is of these trained networks: another seed may change it."
+    if any(len(one.cell.runs) == 1 for one in scored.cells):
+        return "What has one seed is taken to vary with it as the others do."
+    return ""
 
 
 def _paper_difference(one: Cell, other: Cell) -> float | None:
@@ -162,7 +173,7 @@ def leads(scored: ScoredGroup) -> Table | None:
         f"The lead of {best.cell.label} in macro ROC-AUC, paired over test clips. The best was picked by "
         "looking, and one has to be best: others count as behind only if their lead is more than "
         f"{scored.reach:.2f} standard errors, so much that among equal architectures no two would be that "
-        "far apart in 95 % of cases. The intervals are those of single comparisons."
+        "far apart in 95 % of cases. The intervals are those of single comparisons. " + _seeds(scored)
     )
     return Table("leads", f"Lead of the best: {best.cell.label}", note, columns, records)
 

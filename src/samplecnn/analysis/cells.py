@@ -116,7 +116,7 @@ class Group:
     def departures(self) -> list[str]:
         """Say what differs from how the paper's networks were trained."""
         return [
-            f"{key}={_plain(value)} (the paper: {_plain(paper)})"
+            f"{key.removesuffix('._target_')}={_plain(value)} (the paper: {_plain(paper)})"
             for key, paper in PAPER.items()
             if (value := self.settings.get(key, paper)) != paper
         ]
@@ -183,35 +183,23 @@ def _options(run: Run) -> dict[str, Any]:
 
 
 def differing(found: Sequence[Group]) -> list[str]:
-    """Name each group by the settings that are not the same in all groups."""
+    """Name each group by the settings that are not the same in all groups.
+
+    What follows from a class that is named (the options of a schedule, where groups of one schedule all have
+    the same) is left out.
+    """
     keys = sorted({key for group in found for key in group.settings})
     varying = [key for key in keys if len({str(group.settings.get(key)) for group in found}) > 1]
-    return [", ".join(f"{key}={_plain(group.settings.get(key))}" for key in varying) for group in found]
 
+    def follows(key: str) -> bool:
+        target = f"{key.rpartition('.')[0]}._target_"
+        values: dict[Any, set[str]] = {}
+        for group in found:
+            values.setdefault(group.settings.get(target), set()).add(str(group.settings.get(key)))
+        return key != target and target in varying and all(len(same) == 1 for same in values.values())
 
-def one_data_set(runs: Sequence[Run], only: str | None = None) -> list[Run]:
-    """Return the runs if all are of one data set, split and tags; with ``only``, those of one split hash.
-
-    ``only`` is the beginning of it. Raises ReportError where the runs are of several, with which runs belong
-    to which, and where ``only`` fits none or several.
-    """
-    kinds: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        told = run.results
-        kinds.setdefault((told["data"], told["split"], told["split_hash"], *run.tags), []).append(run)
-    if only is not None:
-        kinds = {key: members for key, members in kinds.items() if key[2].startswith(only)}
-    if len(kinds) == 1:
-        return next(iter(kinds.values()))
-    listed = "\n".join(
-        f"  data {data}, split {split}, {len(tags)} tags, split hash {digest[:12]}: {len(members)} runs\n"
-        + "\n".join(f"    {run.name}" for run in members[:6])
-        + (f"\n    and {len(members) - 6} more" if len(members) > 6 else "")
-        for (data, split, digest, *tags), members in kinds.items()
-    )
-    if only is not None and not kinds:
-        raise ReportError(f"--only {only}: no run has a split hash that begins so")
-    raise ReportError(
-        "these runs were tested on different clips or tags, and their scores cannot be compared:\n"
-        f"{listed}\nChoose one with --only and the beginning of its split hash, or name its runs alone"
-    )
+    told = [key for key in varying if not follows(key)]
+    return [
+        ", ".join(f"{key.removesuffix('._target_')}={_plain(group.settings.get(key))}" for key in told)
+        for group in found
+    ]

@@ -36,6 +36,8 @@ def collect(paths: Sequence[str | Path]) -> Collected:
     roots = [Path(path).resolve() for path in paths]
     for root in roots:
         if not root.is_dir():
+            if root.exists():
+                raise RunError(f"{root} is a file: name a run folder, or a folder above some")
             raise RunError(f"there is no folder {root}")
     folders = {root: sorted(_folders(root), key=_by_number) for root in roots}
     for root, below in folders.items():
@@ -77,9 +79,10 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
         try:
             found.runs.append(read_run(folder, name))
         except (RunError, OSError) as error:
-            problems.append(f"{folder}: {error}")
+            reason = str(error).replace(f"{folder}{os.sep}", "").replace(f"{folder} has", "it has")
+            problems.append(f"{folder}: {reason}")
             if (folder / RESULTS).is_file():
-                reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+                reason = reason.replace(str(folder), name)
                 found.left_out.append(LeftOut(name, reason))
             else:
                 cell = _planned(folder.parent).get(folder.name)

@@ -12,13 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from samplecnn.analysis.statistics import LEVEL, Estimate, Interval, Z
-
-# Upper quantile of a two-sided 95 % interval: Student's t with 1 to 30 degrees of freedom.
-T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+from samplecnn.analysis.statistics import LEVEL, Estimate, Interval, Z, student
 
 
 @dataclass(frozen=True)
@@ -62,11 +56,6 @@ def difference_interval(
 def seed_error(spread: Spread, seeds: tuple[int, int]) -> float:
     """Return the standard error that seeds alone give a difference of two means."""
     return spread.deviation * math.sqrt(1 / seeds[0] + 1 / seeds[1])
-
-
-def student(freedom: int) -> float:
-    """Return how many standard errors a 95 % interval reaches with so many degrees of freedom."""
-    return T[freedom - 1] if freedom <= len(T) else Z + 2.42 / freedom
 
 
 def all_pairs_reach(

@@ -60,7 +60,7 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
     if best.roc is not None and (rare := rare_tags(best)):
         told.append(
             f"Tags with fewer than {FEW_POSITIVES} positive test clips: {len(rare)} of {len(best.per_tag)}. "
-            "How far their AUC varies cannot be seen in so few, and the intervals are somewhat too short."
+            "So few say little of how far the AUC of such a tag varies: its own interval may be too short."
         )
     return told
 
@@ -78,8 +78,13 @@ def _best(best: Scored, cells: int, comparable: bool) -> str:
 def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
     differences = [scored.difference(best, other) for other in others]
     known = [difference for difference in differences if difference is not None]
+    if best.roc is None:
+        return (
+            f"There are no predictions of single clips (predictions.npz) of {best.cell.label}: whether its "
+            "lead is more than chance cannot be said."
+        )
     if not known:
-        return "Without predictions there are no intervals, and which differences are real cannot be said."
+        return "No other has predictions of single clips (predictions.npz): its lead may be chance."
     second = known[0]
     covers = "test clips and seeds" if second.both else "test clips"
     lead = (
@@ -88,9 +93,12 @@ def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
     )
     behind = [d for d in known if d.errors > scored.reach]
     told = f"{lead} {'is more than chance' if second in behind else 'cannot be told from chance'}"
-    if len(known) == 1:
-        return f"{told}."
-    if len(behind) == len(known):
-        return f"{told}, and all {len(known)} others can be called worse."
-    joint = "but" if behind and second not in behind else "and"
-    return f"{told}, {joint} {len(behind) or 'none'} of the {len(known)} others can be called worse."
+    if second.certain and second not in behind:
+        told += f", because the best of {len(others) + 1} was picked by looking"
+    if len(known) > 1:
+        joint = "but" if behind and second not in behind else "and"
+        worse = "all" if len(behind) == len(known) else f"{len(behind) or 'none'} of the"
+        told += f", {joint} {worse} {len(known)} others can be called worse"
+    if second.both is None:
+        told += ". That is of these trained networks: with one seed each, another seed may change the order"
+    return f"{told}."

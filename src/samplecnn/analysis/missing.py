@@ -9,22 +9,23 @@ from samplecnn.analysis.tables import compact
 AGGREGATIONS = {True: "multi", False: "no multi"}
 
 
-def missing(groups: Sequence[Group]) -> list[str]:
+def missing(groups: Sequence[Group], settings: Sequence[str]) -> list[str]:
     """Say what the runs lack of Table 1, of the searches and of seeds, a sentence each.
 
     Of an experiment that was begun each missing cell is named; of one that was not, how to run it.
+    ``settings`` name the groups, and stand in front of what a group lacks; "" for a single group.
     """
     told: list[str] = []
     begun: set[str] = set()
-    for group in groups:
-        for experiment, sentence in (*_table1(group), *_alpha(group), *_decay(group)):
-            begun.add(experiment)
-            told += [sentence] if sentence else []
-        told += _seeds(group)
+    for group, name in zip(groups, settings, strict=True):
+        lacking = [*_table1(group), *_alpha(group), *_decay(group)]
+        begun |= {experiment for experiment, _ in lacking}
+        sentences = [*(sentence for _, sentence in lacking if sentence), *_seeds(group)]
+        told += [f"With {name}: {sentence}" if name else sentence for sentence in sentences]
     names = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": "the weight decay grid"}
     for experiment, name in names.items():
         if experiment not in begun:
-            told.append(f"Nothing of {name}: python train.py -m experiment={experiment}")
+            told.append(f"No run is of {name}: python train.py -m experiment={experiment}")
     return told
 
 
@@ -65,9 +66,12 @@ def _decay(group: Group) -> Iterator[tuple[str, str]]:
 def _seeds(group: Group) -> Iterator[str]:
     cells = [cell for b in BLOCKS for multi in AGGREGATIONS if (cell := group.table1(b, multi))]
     seeds = sorted({seed for cell in cells for seed in cell.seeds})
-    by_lack: dict[str, list[str]] = {}
+    by_lack: dict[tuple[int, ...], list[str]] = {}
     for cell in cells:
-        if absent := ", ".join(str(seed) for seed in seeds if seed not in cell.seeds):
+        if absent := tuple(seed for seed in seeds if seed not in cell.seeds):
             by_lack.setdefault(absent, []).append(f"{cell.name} ({cell.aggregation})")
     for absent, labels in by_lack.items():
-        yield f"In Table 1, seed {absent} is missing of {', '.join(labels)}; others have it."
+        several = len(absent) > 1
+        seeds_are = f"seeds {', '.join(map(str, absent))} are" if several else f"seed {absent[0]} is"
+        others = "others have them" if several else "others have it"
+        yield f"In Table 1, {seeds_are} missing of {', '.join(labels)}; {others}."

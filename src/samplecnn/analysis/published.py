@@ -89,9 +89,9 @@ def table2(split: Split, ours: Sequence[Scored]) -> Table:
             records.append({**told, **interval("roc_auc", scored.roc_interval)})
     columns = (
         Column("model", plain("model")),
-        Column("source", plain("source"), words=True),
         Column("ROC-AUC", decimals("roc_auc")),
         Column("95 % interval", between("roc_auc")),
+        Column("source", plain("source"), words=True),
     )
     note = (
         f"{SPLITS[split]}: rows of the paper's Table 2 that are known to be of this split, and ours. "
@@ -128,8 +128,8 @@ def elsewhere(split: Split | None) -> list[Table]:
 def _published(title: str, split: str, note: str, records: Sequence[Record]) -> Table:
     columns = (
         Column("model", plain("model")),
-        Column("source", plain("source"), words=True),
         Column("ROC-AUC", decimals("roc_auc")),
+        Column("source", plain("source"), words=True),
     )
     return Table("published", title, note, columns, [{"split": split, **r} for r in records])
 

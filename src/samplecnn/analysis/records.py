@@ -201,4 +201,5 @@ def _writer(results: Mapping[str, Any]) -> str:
     versions = results.get("versions")
     theirs = versions.get("samplecnn") if isinstance(versions, dict) else None
     name = str(theirs or "of unknown version")[:20]
-    return f"it was written by samplecnn {name}; this is {version('samplecnn')}"
+    ours = version("samplecnn")
+    return f"it was written by samplecnn {name}, and this is {ours}: report with that one, or train again"

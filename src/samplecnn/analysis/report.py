@@ -9,10 +9,12 @@ writes ``report/index.html``, one page that needs nothing beside it, and each ta
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from samplecnn.analysis import architectures, details, plots, searches
-from samplecnn.analysis.cells import differing, groups, one_data_set
+from samplecnn.analysis.cells import ReportError, differing, groups
 from samplecnn.analysis.collect import Collected, collect
+from samplecnn.analysis.data_sets import one_data_set
 from samplecnn.analysis.findings import caution, findings, headline, subject
 from samplecnn.analysis.missing import missing
 from samplecnn.analysis.page import render
@@ -113,17 +115,20 @@ def make_report(
 
     ``only`` chooses runs by the beginning of their split hash; ``progress`` is given the number of steps of
     the bootstrap, and returns what to call after each. Raises RunError and ReportError, before anything is
-    written, where there are no runs, or runs that cannot be compared.
+    written, where there are no runs, or runs that cannot be compared; ReportError for an ``out`` that cannot
+    be written into, before anything is computed.
     """
+    refuse_unwritable(out)
     found = collect(paths)
     found.runs = one_data_set(found.runs, only)
     having = [run for run in found.runs if run.predictions is not None]
     drawn = draw(found.runs, draws=draws, seed=seed, progress=progress(len(having) * -(-draws // CHUNK)))
     split = matching(having[0]) if having else None
     sorted_groups = groups(found.runs)
+    names = differing(sorted_groups)
     told = [
         _group(name, score_group(group, drawn), split)
-        for name, group in zip(differing(sorted_groups), sorted_groups, strict=True)
+        for name, group in zip(names, sorted_groups, strict=True)
     ]
     report = Report(
         title=headline(found.runs[0]),
@@ -134,7 +139,7 @@ def make_report(
         seed=seed,
         groups=told,
         published=elsewhere(split),
-        missing=missing(sorted_groups),
+        missing=missing(sorted_groups, names),
         problems=_problems(found),
         runs=details.run_table(found.runs),
         split_hash=found.runs[0].results["split_hash"],
@@ -184,6 +189,21 @@ def _problems(found: Collected) -> list[str]:
         if run.predictions is None and not run.notes:
             told.append(f"{run.name} has no predictions.npz: no interval for its architecture")
     return told
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raise ReportError where the folder cannot be made or written into: not after minutes of computing."""
+    here = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not here.is_dir():
+        raise ReportError(f"--out {out}: {here} is a file; name a folder")
+    try:
+        with TemporaryDirectory(dir=here):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ReportError(
+            f"--out {out}: nothing can be written into {here} ({reason}); name another folder"
+        ) from error
 
 
 def _write(report: Report, out: Path) -> None:

@@ -130,7 +130,7 @@ class Difference:
     other: Scored
     value: float
     clips: Interval  # 95 %, which clips are in the test split
-    both: Interval | None  # 95 %, that and the seeds; None without two seeds of both
+    both: Interval | None  # 95 %, that and the seeds; None where no cell of the group has two seeds
     errors: float  # its size in standard errors, of clips and, where they are known, seeds
 
     @property
@@ -162,14 +162,17 @@ class ScoredGroup:
         return sorted((c for c in self.cells if c.roc_auc is not None), key=lambda c: -(c.roc_auc or 0))
 
     def difference(self, one: Scored | None, other: Scored | None) -> Difference | None:
-        """Return how much better ``one`` is, None where one of the two has no predictions."""
+        """Return how much better ``one`` is, None where one of the two has no predictions.
+
+        A cell with a single seed is taken to vary with the seed as the others do: without that, the least
+        tested cell would have the shortest interval.
+        """
         if one is None or other is None or one.roc is None or other.roc is None:
             return None
         apart = one.roc - other.roc
         seeds = (len(one.cell.runs), len(other.cell.runs))
-        spread = self.spread if min(seeds) > 1 else None
-        both = difference_interval(apart, spread, seeds) if spread else None
-        error = standard_error(apart, spread, seeds)
+        both = difference_interval(apart, self.spread, seeds) if self.spread else None
+        error = standard_error(apart, self.spread, seeds)
         errors = (
             abs(apart.value) / error if error else math.copysign(math.inf, apart.value) * (apart.value != 0)
         )
@@ -180,8 +183,7 @@ class ScoredGroup:
         """Standard errors that two cells must be apart, whichever two are picked: see `all_pairs_reach`."""
         having = [scored for scored in self.cells if scored.roc is not None]
         seeds = [len(scored.cell.runs) for scored in having]
-        spread = self.spread if min(seeds, default=0) > 1 else None
-        return all_pairs_reach([s.roc for s in having if s.roc], seeds, spread)
+        return all_pairs_reach([s.roc for s in having if s.roc], seeds, self.spread)
 
 
 def score_group(group: Group, draws: Draws | None) -> ScoredGroup:

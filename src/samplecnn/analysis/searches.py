@@ -70,7 +70,7 @@ def alpha_table(scored: ScoredGroup, series: Sequence[Series]) -> Table:
     title = "Amplifying ratio of the excitation"
     note = (
         "Alpha is the width of the excitation's hidden layer over the number of channels; the paper "
-        "searched 2^-3 to 2^6 and chose 16, without printing the scores. Differences are from alpha 16, "
+        "searched 2⁻³ to 2⁶ and chose 16, without printing the scores. Differences are from alpha 16, "
         "paired over test clips."
     )
     return _table(scored, series, "alpha", title, note, ALPHA)
@@ -98,7 +98,7 @@ def _table(
             told["parameters"] = cell.cell.runs[0].results["parameters"]
             records.append({**told, **compare(difference)})
     columns = [
-        Column("block", plain("series")),
+        Column("architecture", plain("series")),
         Column(varied, lambda record: compact(record["value"])),
         Column("ROC-AUC", decimals("roc_auc")),
         Column("95 % interval", between("roc_auc")),

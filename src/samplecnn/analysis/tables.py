@@ -10,6 +10,7 @@ from samplecnn.analysis.statistics import Interval
 
 Record = dict[str, Any]
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+LONG = 20  # letters: what fits beside a column of numbers on a phone
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Table:
     def rows(self) -> list[list[str]]:
         """What is shown of each record."""
         return [[c.show(record) for c in self.columns] for record in self.records if self.visible(record)]
+
+    @property
+    def long_names(self) -> bool:
+        """Whether names of rows have to be broken into lines on a narrow screen."""
+        return any(len(name) > LONG for name, *_ in self.rows)
 
 
 def write_csv(tables: Sequence[tuple[str, Table]], path: Path) -> None:

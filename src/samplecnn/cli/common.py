@@ -30,9 +30,7 @@ def newest_run(folder: Path) -> Path:
     finished = [path.parent for path in folder.rglob("results.json")]
     trained = [run for run in finished if (run / "checkpoints" / "best.ckpt").is_file()]
     if not trained:
-        raise ValueError(
-            f"no finished run below {folder.resolve()}: name a model, or train one first"
-        )
+        raise ValueError(f"no finished run below {folder.resolve()}: name a model, or train one first")
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
 
 

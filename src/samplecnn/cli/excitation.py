@@ -58,14 +58,16 @@ def run_excitation(options: argparse.Namespace) -> int:
     """Measure (or read) the excitations, print what they say, and write data and figures."""
     from samplecnn.analysis import figures
     from samplecnn.analysis.excitation import Excitations, choose_blocks, write_tables
+    from samplecnn.analysis.report import refuse_unwritable
 
     again = options.run.is_file()
+    out: Path = options.out or (options.run.parent if again else options.run / "excitation")
+    refuse_unwritable(out)
     excited = Excitations.load(options.run) if again else measure(options)
     tags = excited.counts.choose(options.tags)
     blocks = choose_blocks(excited.blocks, options.blocks)
     print_findings(excited, tags)
 
-    out: Path = options.out or (options.run.parent if again else options.run / "excitation")
     out.mkdir(parents=True, exist_ok=True)
     excited.save(out / DATA)
     written = [out / DATA, *write_tables(excited, tags, out)]

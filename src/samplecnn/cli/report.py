@@ -29,11 +29,18 @@ def add_commands(commands: Any) -> None:
     report.add_argument(
         "--draws", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
-    report.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    report.add_argument("--seed", type=seed, default=0, metavar="N", help="of the bootstrap (default: 0)")
     report.add_argument(
         "--wandb", action="store_true", help="show it in Weights & Biases too, in the group of the runs"
     )
     report.set_defaults(command=run_report)
+
+
+def seed(text: str) -> int:
+    """Read a whole number of at least 0, as argparse's ``type``."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 def run_report(options: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ def read_results(run: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}") from error
+        raise RunError(f"{path} is damaged, not JSON ({error}): train the run again") from error
     if not isinstance(results, dict):
         raise RunError(f"{path} holds a {type(results).__name__}, not an object")
     return results
