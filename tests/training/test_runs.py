@@ -165,7 +165,7 @@ def test_folders(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has not finished \(resume="):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"test": ')
-    with pytest.raises(RunError, match="is damaged, not JSON .*train the run again"):
+    with pytest.raises(RunError, match=r"is damaged, not JSON .*train the run again"):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(RunError, match="holds a list"):
