@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, workers: int, excerpt: Excerpt) -> None:
         self.workers, self.excerpt = workers, excerpt
-        self._processes = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
+        self._processes = ProcessPoolExecutor(workers, mp_context=_context(), initializer=start_worker)
 
     def submit(self, audio: Path, out: Path) -> Future[int | str]:
         """Have an audio file decoded to `out`; to come: its samples, or the reason why there are none."""
@@ -97,7 +97,8 @@ def _context() -> BaseContext:
     return context
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Make a process of a pool one that works in one thread, and ends with its parent however that ends."""
     keep_freed_memory()
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the terminal; it is the parent that ends the workers.

@@ -7,20 +7,18 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from samplecnn.data.audio import AudioError, Decoder, stream
+from samplecnn.data.pool import start_worker
 
 SECONDS = 900.0  # for decoding a file: two hours of MP3 take about one minute
 POLL = 0.2  # seconds between looks at whether anyone still waits for the file
@@ -46,7 +44,7 @@ class DecoderProcess:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker)
+        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=start_worker)
         self.pid: Future[int] = self._pool.submit(os.getpid)  # imports PyTorch before there is a file
 
     async def decode(
@@ -127,18 +125,3 @@ def _peaks(samples: np.ndarray) -> list[tuple[float, float]]:
     starts = np.linspace(0, len(samples), min(COLUMNS, len(samples)), endpoint=False).astype(np.int64)
     low, high = (ufunc.reduceat(samples, starts) for ufunc in (np.minimum, np.maximum))
     return [(round(float(a), 3), round(float(b), 3)) for a, b in zip(low, high, strict=True)]
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    # Ctrl-C reaches every process of the terminal; it is the parent that ends the child.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """The child would otherwise wait for ever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
