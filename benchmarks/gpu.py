@@ -26,6 +26,7 @@ from measure import machine, tell, write
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 MODEL_TESTS = "tests/model"
+KERNEL_TESTS = [f"{MODEL_TESTS}/test_triton.py", f"{MODEL_TESTS}/test_triton_compile.py"]
 Command = tuple[list[str], int]  # with its time limit in seconds
 
 
@@ -34,7 +35,7 @@ def checks(quick: bool) -> dict[str, Command]:
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     tests = ["tests/golden", MODEL_TESTS, "tests/training/test_graph.py", "tests/data/test_resident.py"]
     if quick:  # what would take Triton's interpreter minutes
-        tests += ["--deselect", f"{MODEL_TESTS}/test_triton.py"]
+        tests += [word for file in KERNEL_TESTS for word in ("--deselect", file)]
     return {
         "checks": ([*pytest, "-m", "not slow", *tests], 600),
         "paths": (
@@ -87,7 +88,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
 def last_checks(quick: bool) -> dict[str, Command]:
     """Return the checks that take longest: kernels on more shapes and in all types."""
     one = ["-k", "without_triton"] if quick else ["-m", "slow"]
-    return {"shapes": (["-m", "pytest", "-q", f"{MODEL_TESTS}/test_triton.py", *one], 1500)}
+    return {"shapes": (["-m", "pytest", "-q", *KERNEL_TESTS, *one], 1500)}
 
 
 def run(name: str, command: Command, out: Path) -> tuple[str, float]:

@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ def table(head: Sequence[str], rows: Rows) -> str:
     """Lay out a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(rate: Mapping[str, float], form: str = ".1f") -> tuple[str, str]:
+    """Write a median, and the range around it."""
+    return f"{rate['median']:{form}}", f"{rate['min']:{form}} to {rate['max']:{form}}"
 
 
 def cells(path: Path) -> str:
@@ -109,8 +114,7 @@ def rates(path: Path) -> str:
                 [
                     block,
                     name,
-                    f"{rate['median']:.1f}",
-                    f"{rate['min']:.1f} to {rate['max']:.1f}",
+                    *spread(rate),
                     *(f"{rate['median'] / speed[base]['median']:.2f}" for base in bases),
                     f"{rate['median'] / limit:.0%}",
                 ]
@@ -123,7 +127,7 @@ def loop(path: Path) -> str:
     """The step alone and inside of `python train.py`."""
     told = json.loads(path.read_text())
     rows = [
-        [name, f"{rate['median']:.1f}", f"{rate['min']:.1f} to {rate['max']:.1f}"]
+        [name, *spread(rate)]
         for name, rate in (("the step alone", told["bare"]), ("`python train.py`", told["trained"]))
     ]
     return table(["", "segments/s", "range"], rows) + f"\nThe loop costs {told['overhead']:.1%}.\n"
@@ -136,13 +140,7 @@ def loading(path: Path) -> str:
     for title, measured in told["segments_per_second"].items():
         first = next(iter(measured.values()))["median"]
         rows = [
-            [
-                name,
-                f"{rate['median']:,.0f}",
-                f"{rate['min']:,.0f} to {rate['max']:,.0f}",
-                f"{rate['median'] / first:.0%}",
-            ]
-            for name, rate in measured.items()
+            [name, *spread(rate, ",.0f"), f"{rate['median'] / first:.0%}"] for name, rate in measured.items()
         ]
         text += table([title, "segments/s", "range", "of the first"], rows) + "\n"
     return text.rstrip("\n") + "\n"
@@ -158,8 +156,7 @@ def tagging(path: Path) -> str:
         speed = measured["times_real_time"]
         base = next(iter(speed.values()))["median"]
         for name, rate in speed.items():
-            times = f"{rate['median']:.0f}", f"{rate['min']:.0f} to {rate['max']:.0f}"
-            rows.append([block, name, *times, f"{rate['median'] / base:.2f}"])
+            rows.append([block, name, *spread(rate, ".0f"), f"{rate['median'] / base:.2f}"])
     return table(["block", "", "times real time", "range", "over the first"], rows)
 
 
@@ -174,15 +171,7 @@ def preparing(path: Path) -> str:
     }
     for workers, measured in told["end_to_end"].items():
         named[f"into the store, {workers} worker{'s' * (workers != '1')}"] = measured["clips_per_second"]
-    rows = [
-        [
-            name,
-            f"{rate['median']:.1f}",
-            f"{rate['min']:.1f} to {rate['max']:.1f}",
-            f"{rate['median'] / base:.1f}",
-        ]
-        for name, rate in named.items()
-    ]
+    rows = [[name, *spread(rate), f"{rate['median'] / base:.1f}"] for name, rate in named.items()]
     last = list(told["end_to_end"].values())[-1]
     return (
         table(["", "clips/s", "range", "over the reference"], rows)

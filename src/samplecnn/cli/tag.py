@@ -76,7 +76,7 @@ def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
     from samplecnn.data.audio import AudioError
     from samplecnn.inference.files import audio_files
-    from samplecnn.inference.timeline import hop_samples
+    from samplecnn.inference.timeline import clock, hop_samples
 
     hop_samples(options.overlap)  # said before a model is loaded
     paths = list(audio_files(options.files))
@@ -117,6 +117,8 @@ def run_tag(options: argparse.Namespace) -> int:
 
 def write(path: Path, timeline: "Timeline", options: argparse.Namespace) -> None:
     """Write what was found in a file, in the form that was asked for."""
+    from samplecnn.inference.timeline import clock
+
     rows = list(spans(timeline) if options.over_time else [({}, timeline.average(options.average).tolist())])
     if options.json:
         for span, probabilities in rows:
@@ -147,12 +149,3 @@ def spans(timeline: "Timeline") -> Iterator[tuple[dict[str, float], list[float]]
 def ranked(tags: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
     """Return the tags with their probabilities, the highest first."""
     return sorted(zip(tags, probabilities, strict=True), key=lambda pair: -pair[1])
-
-
-def clock(seconds: float, digits: int = 0) -> str:
-    """Write a time as people do: 1:02:03, 2:03, and with one digit 2:03.4; later digits are left out."""
-    unit = 10**digits
-    minutes, rest = divmod(int(seconds * unit), 60 * unit)
-    hours, minutes = divmod(minutes, 60)
-    told = f"{rest / unit:0{3 + digits if digits else 2}.{digits}f}"
-    return f"{hours}:{minutes:02}:{told}" if hours else f"{minutes}:{told}"

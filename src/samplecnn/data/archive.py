@@ -34,7 +34,7 @@ LOCAL_HEADER = 30  # bytes in front of a zip entry's content, without its name
 DAMAGED = (
     EOFError,
     UnicodeDecodeError,
-    NotImplementedError,
+    NotImplementedError,  # zipfile, of a compression or version that it does not know
     OverflowError,
     RuntimeError,
     gzip.BadGzipFile,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samplecnn.inference.timeline import Timeline
+from samplecnn.inference.timeline import Timeline, clock
 
 WIDTH, ROW = 10, 0.17  # inches
 PIXELS_PER_INCH = 130
@@ -60,7 +60,7 @@ def write_picture(timeline: Timeline, title: str, file: Path) -> None:
         )
         below.set_yticks(range(len(order)), [timeline.tags[tag] for tag in order], fontsize=7)
         below.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 6, 10]))
-        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(round(value))))
         figure.colorbar(image, ax=below, label="probability", pad=0.01, fraction=0.03)
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_name(file.name + ".tmp")
@@ -75,9 +75,3 @@ def _thin(envelope: np.ndarray) -> np.ndarray:
         return envelope
     starts = np.arange(0, envelope.shape[1], step)
     return np.stack([np.minimum.reduceat(envelope[0], starts), np.maximum.reduceat(envelope[1], starts)])
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

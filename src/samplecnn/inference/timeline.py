@@ -85,3 +85,12 @@ class Envelope:
 
     def _keep(self, rows: NDArray[np.float32]) -> None:
         self._columns.append(np.stack([rows.min(axis=1), rows.max(axis=1)]))
+
+
+def clock(seconds: float, digits: int = 0) -> str:
+    """Write a time as people do: 1:02:03, 2:03, and with one digit 2:03.4; later digits are left out."""
+    unit = 10**digits
+    minutes, rest = divmod(int(seconds * unit), 60 * unit)
+    hours, minutes = divmod(minutes, 60)
+    told = f"{rest / unit:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minutes:02}:{told}" if hours else f"{minutes}:{told}"

@@ -1,0 +1,191 @@
+"""The Triton kernels compiled for Hopper, without a GPU: nothing is spilled, no offset overflows."""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+triton = pytest.importorskip("triton")
+from samplecnn.model.kernels import triton_ops  # noqa: E402
+
+EPS = 1e-3
+CHANNELS_LAST = torch.channels_last
+
+
+class Hopper:
+    """As much of a driver as compiling takes: there need not be a device."""
+
+    def get_current_device(self) -> str:
+        return "compiled only"  # keeps what is compiled apart from what a real device would be given
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", 90, 32)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """Launches compile the kernel, as for real but for its execution; what comes out is collected here."""
+    from triton.runtime import jit
+    from triton.runtime.driver import driver
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter is in the way of the compiler")
+    kernels: list[Any] = []
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        kernels.append(run(self, *arguments, grid=grid, warmup=True, **options))
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(driver, "_active", Hopper())
+    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
+    return kernels
+
+
+class Recorder(TorchDispatchMode):
+    """Notes which of PyTorch's own operations run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything: bool) -> set[str]:
+    """Operations, in all kernels or all combinations, forward and backward; returns what of PyTorch ran."""
+    recorder = Recorder()
+    wide = torch.promote_types(dtype, torch.float32)
+    x, o = (torch.empty(batch, channels, 1, time, dtype=dtype) for _ in range(2))
+    x, o = (m.contiguous(memory_format=CHANNELS_LAST).requires_grad_() for m in (x, o))
+    w, b, v, c = (torch.empty(channels, dtype=wide, requires_grad=True) for _ in range(4))
+    gate = torch.empty(batch, channels, dtype=dtype, requires_grad=True)
+    taps = torch.empty(channels, 1, 1, 3, dtype=wide, requires_grad=True)
+    offset = torch.empty(channels, dtype=wide, requires_grad=True)
+    waveforms = torch.empty(batch, 3 * time, dtype=wide)
+    ops = triton_ops
+    running = ops.Running(torch.empty(channels, dtype=wide), torch.empty(channels, dtype=wide), offset, 0.01)
+
+    def forked(gate: Any) -> tuple[Tensor, ...]:
+        way, skip = ops.fork(o)
+        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate, running=running)[0], way
+
+    calls: list[Callable[[], tuple[Tensor, ...]]] = [
+        lambda: ops.norm_relu(x, w, b, EPS, dropout=0.2, running=running)[:1],
+        lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running)[:1],
+        lambda: forked(torch.sigmoid),
+        lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, shortcut_running=running)[:1],
+        lambda: ops.stem(waveforms, taps, b, w, c, EPS, dtype=dtype)[:1],
+    ]
+    if everything:
+        calls += [lambda: ops.norm_relu(x, w, b, EPS)[:1]]
+        for g in (None, gate, torch.sigmoid):
+            calls += [
+                lambda g=g: ops.norm_relu_pool(x, w, b, EPS, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: forked(g),  # type: ignore[misc]
+            ]
+    leaves = (x, o, w, b, v, c, gate, taps, offset)
+    for call in calls:
+        with recorder:
+            ys = call()
+        slopes = [torch.empty_like(y) for y in ys]
+        with recorder:
+            torch.autograd.grad(ys, leaves, slopes, allow_unused=True)
+    return recorder.names
+
+
+def resources(kernel: Any) -> dict[str, int]:
+    """Registers, shared memory and local memory (spills) of a compiled kernel, in its cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {key: int(value) for key, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)}
+
+
+def assert_no_spills(kernels: list[Any], dtype: torch.dtype) -> None:
+    """Registers suffice and shared memory is no limit; but for float64, which is there for checks."""
+    for kernel in {kernel.hash: kernel for kernel in kernels}.values():
+        used = resources(kernel)
+        print(f"{kernel.metadata.name:20} {dtype} {used}")
+        assert used["LOCAL"] == used["STACK"] == 0 or dtype == torch.float64, kernel.metadata.name
+        assert used["SHARED"] <= 48 * 1024, kernel.metadata.name
+
+
+def assert_wide_offsets(kernels: list[Any], channels: int) -> None:
+    """No row is multiplied by the number of ``channels``, which nothing else is, in 32 bits."""
+    for kernel in kernels:
+        code = kernel.asm["ttir"]
+        constant = rf"(%[\w.]+) = arith\.constant (?:dense<)?{channels}>? : (?:tensor<[\dx]*x)?i32"
+        for value in re.findall(constant, code):
+            assert not re.search(rf"arith\.muli .*{value}\b", code), kernel.metadata.name
+
+
+ALLOWED = {  # allocation, views, and what the gates and dropout's seed need
+    "aten::detach",
+    "aten::empty.memory_format",
+    "aten::empty_like",
+    "aten::new_zeros",
+    "aten::select.int",
+    "aten::view",
+    "aten::sigmoid",
+    "aten::sigmoid_backward",
+    "aten::randint",
+}
+
+
+def test_kernels_compile(compiled: list[Any]) -> None:
+    """Each kernel compiles for Hopper, and between kernels there is nothing to wait for or to pay for."""
+    used = run(torch.bfloat16, 2, 104, 30, everything=False)
+    assert_no_spills(compiled, torch.bfloat16)
+    assert_wide_offsets(compiled, 104)
+    assert used <= ALLOWED, used - ALLOWED
+    package = Path(triton_ops.__file__).parent
+    kernels = {
+        name
+        for path in package.glob("triton_*.py")
+        for name in re.findall(r"@triton\.jit\(do_not_specialize.*\ndef (\w+)", path.read_text())
+    }
+    assert {kernel.metadata.name for kernel in compiled} == kernels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        (torch.bfloat16, (2, 128, 19683)),
+        (torch.bfloat16, (2, 256, 27)),
+        (torch.bfloat16, (2, 512, 3)),
+        (torch.float32, (2, 128, 243)),
+        (torch.float16, (2, 128, 243)),
+        (torch.float64, (2, 128, 243)),
+        (torch.bfloat16, (1, 8, 10)),
+        (torch.bfloat16, (2, 70, 31)),  # nothing divisible by 16
+        (torch.float32, (1, 1024, 5)),
+    ],
+    ids=str,
+)
+def test_all_combinations_compile(
+    dtype: torch.dtype, shape: tuple[int, int, int], compiled: list[Any]
+) -> None:
+    """All kernels in all combinations: those of the network's maps, other types, odd shapes."""
+    run(dtype, *shape, everything=True)
+    assert_no_spills(compiled, dtype)
