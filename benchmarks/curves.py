@@ -1,10 +1,11 @@
-"""Whether all ways to compute a training step learn alike: losses of a short run on every path and precision.
+"""Whether all ways to compute a training step learn alike: losses of a short run on every backend.
 
     python benchmarks/curves.py                              # on one core, or the GPU if there is one
     python benchmarks/curves.py --blocks rese2 --steps 200 --json curves.json
 
 Networks of one seed learn to tell which tones are in a mixture. The mean loss of the last fifth of the steps
-must not be farther from those of the plain path in float32, with three seeds, than these are from each other.
+must not be farther from those of the plain backend in float32, with three seeds, than these are
+from each other.
 The exit code is 1 if one is.
 """
 
@@ -20,7 +21,7 @@ from measure import machine, options, tell, write
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import Batch
 from samplecnn.model.network import SEGMENT_SAMPLES
-from samplecnn.training.paths import PLAIN_PLAN, Plan
+from samplecnn.training.backends import PLAIN_PLAN, Plan
 from training import PRECISIONS, TAGS, our_network, plans, whole_step
 
 MIXED = {"cpu": PRECISIONS, "cuda": {**PRECISIONS, "fp16": "16-mixed"}}

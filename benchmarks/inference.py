@@ -24,7 +24,7 @@ from measure import (
 )
 from reference import Reference
 from samplecnn.memory import keep_freed_memory
-from samplecnn.model.fold import fold
+from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import SEGMENT_SAMPLES, STEM
 from training import TAGS, our_network
 

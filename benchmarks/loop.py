@@ -26,9 +26,9 @@ import torch
 from loading import make_store
 from measure import in_turns, machine, spread, tell, write
 from samplecnn.hardware import multiplies_bfloat16
+from samplecnn.runs.folder import read_results
+from samplecnn.training.backends import Plan
 from samplecnn.training.evaluate import evaluate
-from samplecnn.training.paths import Plan
-from samplecnn.training.runs import read_results
 from training import STEPS, our_step
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +48,9 @@ def train(run: Path, options: argparse.Namespace, data: Path) -> list[dict[str, 
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def bare_steps(path: str, precision: str, options: argparse.Namespace, device: str) -> list[float]:
+def bare_steps(backend: str, precision: str, options: argparse.Namespace, device: str) -> list[float]:
     """Return segments per second of the step alone, computed as the training said that it did."""
-    name, _, graph = path.partition(" ")
+    name, _, graph = backend.partition(" ")
     shape = (options.block, options.width, options.batch, device, precision, Plan(name, bool(graph)))
     threads = torch.get_num_threads()  # as the training's process has by default
     times = in_turns({"bare": (our_step, shape)}, threads=threads, repeat=options.repeat)["bare"]
@@ -105,7 +105,7 @@ def main() -> None:
                 f"Testing {options.test_clips} clips takes {min(later):.1f} s, {first:.1f} s the first time."
             )
     precision = "bf16" if multiplies_bfloat16(device.type) else "fp32"
-    bare = spread(bare_steps(str(results["path"]), precision, options, device.type))
+    bare = spread(bare_steps(str(results["backend"]), precision, options, device.type))
     trained = spread([row["segments_per_second"] for row in rows])
     epoch = spread([row["seconds"] for row in rows])
     overhead = bare["median"] / trained["median"] - 1
@@ -121,7 +121,7 @@ def main() -> None:
     print(
         f"An epoch with its validation takes {epoch['median']:.1f} s; the whole command took {whole:.0f} s."
     )
-    told |= {"path": results["path"], "precision": precision, "bare": bare, "trained": trained}
+    told |= {"backend": results["backend"], "precision": precision, "bare": bare, "trained": trained}
     told |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results["peak_memory_bytes"]}
     write(options.json, told)
 

@@ -23,7 +23,7 @@ from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.memory import keep_freed_memory
-from samplecnn.training.runs import Model
+from samplecnn.runs.folder import Model
 from training import TAGS, our_network
 
 SECONDS, RATE = 300, 44_100

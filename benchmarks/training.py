@@ -33,10 +33,10 @@ from reference import Reference
 from samplecnn.data.datamodule import Batch
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, paths
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
+from samplecnn.training.backends import Plan
 from samplecnn.training.graph import StepGraph, autocast
 from samplecnn.training.optimiser import KerasSGD, decay_groups
-from samplecnn.training.paths import Plan
 
 TAGS = 50
 RATE = 0.01
@@ -94,7 +94,7 @@ def whole_step(
     """Return forward, backward and update on a batch ``like`` the given one; it returns the loss."""
     device = like.waveforms.device
     network.train()
-    network.use(plan.path)
+    network.use(plan.backend)
     optimizer = KerasSGD(decay_groups(network, 0.0), lr=RATE)
     scaler = GradScaler(device.type, enabled=precision == "16-mixed")
     scaler.scale(torch.ones((), device=device))  # makes it create its scale
@@ -156,8 +156,8 @@ def counted(block: str, width: int) -> dict[str, float]:
 
 def plans(device: torch.device) -> list[Plan]:
     """Return all ways to compute a step on a device."""
-    found = [Plan(path) for path in paths(device.type)]
-    return found + [Plan(plan.path, graph=True) for plan in found] if device.type == "cuda" else found
+    found = [Plan(backend) for backend in backends(device.type)]
+    return found + [Plan(plan.backend, graph=True) for plan in found] if device.type == "cuda" else found
 
 
 def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:

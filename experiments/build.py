@@ -23,9 +23,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from samplecnn.analysis.comparisons import difference_interval
-from samplecnn.analysis.records import Run, read_run
 from samplecnn.analysis.report import Report, make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
+from samplecnn.runs.records import Run, read_run
 
 HERE = Path(__file__).parent
 DRAWS = 2000  # of the bootstrap

@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from samplecnn.runs.folder import config_hash
+from samplecnn.runs.metrics import score
 from samplecnn.training.config import register, validate
-from samplecnn.training.metrics import score
-from samplecnn.training.runs import config_hash
 
 CONF = Path(__file__).parents[2] / "conf"
 SECONDS = {"basic": 10.0, "se": 10.8, "res1": 11.0, "res2": 17.0, "rese1": 12.0, "rese2": 18.0}

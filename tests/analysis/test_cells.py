@@ -9,7 +9,7 @@ from analysis.made_runs import labels, make_run
 from samplecnn.analysis.cells import Group, ReportError, differing, groups
 from samplecnn.analysis.data_sets import one_data_set
 from samplecnn.analysis.missing import missing
-from samplecnn.analysis.records import Run, read_run
+from samplecnn.runs.records import Run, read_run
 
 
 @pytest.fixture

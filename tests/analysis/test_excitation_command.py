@@ -25,7 +25,7 @@ from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import mini
 from samplecnn.data.prepare import prepare
 from samplecnn.model.architecture import build
-from samplecnn.training.runs import load_model
+from samplecnn.runs.folder import load_model
 
 OWN_BLOCK = """
 from torch import nn

@@ -9,7 +9,7 @@ import soundfile
 
 from data.shaped import track_id, write_audio, write_database, write_jamendo_split
 from e2e.conftest import TINY, World
-from samplecnn.training.runs import read_config
+from samplecnn.runs.folder import read_config
 
 QUICK = [*TINY, "trainer.max_epochs=1", "logger=none", "batch_size=4"]
 

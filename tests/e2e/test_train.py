@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import wandb_files
 from e2e.conftest import TINY, World
-from samplecnn.training.runs import read_config
+from samplecnn.runs.folder import read_config
 
 
 def results(run: Path) -> dict[str, object]:

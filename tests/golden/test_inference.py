@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from golden.reference import ARRAYS, feature_map, load, set_weights
 from samplecnn.model.blocks import BLOCKS, SqueezeExcitation
-from samplecnn.model.network import SampleCNN, paths
+from samplecnn.model.network import SampleCNN, backends
 
 PRECISIONS = pytest.mark.parametrize(
     ("dtype", "suffix", "scale"),
@@ -54,13 +54,13 @@ def test_block(name: str, dtype: torch.dtype, suffix: str, scale: float) -> None
 @PRECISIONS
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])
 @pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize("path", paths("cpu"))
-def test_network(path: str, kind: str, levels: str, dtype: torch.dtype, suffix: str, scale: float) -> None:
+@pytest.mark.parametrize("backend", backends("cpu"))
+def test_network(backend: str, kind: str, levels: str, dtype: torch.dtype, suffix: str, scale: float) -> None:
     arrays = load(f"net_{kind}_{levels}")
     options = {"alpha": 2} if "se" in kind else {}
     network = SampleCNN(partial(BLOCKS[kind], **options), tags=50, width=8, multi=levels == "multi")
     set_weights(network, arrays)
-    network.use(path)
+    network.use(backend)
     network.to(dtype).eval()
     features: list[Tensor] = []
     for block in network.blocks:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from golden.reference import Arrays, feature_map, load, part, set_weights
 from samplecnn.model.blocks import SE, ReSE2
-from samplecnn.model.network import SampleCNN, paths
+from samplecnn.model.network import SampleCNN, backends
 from samplecnn.training.optimiser import KerasSGD
 
 DOUBLE, SINGLE = (torch.float64, "_f64"), (torch.float32, "")
@@ -127,12 +127,12 @@ def test_a_changing_rate_needs_the_rescaled_momentum() -> None:
 
 
 @PRECISIONS
-@pytest.mark.parametrize("path", paths("cpu"))
-def test_network_gradients_and_statistics(path: str, dtype: torch.dtype, suffix: str) -> None:
+@pytest.mark.parametrize("backend", backends("cpu"))
+def test_network_gradients_and_statistics(backend: str, dtype: torch.dtype, suffix: str) -> None:
     arrays = load("train_net_rese2_multi")
     network = SampleCNN(partial(ReSE2, alpha=2, dropout=0.0), tags=50, width=8, dropout=0.0)
     set_weights(network, arrays)
-    network.use(path)
+    network.use(backend)
     network.to(dtype).train()
     logits = network(torch.from_numpy(arrays["input"]).to(dtype))
     target = torch.from_numpy(arrays["target"]).to(dtype)

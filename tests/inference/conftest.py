@@ -8,7 +8,7 @@ import pytest
 from inference.models import description, network
 from samplecnn.inference.keras_import import AUTHORS_TAGS
 from samplecnn.inference.onnx_export import OnnxFile, write_onnx
-from samplecnn.training.runs import Model
+from samplecnn.runs.folder import Model
 
 
 @dataclass(frozen=True)

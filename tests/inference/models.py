@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SampleCNN
 from samplecnn.model.norm import BatchNorm
-from samplecnn.training.bundle import CONFIG, WEIGHTS
-from samplecnn.training.runs import Model, load_model
+from samplecnn.runs.bundle import CONFIG, WEIGHTS
+from samplecnn.runs.folder import Model, load_model
 
 TAGS = ("guitar", "piano", "solo | loud")
 

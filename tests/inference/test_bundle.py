@@ -14,8 +14,8 @@ from inference.models import TAGS, checkpoint, description, model, network, nois
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import OnnxFile
 from samplecnn.model.blocks import BLOCKS, Basic
-from samplecnn.training.bundle import CARD, CONFIG, WEIGHTS
-from samplecnn.training.runs import Model, RunError, load_model, read_config
+from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
+from samplecnn.runs.folder import Model, RunError, load_model, read_config
 
 MADE = "trained with samplecnn"
 

@@ -15,7 +15,7 @@ from inference.models import TAGS, description
 from samplecnn.inference import card
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import OnnxFile
-from samplecnn.training.runs import Model
+from samplecnn.runs.folder import Model
 
 RESULTS: dict[str, Any] = {
     **{"epochs": 12, "train_seconds": 90.0, "hardware": "a processor"},

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from inference.models import description, encode, model, network, put_weights, rewrite, table_of, with_table
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.training.bundle import CONFIG, WEIGHTS
-from samplecnn.training.runs import RunError, load_model, read_config
+from samplecnn.runs.bundle import CONFIG, WEIGHTS
+from samplecnn.runs.folder import RunError, load_model, read_config
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from inference.hub_server import HubServer, Repository, serving
 from inference.models import model, put_weights, rewrite
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.hub import HubError, Reference, local, pull, push
-from samplecnn.training.bundle import CARD, CONFIG, WEIGHTS
-from samplecnn.training.runs import RunError, load_model
+from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
+from samplecnn.runs.folder import RunError, load_model
 
 
 @pytest.fixture

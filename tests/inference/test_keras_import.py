@@ -15,7 +15,7 @@ from samplecnn.inference.keras_import import AUTHORS_TAGS, import_keras, make_mo
 from samplecnn.inference.keras_layers import KerasError
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.training.runs import Model
+from samplecnn.runs.folder import Model
 
 
 def probabilities(model: Model) -> np.ndarray:

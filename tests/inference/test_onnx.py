@@ -21,8 +21,8 @@ from samplecnn.inference.keras_import import AUTHORS_TAGS
 from samplecnn.inference.onnx_export import OnnxError, OnnxFile, halved, save_checked, write_onnx
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
-from samplecnn.training.bundle import ONNX, ONNX_HALF
-from samplecnn.training.runs import Model
+from samplecnn.runs.bundle import ONNX, ONNX_HALF
+from samplecnn.runs.folder import Model
 
 
 def run(path: Path, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:

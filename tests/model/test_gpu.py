@@ -10,7 +10,7 @@ from torch import Tensor
 
 from golden.reference import Arrays, load, part, set_weights
 from samplecnn.model.blocks import BLOCKS, ReSE2
-from samplecnn.model.network import SampleCNN, paths
+from samplecnn.model.network import SampleCNN, backends
 from samplecnn.training.graph import autocast
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -32,13 +32,13 @@ def on_gpu(array: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def trained(
-    path: str, arrays: Arrays, dtype: torch.dtype, precision: str
+    backend: str, arrays: Arrays, dtype: torch.dtype, precision: str
 ) -> tuple[SampleCNN, Tensor, Tensor]:
     """A network after forward and backward passes, its probabilities and its loss."""
     network = SampleCNN(partial(ReSE2, alpha=2, dropout=0.0), tags=50, width=8, dropout=0.0)
     set_weights(network, arrays)
     network.to(DEVICE, dtype).train()
-    network.use(path)
+    network.use(backend)
     with autocast(DEVICE, precision):
         logits = network(on_gpu(torch.from_numpy(arrays["input"]), dtype))
     logits = logits.to(dtype)
@@ -57,15 +57,15 @@ def gradient_error(network: SampleCNN, expected: dict[str, Tensor]) -> float:
     return ((got - wanted).norm() / wanted.norm()).item()
 
 
-@pytest.mark.parametrize("path", paths("cuda"))
+@pytest.mark.parametrize("backend", backends("cuda"))
 @pytest.mark.parametrize(
     ("dtype", "suffix", "tolerance", "gradients"),
     [(torch.float64, "_f64", 1e-10, 1e-9), (torch.float32, "", 3e-5, 2e-3)],
     ids=["float64", "float32"],
 )
-def test_training(path: str, dtype: torch.dtype, suffix: str, tolerance: float, gradients: float) -> None:
+def test_training(backend: str, dtype: torch.dtype, suffix: str, tolerance: float, gradients: float) -> None:
     arrays = load("train_net_rese2_multi")
-    network, probabilities, loss = trained(path, arrays, dtype, "32-true")
+    network, probabilities, loss = trained(backend, arrays, dtype, "32-true")
     close = partial(torch.testing.assert_close, rtol=0, atol=tolerance)
     close(probabilities.cpu(), torch.from_numpy(arrays["output" + suffix]))
     close(loss.cpu(), torch.tensor(arrays["loss" + suffix]))
@@ -76,12 +76,12 @@ def test_training(path: str, dtype: torch.dtype, suffix: str, tolerance: float, 
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-@pytest.mark.parametrize("path", paths("cuda"))
-def test_training_in_mixed_precision(path: str, precision: str) -> None:
-    """Near the arrays in double precision, and about as near as on the plain path: pooling's ties flip."""
+@pytest.mark.parametrize("backend", backends("cuda"))
+def test_training_in_mixed_precision(backend: str, precision: str) -> None:
+    """Near the arrays in double precision, and about as near as on the plain backend: pooling's ties flip."""
     arrays = load("train_net_rese2_multi")
     expected = part(arrays, "grad_f64")
-    network, probabilities, _ = trained(path, arrays, torch.float32, precision)
+    network, probabilities, _ = trained(backend, arrays, torch.float32, precision)
     plain, *_ = trained("plain", arrays, torch.float32, precision)
     bound = 1.5 * gradient_error(plain, expected)
     assert bound < 1
@@ -92,14 +92,14 @@ def test_training_in_mixed_precision(path: str, precision: str) -> None:
 
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])
 @pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize("path", paths("cuda"))
-def test_inference(path: str, kind: str, levels: str) -> None:
+@pytest.mark.parametrize("backend", backends("cuda"))
+def test_inference(backend: str, kind: str, levels: str) -> None:
     arrays = load(f"net_{kind}_{levels}")
     options = {"alpha": 2} if "se" in kind else {}
     network = SampleCNN(partial(BLOCKS[kind], **options), tags=50, width=8, multi=levels == "multi")
     set_weights(network, arrays)
     network.to(DEVICE).eval()
-    network.use(path)
+    network.use(backend)
     with torch.no_grad():
         probabilities = network(on_gpu(torch.from_numpy(load("waveform")["x"]), torch.float32)).sigmoid()
     torch.testing.assert_close(probabilities.cpu(), torch.from_numpy(arrays["output"]), rtol=0, atol=3e-5)

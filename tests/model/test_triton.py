@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 triton = pytest.importorskip("triton")
-from samplecnn.model.kernels import triton_launch, triton_ops  # noqa: E402
+from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-3
@@ -481,7 +481,9 @@ def test_kernels_on_more_shapes() -> None:
 
 def test_without_triton() -> None:
     """The module imports where there is no Triton, and says so."""
-    code = "import sys; sys.modules['triton'] = None; from samplecnn.model.kernels import triton_ops; "
+    code = (
+        "import sys; sys.modules['triton'] = None; from samplecnn.model.backends.kernels import triton_ops; "
+    )
     code += "print(triton_ops.AVAILABLE, hasattr(triton_ops, 'stem'))"
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.split() == ["False", "False"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 triton = pytest.importorskip("triton")
-from samplecnn.model.kernels import triton_ops  # noqa: E402
+from samplecnn.model.backends.kernels import triton_ops  # noqa: E402
 
 EPS = 1e-3
 CHANNELS_LAST = torch.channels_last

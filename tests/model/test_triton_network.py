@@ -1,4 +1,4 @@
-"""Training on the Triton path is the same function as on the plain one, for every block."""
+"""Training on the Triton backend is the same function as on the plain one, for every block."""
 
 import os
 import subprocess

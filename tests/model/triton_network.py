@@ -1,4 +1,4 @@
-"""Whole networks on the Triton path against the plain one; run by test_triton_network.py.
+"""Whole networks on the Triton backend against the plain one; run by test_triton_network.py.
 
     TRITON_INTERPRET=1 python tests/model/triton_network.py se rese2
 
@@ -41,7 +41,7 @@ def network(kind: str) -> SampleCNN:
     torch.manual_seed(0)
     options: dict[str, float] = {"alpha": 2} if "se" in kind else {}
     if kind.endswith("2"):
-        options["dropout"] = 0.0  # its draws are its own on this path
+        options["dropout"] = 0.0  # its draws are its own on this backend
     made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, dropout=0.0)
     for module in made.modules():
         if isinstance(module, BatchNorm):
@@ -50,9 +50,9 @@ def network(kind: str) -> SampleCNN:
     return made.to(DEVICE, torch.float64).train()
 
 
-def step(kind: str, path: str) -> dict[str, Tensor]:
+def step(kind: str, backend: str) -> dict[str, Tensor]:
     made = network(kind)
-    made.use(path)
+    made.use(backend)
     generator = torch.Generator().manual_seed(1)
     waveforms = torch.rand(3, SEGMENT_SAMPLES, generator=generator, dtype=torch.float64) - 0.4
     logits = made(waveforms.to(DEVICE))

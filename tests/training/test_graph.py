@@ -10,7 +10,7 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch
 from samplecnn.model.blocks import ReSE2
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, paths
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.training.graph import StepGraph, autocast
 from samplecnn.training.optimiser import KerasSGD
 
@@ -26,10 +26,10 @@ def exact_float32() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = before
 
 
-def network(path: str, dropout: float) -> SampleCNN:
+def network(backend: str, dropout: float) -> SampleCNN:
     torch.manual_seed(0)
     made = SampleCNN(partial(ReSE2, alpha=2, dropout=dropout), tags=5, width=16, dropout=dropout)
-    made.use(path)
+    made.use(backend)
     return made.cuda().train()
 
 
@@ -50,13 +50,13 @@ def loss_of(made: SampleCNN, batch: Batch) -> Tensor:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("path", paths("cuda"))
-def test_steps_are_those_without_a_graph(path: str, precision: str) -> None:
+@pytest.mark.parametrize("backend", backends("cuda"))
+def test_steps_are_those_without_a_graph(backend: str, precision: str) -> None:
     given = batches(6)
     losses = {}
     states = {}
     for graphed in (False, True):
-        made = network(path, dropout=0.0)
+        made = network(backend, dropout=0.0)
         optimiser = KerasSGD(made.parameters(), lr=0.01)
         graph = StepGraph(made, partial(loss_of, made), given[0], precision) if graphed else None
         told = []
@@ -102,10 +102,10 @@ def test_the_capture_leaves_no_trace() -> None:
         assert torch.equal(value, before[name]), name
 
 
-@pytest.mark.parametrize("path", paths("cuda"))
-def test_the_scale_of_the_loss_may_change(path: str) -> None:
+@pytest.mark.parametrize("backend", backends("cuda"))
+def test_the_scale_of_the_loss_may_change(backend: str) -> None:
     """As float16's gradient scaler changes it, between replays and in the same memory."""
-    made, (batch,) = network(path, dropout=0.0), batches(1)
+    made, (batch,) = network(backend, dropout=0.0), batches(1)
     scale = torch.tensor(1.0, device="cuda")
     graph = StepGraph(made, partial(loss_of, made), batch, "32-true", scale=scale)
     weight = made.head_fc2.weight

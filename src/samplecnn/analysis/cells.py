@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samplecnn.analysis.records import Run
 from samplecnn.analysis.tables import compact
+from samplecnn.runs.records import Run
 
 BLOCKS = {
     "basic": "Basic",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from samplecnn.analysis.cells import ReportError
-from samplecnn.analysis.records import Run
+from samplecnn.runs.records import Run
 
 Kind = tuple[str, ...]  # data set, split, split hash, tags
 LISTED = 6  # runs, or tags, of a kind in an error message

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from samplecnn.analysis.records import Run
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import FEW_POSITIVES
 from samplecnn.analysis.tables import Column, Record, Table, between, decimals, interval, plain
+from samplecnn.runs.records import Run
 
 
 def per_tag(scored: ScoredGroup, best: Scored) -> Table:

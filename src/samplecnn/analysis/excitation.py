@@ -24,7 +24,7 @@ from samplecnn.analysis.cooccurrence import TagCounts
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.network import SampleCNN
-from samplecnn.training.runs import write_atomically
+from samplecnn.runs.folder import write_atomically
 
 
 @dataclass(frozen=True, eq=False)

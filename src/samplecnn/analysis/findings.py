@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from samplecnn.analysis.architectures import paper_auc
 from samplecnn.analysis.details import rare_tags, undefined_tags
 from samplecnn.analysis.published import SPLITS, Split
-from samplecnn.analysis.records import Run
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import FEW_POSITIVES
 from samplecnn.analysis.tables import number, span
+from samplecnn.runs.records import Run
 
 DATA_SETS = {
     "mtat": "MagnaTagATune",

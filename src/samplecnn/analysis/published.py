@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplecnn.analysis.cells import BLOCKS
-from samplecnn.analysis.records import Run
 from samplecnn.analysis.scores import Scored
 from samplecnn.analysis.tables import Column, Record, Table, between, decimals, interval, plain
+from samplecnn.runs.records import Run
 
 # Table 1: ROC-AUC on MagnaTagATune by block: multi-level aggregation, none. ReSE-2 with weight decay.
 TABLE1 = {

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 from samplecnn.analysis import architectures, details, plots, searches
 from samplecnn.analysis.cells import ReportError, differing, groups
-from samplecnn.analysis.collect import Collected, collect
 from samplecnn.analysis.data_sets import one_data_set
 from samplecnn.analysis.findings import caution, findings, headline, subject
 from samplecnn.analysis.missing import missing
@@ -23,7 +22,8 @@ from samplecnn.analysis.published import MTAT, Split, elsewhere, matching, table
 from samplecnn.analysis.scores import ScoredGroup, draw, score_group
 from samplecnn.analysis.statistics import CHUNK
 from samplecnn.analysis.tables import Table, write_csv
-from samplecnn.training.runs import write_atomically
+from samplecnn.runs.collect import Collected, collect
+from samplecnn.runs.folder import write_atomically
 
 PAGE = "index.html"
 GENERATOR = "samplecnn report"

@@ -15,9 +15,9 @@ from samplecnn.analysis.comparisons import (
     pooled_spread,
     standard_error,
 )
-from samplecnn.analysis.predictions import Predictions
-from samplecnn.analysis.records import Run
 from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap, score_interval
+from samplecnn.runs.predictions import Predictions
+from samplecnn.runs.records import Run
 
 
 @dataclass(frozen=True, eq=False)

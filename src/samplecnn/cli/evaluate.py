@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from samplecnn.cli.common import load_tagger, own_block_option, own_blocks
 
 if TYPE_CHECKING:
-    from samplecnn.training.metrics import Scores
+    from samplecnn.runs.metrics import Scores
 
 
 def add_commands(commands: Any) -> None:

@@ -87,8 +87,8 @@ def measure(options: argparse.Namespace) -> "Excitations":
     from samplecnn.analysis.cooccurrence import TagCounts
     from samplecnn.analysis.excitation import choose_blocks, excitations
     from samplecnn.model.excitation import se_layers
+    from samplecnn.runs.folder import load_model, read_config
     from samplecnn.training.evaluate import open_data
-    from samplecnn.training.runs import load_model, read_config
 
     config = read_config(options.run)
     model = load_model(options.run, own_blocks(options.block))

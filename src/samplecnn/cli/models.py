@@ -67,8 +67,8 @@ def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
     from samplecnn.inference.bundle import check_place, write_bundle
     from samplecnn.inference.onnx_export import require_libraries, write_onnx
-    from samplecnn.training.bundle import WEIGHTS, read_bundle
-    from samplecnn.training.runs import load_model, read_config
+    from samplecnn.runs.bundle import WEIGHTS, read_bundle
+    from samplecnn.runs.folder import load_model, read_config
 
     if options.half and not options.onnx:
         raise ValueError("--half is a variant of the ONNX file: say --onnx --half")
@@ -100,7 +100,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 def check_told(results: Mapping[str, Any] | None) -> None:
     """Raise RunError for results in a bundle that cannot be passed on."""
-    from samplecnn.analysis.records import check_results
+    from samplecnn.runs.records import check_results
 
     if results is not None:
         check_results(results)
@@ -108,10 +108,10 @@ def check_told(results: Mapping[str, Any] | None) -> None:
 
 def tested(run: Path, *, draws: int) -> dict[str, Any] | None:
     """Return the results of a run with 95 % intervals; None, with a word, for one that has not finished."""
-    from samplecnn.analysis.predictions import belong_to, read_predictions
-    from samplecnn.analysis.records import check_results
     from samplecnn.analysis.statistics import bootstrap
-    from samplecnn.training.runs import RunError, read_results
+    from samplecnn.runs.folder import RunError, read_results
+    from samplecnn.runs.predictions import belong_to, read_predictions
+    from samplecnn.runs.records import check_results
 
     if not (run / "results.json").is_file():
         print(f"samplecnn export: {run} has not finished: the bundle tells no results", file=sys.stderr)
@@ -148,7 +148,7 @@ def with_intervals(test: Mapping[str, Any], sampled: "Bootstrap") -> dict[str, A
 
 def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
     """Say what has been written."""
-    from samplecnn.training.bundle import FILES
+    from samplecnn.runs.bundle import FILES
 
     for name in FILES:
         if (folder / name).is_file():

@@ -15,9 +15,9 @@ from typing import Any
 
 from samplecnn.inference import card
 from samplecnn.inference.onnx_export import OnnxFile
-from samplecnn.training import weights
-from samplecnn.training.bundle import CARD, CONFIG, FILES, FORMAT, WEIGHTS
-from samplecnn.training.runs import Model, RunError, identity
+from samplecnn.runs import weights
+from samplecnn.runs.bundle import CARD, CONFIG, FILES, FORMAT, WEIGHTS
+from samplecnn.runs.folder import Model, RunError, identity
 
 LIBRARIES = ("samplecnn", "torch", "safetensors")
 

@@ -10,7 +10,7 @@ import yaml
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.inference.onnx_export import AVERAGING, FRAMING, INPUT, OUTPUT, OnnxFile
-from samplecnn.training.bundle import ONNX
+from samplecnn.runs.bundle import ONNX
 
 # Data sets by the name of their configuration: title, and what to know of them.
 DATA = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from samplecnn.inference.bundle import check_place, replacing
 from samplecnn.inference.onnx_export import MAX_BYTES
-from samplecnn.training.bundle import (
+from samplecnn.runs.bundle import (
     CARD,
     CONFIG,
     FILES,
@@ -27,7 +27,7 @@ from samplecnn.training.bundle import (
     own_file,
     read_bundle,
 )
-from samplecnn.training.weights import MAX_FILE, MAX_TABLE, sha256
+from samplecnn.runs.weights import MAX_FILE, MAX_TABLE, sha256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from samplecnn.inference import keras_hdf5
 from samplecnn.inference.keras_layers import Arrays, KerasError, describe, our_weights
 from samplecnn.model.architecture import build
-from samplecnn.training.runs import DESCRIPTION_FORMAT, Model
-from samplecnn.training.weights import strict_json
+from samplecnn.runs.folder import DESCRIPTION_FORMAT, Model
+from samplecnn.runs.weights import strict_json
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FILE = 2 << 30  # bytes; theirs have about 100 MB, with the optimiser's state 200 MB

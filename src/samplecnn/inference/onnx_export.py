@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
-from samplecnn.model.fold import fold
+from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import PLAIN
-from samplecnn.training.bundle import ONNX, ONNX_HALF
-from samplecnn.training.runs import Model
+from samplecnn.runs.bundle import ONNX, ONNX_HALF
+from samplecnn.runs.folder import Model
 
 if TYPE_CHECKING:
     import onnx

@@ -19,9 +19,9 @@ from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.inference import hub
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
 from samplecnn.memory import keep_freed_memory
-from samplecnn.model.fold import fold
+from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import STEM
-from samplecnn.training.runs import Model, load_model
+from samplecnn.runs.folder import Model, load_model
 
 BATCH = 10  # segments at once: 29 s of audio
 MAX_CHANNELS = 32
@@ -141,7 +141,7 @@ def load(
     ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32" or "bf16"
     (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where the
     hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux), which
-    halves the time. Raises ``samplecnn.training.runs.RunError`` for a path that is not a trained model,
+    halves the time. Raises ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
     ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and ValueError for another
     precision.
     """

@@ -11,7 +11,7 @@ order of values) on a third of the data. To add one, write such a class and a fi
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model import fused
+from samplecnn.model.backends import fused
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 

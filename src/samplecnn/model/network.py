@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model import fused
+from samplecnn.model.backends import fused
+from samplecnn.model.backends.kernels.triton_ops import AVAILABLE
+from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import BLOCKS, KERNEL, Basic, Res1, conv3, dense
 from samplecnn.model.dropout import Dropout
-from samplecnn.model.kernels.triton_ops import AVAILABLE
 from samplecnn.model.norm import BatchNorm
-from samplecnn.model.stem import stem_by_taps
 
 DEPTH = 9  # blocks
 SEGMENT_SAMPLES = KERNEL ** (DEPTH + 1)  # 59,049: the stem and every block divide the time by 3
@@ -22,7 +22,7 @@ WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 # Ways to compute the same function: with PyTorch's layers alone, with the stem as a matrix product, or with
 # batch norms and what surrounds them fused by Triton (training on a GPU; otherwise as "stem").
 PLAIN, STEM, TRITON = "plain", "stem", "triton"
-PATHS = (PLAIN, STEM, TRITON)
+BACKENDS = (PLAIN, STEM, TRITON)
 
 BlockFactory = Callable[[int, int], nn.Module]
 
@@ -43,7 +43,7 @@ class SampleCNN(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         self.levels = LEVELS if multi else 1
-        self.path = PLAIN
+        self.backend = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
         self.stem_bn = BatchNorm(width)
         channels = [width, *(factor * width for factor in WIDTH_FACTORS)]
@@ -75,31 +75,33 @@ class SampleCNN(nn.Module):
         x = F.relu(self.head_bn(self.head_fc1(x)))
         return self.head_fc2(self.head_dropout(x))
 
-    def use(self, path: str) -> None:
-        """Choose how the network computes, one of ``PATHS``; ValueError for any other.
+    def use(self, backend: str) -> None:
+        """Choose how the network computes, one of ``BACKENDS``; ValueError for any other.
 
         A property of the object, not of the weights: it is not saved.
         """
-        if path not in PATHS:
-            raise ValueError(f"there is no path {path!r} to compute on; allowed are {', '.join(PATHS)}")
-        if path == TRITON and not AVAILABLE:
-            raise ValueError("path 'triton' needs Triton, which PyTorch brings along on Linux only")
-        self.path = path
+        if backend not in BACKENDS:
+            raise ValueError(
+                f"there is no backend {backend!r} to compute on; allowed are {', '.join(BACKENDS)}"
+            )
+        if backend == TRITON and not AVAILABLE:
+            raise ValueError("backend 'triton' needs Triton, which PyTorch brings along on Linux only")
+        self.backend = backend
         # Blocks of one's own keep to PyTorch's layers, also those derived from one of the six.
         for block in self.blocks:
             if isinstance(block, Basic | Res1) and type(block) in BLOCKS.values():
-                block.fused = path == TRITON
+                block.fused = backend == TRITON
 
     def _stem(self, waveforms: Tensor) -> Tensor:
-        if self.path == TRITON and self.training:
+        if self.backend == TRITON and self.training:
             assert isinstance(self.stem_bn, BatchNorm)
             return fused.stem(self.stem_conv, self.stem_bn, waveforms)
-        if self.path != PLAIN:
+        if self.backend != PLAIN:
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
 
 
-def paths(device_type: str) -> tuple[str, ...]:
+def backends(device_type: str) -> tuple[str, ...]:
     """Return the paths that can run on a kind of device ("cpu", "cuda"), the plain one first."""
-    return PATHS if device_type == "cuda" and AVAILABLE else (PLAIN, STEM)
+    return BACKENDS if device_type == "cuda" and AVAILABLE else (PLAIN, STEM)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from samplecnn.training.runs import BEST
+from samplecnn.runs.folder import BEST
 from samplecnn.training.schedule import MONITOR
 
 

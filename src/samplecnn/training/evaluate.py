@@ -10,11 +10,11 @@ from torch import nn
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
+from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_checkpoint, read_config
+from samplecnn.runs.metrics import Scores
+from samplecnn.training.backends import test_backend
 from samplecnn.training.job import make_trainer, quiet_libraries
-from samplecnn.training.metrics import Scores
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.paths import test_path
-from samplecnn.training.runs import RunError, find_checkpoint, load_model, read_checkpoint, read_config
 from samplecnn.training.stores import make_data
 
 
@@ -32,7 +32,7 @@ def evaluate(
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)
     module = TaggingModule(
-        model.network, description=model.description, test_path=test_path(config.get("fast", "auto"))
+        model.network, description=model.description, test_backend=test_backend(config.get("fast", "auto"))
     )
     trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)

@@ -24,12 +24,13 @@ from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
-from samplecnn.training import loggers, runs
+from samplecnn.runs import folder as runs
+from samplecnn.training import loggers
+from samplecnn.training.backends import choose, test_backend
 from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.paths import choose, test_path
 from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         seed=config["seed"],
         plan=plan,
         log_every=config["trainer"]["log_every_n_steps"],
-        test_path=test_path(config["fast"]),
+        test_backend=test_backend(config["fast"]),
     )
     parameters = count_parameters(network)
     run.mkdir(parents=True, exist_ok=True)
@@ -211,7 +212,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             "segments_per_second": statistics.median(row["segments_per_second"] for row in epochs),
             "peak_memory_bytes": max(int(row["peak_memory_bytes"]) for row in epochs),
             "precision": str(trainer.precision),
-            "path": str(plan),
+            "backend": str(plan),
             "hardware": describe(device),
             "versions": runs.versions(),
             "config_hash": runs.config_hash(config),

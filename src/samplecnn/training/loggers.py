@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from samplecnn.training.metrics import Scores
-from samplecnn.training.runs import read_config, write_atomically
+from samplecnn.runs.folder import read_config, write_atomically
+from samplecnn.runs.metrics import Scores
 from samplecnn.training.sweep import CELL
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.model.network import STEM, SampleCNN
+from samplecnn.runs.metrics import ClipAverage, Scores, score
+from samplecnn.training.backends import PLAIN_PLAN, Plan
 from samplecnn.training.graph import StepGraph
-from samplecnn.training.metrics import ClipAverage, Scores, score
 from samplecnn.training.optimiser import KerasSGD, decay_groups
-from samplecnn.training.paths import PLAIN_PLAN, Plan
 from samplecnn.training.schedule import MONITOR
 
 
@@ -30,7 +30,7 @@ class TaggingModule(pl.LightningModule):
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
     rate is set by a schedule, before every step. ``plan`` says how to compute; with a CUDA graph, Lightning
     leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps. Tests
-    compute on ``test_path``, so that another test of the same weights gives the same numbers.
+    compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class TaggingModule(pl.LightningModule):
         seed: int = 0,
         plan: Plan = PLAIN_PLAN,
         log_every: int = 50,
-        test_path: str = STEM,
+        test_backend: str = STEM,
     ) -> None:
         super().__init__()
-        network.use(plan.path)
+        network.use(plan.backend)
         self.network = network
         self.automatic_optimization = not plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
-        self.test_path = test_path
+        self.test_backend = test_backend
         self.description = description
         self.weight_decay = weight_decay
         self.seed = seed
@@ -142,7 +142,7 @@ class TaggingModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin a clip average."""
-        self.network.use(self.test_path)
+        self.network.use(self.test_backend)
         self._start_clips("test")
 
     def test_step(self, batch: Batch, _index: int) -> None:

@@ -143,7 +143,7 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.training import runs  # only now: it loads PyTorch
+    from samplecnn.runs import folder as runs  # only now: it loads PyTorch
 
     if not any((folder / name).is_file() for name in (runs.LAST, "results.json")):
         return []  # it stopped before its first epoch had ended

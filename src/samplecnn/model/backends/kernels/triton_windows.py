@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import (
+from samplecnn.model.backends.kernels.triton_common import (
     affine,
     columns,
     load3,
@@ -26,10 +26,10 @@ from samplecnn.model.kernels.triton_common import (
     per_sample,
     place,
 )
-from samplecnn.model.kernels.triton_launch import Norm, Running, feature_map, launch, split, sums
-from samplecnn.model.kernels.triton_merge import merge_gradients
-from samplecnn.model.kernels.triton_moments import batch_moments, pick, sign_of
-from samplecnn.model.kernels.triton_rows import relu_means
+from samplecnn.model.backends.kernels.triton_launch import Norm, Running, feature_map, launch, split, sums
+from samplecnn.model.backends.kernels.triton_merge import merge_gradients
+from samplecnn.model.backends.kernels.triton_moments import batch_moments, pick, sign_of
+from samplecnn.model.backends.kernels.triton_rows import relu_means
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
-from samplecnn.training.runs import (
+from samplecnn.runs.folder import (
     RunError,
     config_hash,
     find_checkpoint,

@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import columns, load4, masks, per_channel, place, relu
-from samplecnn.model.kernels.triton_launch import (
+from samplecnn.model.backends.kernels.triton_common import columns, load4, masks, per_channel, place, relu
+from samplecnn.model.backends.kernels.triton_launch import (
     check_norm,
     launch,
     launch_merge,
@@ -22,7 +22,7 @@ from samplecnn.model.kernels.triton_launch import (
     split,
     sums,
 )
-from samplecnn.model.kernels.triton_taps import TAPS, tap_moments
+from samplecnn.model.backends.kernels.triton_taps import TAPS, tap_moments
 
 
 @triton.jit

@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from samplecnn.analysis.predictions import Predictions, belong_to, read_predictions
+from samplecnn.runs.folder import NOT_IDENTITY, RunError, read_config, read_results
+from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
 from samplecnn.training.config import NAME, NOT_NEGATIVE, RULES, Rule
-from samplecnn.training.runs import NOT_IDENTITY, RunError, read_config, read_results
 
 CONFIG, RESULTS, EPOCHS = "config.yaml", "results.json", "metrics.csv"
 LARGEST = 16 << 20  # bytes of a text file

@@ -34,12 +34,12 @@ import importlib.util
 AVAILABLE = importlib.util.find_spec("triton") is not None
 
 if AVAILABLE:
-    from samplecnn.model.kernels.triton_fork import Skip, fork
-    from samplecnn.model.kernels.triton_launch import Running
-    from samplecnn.model.kernels.triton_norm import norm_relu
-    from samplecnn.model.kernels.triton_pool import norm_relu_pool
-    from samplecnn.model.kernels.triton_residual import norm_add_relu_pool
-    from samplecnn.model.kernels.triton_stem import stem
+    from samplecnn.model.backends.kernels.triton_fork import Skip, fork
+    from samplecnn.model.backends.kernels.triton_launch import Running
+    from samplecnn.model.backends.kernels.triton_norm import norm_relu
+    from samplecnn.model.backends.kernels.triton_pool import norm_relu_pool
+    from samplecnn.model.backends.kernels.triton_residual import norm_add_relu_pool
+    from samplecnn.model.backends.kernels.triton_stem import stem
 
 __all__ = [
     "AVAILABLE",

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplecnn.model.kernels.triton_common import (
+from samplecnn.model.backends.kernels.triton_common import (
     affine,
     columns,
     keep4,
@@ -21,8 +21,8 @@ from samplecnn.model.kernels.triton_common import (
     place,
     relu,
 )
-from samplecnn.model.kernels.triton_launch import Norm, launch, split, sums
-from samplecnn.model.kernels.triton_merge import sample_sums
+from samplecnn.model.backends.kernels.triton_launch import Norm, launch, split, sums
+from samplecnn.model.backends.kernels.triton_merge import sample_sums
 
 
 class Dropout(NamedTuple):

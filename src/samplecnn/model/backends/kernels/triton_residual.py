@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import (
+from samplecnn.model.backends.kernels.triton_common import (
     affine,
     columns,
     first_largest,
@@ -18,8 +18,8 @@ from samplecnn.model.kernels.triton_common import (
     place,
     relu,
 )
-from samplecnn.model.kernels.triton_fork import Skip, fork
-from samplecnn.model.kernels.triton_launch import (
+from samplecnn.model.backends.kernels.triton_fork import Skip, fork
+from samplecnn.model.backends.kernels.triton_launch import (
     Norm,
     Running,
     check_map,
@@ -29,10 +29,10 @@ from samplecnn.model.kernels.triton_launch import (
     rows_first,
     split,
 )
-from samplecnn.model.kernels.triton_merge import sample_sums
-from samplecnn.model.kernels.triton_pool import Gate, gate_values
-from samplecnn.model.kernels.triton_rows import gradient_sums
-from samplecnn.model.kernels.triton_windows import Link, Upstream, input_half
+from samplecnn.model.backends.kernels.triton_merge import sample_sums
+from samplecnn.model.backends.kernels.triton_pool import Gate, gate_values
+from samplecnn.model.backends.kernels.triton_rows import gradient_sums
+from samplecnn.model.backends.kernels.triton_windows import Link, Upstream, input_half
 
 
 @triton.jit(do_not_specialize=["time", "chunks", "chunk"])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samplecnn.training.metrics import Scores, score
-from samplecnn.training.runs import RunError
+from samplecnn.runs.folder import RunError
+from samplecnn.runs.metrics import Scores, score
 
 FILE = "predictions.npz"
 LIMIT = 1 << 30  # bytes, unpacked; the Million Song Dataset's 28,435 test clips take 20 MB

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from samplecnn.training.errors import RunError
+from samplecnn.runs.errors import RunError
 
 PREFIX = 8  # bytes that hold the length of the table
 MAX_TABLE = 1 << 20  # bytes; a full-size ReSE-2 network's takes 20 kB

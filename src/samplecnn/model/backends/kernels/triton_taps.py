@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplecnn.model.kernels.triton_common import place
-from samplecnn.model.kernels.triton_launch import Split, launch, launch_merge, sums
+from samplecnn.model.backends.kernels.triton_common import place
+from samplecnn.model.backends.kernels.triton_launch import Split, launch, launch_merge, sums
 
 TAPS = 3
 WINDOWS = 512  # of one program

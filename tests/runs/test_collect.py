@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from analysis.made_runs import make_run
-from samplecnn.analysis.collect import Collected, collect
-from samplecnn.analysis.predictions import read_predictions
-from samplecnn.analysis.records import read_run
-from samplecnn.training.runs import RunError
+from samplecnn.runs.collect import Collected, collect
+from samplecnn.runs.folder import RunError
+from samplecnn.runs.predictions import read_predictions
+from samplecnn.runs.records import read_run
 
 
 def names(found: Collected) -> list[str]:

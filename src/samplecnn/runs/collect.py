@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samplecnn.analysis.records import CONFIG, RESULTS, Run, read_run
-from samplecnn.training.runs import RunError
+from samplecnn.runs.folder import RunError
+from samplecnn.runs.records import CONFIG, RESULTS, Run, read_run
 from samplecnn.training.sweep import CELL, CELLS, read_plan
 
 

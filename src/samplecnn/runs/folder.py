@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SampleCNN
-from samplecnn.training.bundle import WEIGHTS, is_bundle, read_bundle
-from samplecnn.training.errors import RunError as RunError
+from samplecnn.runs.bundle import WEIGHTS, is_bundle, read_bundle
+from samplecnn.runs.errors import RunError as RunError
 
 DESCRIPTION_FORMAT = 1
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_launch import Norm, Running, check_map, check_norm, rows_first
-from samplecnn.model.kernels.triton_merge import sample_sums
-from samplecnn.model.kernels.triton_rows import activate, gradient_sums
-from samplecnn.model.kernels.triton_windows import InputHalf, Link, Upstream, input_half
+from samplecnn.model.backends.kernels.triton_launch import Norm, Running, check_map, check_norm, rows_first
+from samplecnn.model.backends.kernels.triton_merge import sample_sums
+from samplecnn.model.backends.kernels.triton_rows import activate, gradient_sums
+from samplecnn.model.backends.kernels.triton_windows import InputHalf, Link, Upstream, input_half
 
 Gate = Tensor | Callable[[Tensor], Tensor]
 

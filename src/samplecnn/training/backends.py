@@ -21,7 +21,7 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch
 from samplecnn.hardware import describe
-from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, STEM, SampleCNN, paths
+from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, STEM, SampleCNN, backends
 from samplecnn.training.graph import StepGraph, autocast
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ CPU_SEGMENTS = 4  # enough to see on a CPU, where a step of 23 takes seconds
 class Plan:
     """How the network computes, and whether a training step is replayed from a CUDA graph."""
 
-    path: str = PLAIN
+    backend: str = PLAIN
     graph: bool = False
 
     def __str__(self) -> str:
-        return self.path + (" in a CUDA graph" if self.graph else "")
+        return self.backend + (" in a CUDA graph" if self.graph else "")
 
 
 PLAIN_PLAN = Plan()
@@ -61,32 +61,32 @@ def choose(
     devices). What has been measured once for a network, shape and machine holds from then on: see
     ``memory_file``.
     """
-    candidates = [Plan(path) for path in paths(device.type)]
+    candidates = [Plan(backend) for backend in backends(device.type)]
     if device.type == "cuda" and graphs:
-        candidates += [Plan(plan.path, graph=True) for plan in candidates]
+        candidates += [Plan(plan.backend, graph=True) for plan in candidates]
     if fast is False:
         log.info("computing step by step, plain (fast=false)")
         return candidates[0]
     if fast is True:
-        log.info("computing on path: %s (fast=true: not compared with others)", candidates[-1])
+        log.info("computing on backend: %s (fast=true: not compared with others)", candidates[-1])
         return candidates[-1]
     key = json.dumps(
         [describe(device), torch.__version__, precision, batch_size, len(candidates), _shape(description)]
     )
     remembered = _recall(key)
     if remembered in candidates:
-        log.info("computing on path: %s (the fastest when it was measured on this machine)", remembered)
+        log.info("computing on backend: %s (the fastest when it was measured on this machine)", remembered)
         return remembered
     rates = measure(network, candidates, device=device, precision=precision, batch_size=batch_size)
     best = max(rates, key=rates.__getitem__)
     told = ", ".join(f"{plan} {rate:.0f}" for plan, rate in rates.items())
-    log.info("computing on path: %s (segments/s, measured now: %s)", best, told)
+    log.info("computing on backend: %s (segments/s, measured now: %s)", best, told)
     _remember(key, best)
     return best
 
 
-def test_path(fast: bool | str) -> str:
-    """Return the path that tests compute on: the same for all that was trained with this ``fast``."""
+def test_backend(fast: bool | str) -> str:
+    """Return the backend that tests compute on: the same for all that was trained with this ``fast``."""
     return PLAIN if fast is False else STEM
 
 
@@ -111,7 +111,7 @@ def measure(
             except RuntimeError as error:
                 steps.pop(plan, None)
                 reason = str(error).strip().partition("\n")[0]
-                log.warning("path %s does not work here (%s): left out", plan, reason)
+                log.warning("backend %s does not work here (%s): left out", plan, reason)
         times: dict[Plan, list[float]] = {plan: [] for plan in steps}
         for _ in range(REPEAT):  # in turns, so that a busy moment does not fall on one alone
             for plan, step in steps.items():
@@ -122,7 +122,7 @@ def measure(
 def _step(network: SampleCNN, plan: Plan, waveforms: Tensor, precision: str) -> Callable[[], object]:
     """Return a training step of a copy of the network, without its optimiser."""
     copy = deepcopy(network).to(waveforms.device).train()
-    copy.use(plan.path)
+    copy.use(plan.backend)
     labels = torch.zeros(len(waveforms), copy.head_fc2.out_features, device=waveforms.device)
     batch = Batch(waveforms, labels, torch.zeros(len(waveforms), dtype=torch.int64))
 
@@ -156,9 +156,9 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
 
 
 def memory_file() -> Path:
-    """Return where measured choices are kept: samplecnn/paths.json in the user's cache folder."""
+    """Return where measured choices are kept: samplecnn/backends.json in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "samplecnn" / "paths.json"
+    return Path(cache) / "samplecnn" / "backends.json"
 
 
 def _shape(description: Mapping[str, Any]) -> list[Any]:
@@ -168,7 +168,7 @@ def _shape(description: Mapping[str, Any]) -> list[Any]:
 def _recall(key: str) -> Plan | None:
     try:
         kept = json.loads(memory_file().read_text(encoding="utf-8"))[key]
-        return Plan(path=str(kept["path"]), graph=bool(kept["graph"]))
+        return Plan(backend=str(kept["backend"]), graph=bool(kept["graph"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -182,7 +182,7 @@ def _remember(key: str, plan: Plan) -> None:
             known = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             known = {}
-        known[key] = {"path": plan.path, "graph": plan.graph}
+        known[key] = {"backend": plan.backend, "graph": plan.graph}
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
         temporary.replace(path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from samplecnn.training.metrics import ClipAverage, score
+from samplecnn.runs.metrics import ClipAverage, score
 
 TAGS = ("guitar", "piano", "drums", "slow", "loud")
 

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplecnn.model.kernels.triton_common import (
+from samplecnn.model.backends.kernels.triton_common import (
     columns,
     first_largest,
     load3,
@@ -22,7 +22,7 @@ from samplecnn.model.kernels.triton_common import (
     per_channel,
     place,
 )
-from samplecnn.model.kernels.triton_launch import (
+from samplecnn.model.backends.kernels.triton_launch import (
     Running,
     Split,
     launch,

@@ -8,8 +8,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import columns, load3, masks, place
-from samplecnn.model.kernels.triton_launch import (
+from samplecnn.model.backends.kernels.triton_common import columns, load3, masks, place
+from samplecnn.model.backends.kernels.triton_launch import (
     check_map,
     feature_map,
     launch,
@@ -17,7 +17,7 @@ from samplecnn.model.kernels.triton_launch import (
     split,
     sums,
 )
-from samplecnn.model.kernels.triton_windows import Link
+from samplecnn.model.backends.kernels.triton_windows import Link
 
 
 @triton.jit(do_not_specialize=["time", "chunks", "chunk"])

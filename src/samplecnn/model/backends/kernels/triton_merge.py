@@ -5,8 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplecnn.model.kernels.triton_common import columns, per_channel
-from samplecnn.model.kernels.triton_launch import Norm, Split, launch_merge, launch_samples, sums
+from samplecnn.model.backends.kernels.triton_common import columns, per_channel
+from samplecnn.model.backends.kernels.triton_launch import Norm, Split, launch_merge, launch_samples, sums
 
 
 @triton.jit(do_not_specialize=["rows", "chunks"])

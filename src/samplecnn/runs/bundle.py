@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from samplecnn.data.resampling import RATES
-from samplecnn.training import weights
-from samplecnn.training.errors import RunError
+from samplecnn.runs import weights
+from samplecnn.runs.errors import RunError
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

@@ -1,4 +1,4 @@
-"""The choice of a path: measured once, remembered, without a trace in network and random numbers."""
+"""The choice of a backend: measured once, remembered, without a trace in network and random numbers."""
 
 import logging
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from samplecnn.model.blocks import Basic
-from samplecnn.model.network import SampleCNN, paths
-from samplecnn.training.paths import Plan, choose, measure, memory_file
+from samplecnn.model.network import SampleCNN, backends
+from samplecnn.training.backends import Plan, choose, measure, memory_file
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "samplecnn" / "paths.json"
+    return tmp_path / "cache" / "samplecnn" / "backends.json"
 
 
 def network() -> SampleCNN:
@@ -41,14 +41,14 @@ def test_fast_false_is_the_plain_path(caplog: pytest.LogCaptureFixture) -> None:
 def test_fast_true_measures_nothing(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert chosen(True) == Plan("stem")
-    assert "computing on path: stem (fast=true" in caplog.text
+    assert "computing on backend: stem (fast=true" in caplog.text
     assert not cache.exists()
 
 
 def test_auto_measures_once_for_each_network(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     first = chosen("auto")
-    assert first.path in paths("cpu")
+    assert first.backend in backends("cpu")
     assert "measured now: plain" in caplog.text
     assert cache == memory_file()
     caplog.clear()
@@ -67,13 +67,13 @@ def test_a_damaged_memory_is_written_anew(cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
     plan = chosen("auto")
-    assert f'"{plan.path}"' in cache.read_text()
+    assert f'"{plan.backend}"' in cache.read_text()
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cache.parent.parent.write_text("a file where the folder should be")
-    assert chosen("auto").path in paths("cpu")
+    assert chosen("auto").backend in backends("cpu")
     assert "cannot be kept" in caplog.text
 
 
@@ -82,12 +82,12 @@ def test_measuring_leaves_no_trace() -> None:
     before = {name: value.clone() for name, value in made.state_dict().items()}
     random = torch.get_rng_state()
     rates = measure(
-        made, [Plan(path) for path in paths("cpu")], device=CPU, precision="32-true", batch_size=2
+        made, [Plan(backend) for backend in backends("cpu")], device=CPU, precision="32-true", batch_size=2
     )
-    assert rates.keys() == {Plan(path) for path in paths("cpu")}
+    assert rates.keys() == {Plan(backend) for backend in backends("cpu")}
     assert all(rate > 0 for rate in rates.values())
     assert torch.equal(torch.get_rng_state(), random)
-    assert made.path == "plain"
+    assert made.backend == "plain"
     for name, value in made.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(p.grad is None for p in made.parameters())
@@ -111,4 +111,4 @@ def test_a_path_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> None
     plans = [Plan("plain"), Plan("stem")]
     rates = measure(made, plans, device=CPU, precision="32-true", batch_size=2)
     assert list(rates) == [Plan("plain")]
-    assert "path stem does not work here (cannot work on this): left out" in caplog.text
+    assert "backend stem does not work here (cannot work on this): left out" in caplog.text

@@ -8,8 +8,16 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.kernels.triton_common import affine, columns, keep4, load4, masks, per_channel, place
-from samplecnn.model.kernels.triton_launch import (
+from samplecnn.model.backends.kernels.triton_common import (
+    affine,
+    columns,
+    keep4,
+    load4,
+    masks,
+    per_channel,
+    place,
+)
+from samplecnn.model.backends.kernels.triton_launch import (
     Norm,
     Running,
     check_map,
@@ -19,9 +27,9 @@ from samplecnn.model.kernels.triton_launch import (
     rows_first,
     split,
 )
-from samplecnn.model.kernels.triton_merge import merge_gradients
-from samplecnn.model.kernels.triton_moments import batch_moments
-from samplecnn.model.kernels.triton_rows import Dropout, activate, gradient_sums
+from samplecnn.model.backends.kernels.triton_merge import merge_gradients
+from samplecnn.model.backends.kernels.triton_moments import batch_moments
+from samplecnn.model.backends.kernels.triton_rows import Dropout, activate, gradient_sums
 
 
 @triton.jit(do_not_specialize=["count", "rows", "chunks", "chunk"])

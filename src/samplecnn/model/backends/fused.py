@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.kernels import triton_ops as ops
+from samplecnn.model.backends.kernels import triton_ops as ops
 from samplecnn.model.norm import MOMENTUM, BatchNorm
 
 Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)

@@ -1,4 +1,4 @@
-"""Every path of the network is the same function, gradients and running statistics included."""
+"""Every backend of the network is the same function, gradients and running statistics included."""
 
 from functools import partial
 
@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model.backends.fold import fold
 from samplecnn.model.blocks import BLOCKS, Basic, conv3
-from samplecnn.model.fold import fold
-from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, paths
+from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.model.norm import BatchNorm
 
 
@@ -35,9 +35,9 @@ def waveforms(batch: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
     return (torch.rand(batch, SEGMENT_SAMPLES, generator=generator) - 0.4).to(dtype)
 
 
-def trained(net: SampleCNN, path: str, mixed: bool = False, batch: int = 3) -> dict[str, Tensor]:
+def trained(net: SampleCNN, backend: str, mixed: bool = False, batch: int = 3) -> dict[str, Tensor]:
     """Loss, gradients and running statistics of one training step without its update."""
-    net.use(path)
+    net.use(backend)
     net.train()
     torch.manual_seed(2)  # the dropouts
     x = waveforms(batch, next(net.parameters()).dtype)
@@ -50,19 +50,19 @@ def trained(net: SampleCNN, path: str, mixed: bool = False, batch: int = 3) -> d
     return {"loss": loss.detach(), **gradients, **statistics}
 
 
-@pytest.mark.parametrize("path", [path for path in paths("cpu") if path != PLAIN])
+@pytest.mark.parametrize("backend", [backend for backend in backends("cpu") if backend != PLAIN])
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_training_is_the_same(kind: str, path: str) -> None:
-    plain, other = trained(network(kind), PLAIN), trained(network(kind), path)
+def test_training_is_the_same(kind: str, backend: str) -> None:
+    plain, other = trained(network(kind), PLAIN), trained(network(kind), backend)
     assert plain.keys() == other.keys()
     for name, expected in plain.items():
         scale = max(1e-3, expected.abs().max().item())
         torch.testing.assert_close(other[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
 
 
-@pytest.mark.parametrize("path", [path for path in paths("cpu") if path != PLAIN])
+@pytest.mark.parametrize("backend", [backend for backend in backends("cpu") if backend != PLAIN])
 @pytest.mark.parametrize("kind", ["se", "rese2"])
-def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -> None:
+def test_mixed_precision_is_as_near_as_on_the_plain_backend(kind: str, backend: str) -> None:
     """By the norm of all gradients, over some networks: rounding makes ties in the pooling, which flip."""
 
     def gradients(values: dict[str, Tensor]) -> Tensor:
@@ -71,7 +71,7 @@ def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -
         ]
         return torch.cat(kept)
 
-    errors = {PLAIN: 0.0, path: 0.0}
+    errors = {PLAIN: 0.0, backend: 0.0}
     for seed in range(4):
         exact = gradients(trained(network(kind, seed=seed), PLAIN, batch=16))
         for way in errors:
@@ -79,8 +79,8 @@ def test_mixed_precision_is_as_near_as_on_the_plain_path(kind: str, path: str) -
                 trained(network(kind, seed=seed, dtype=torch.float32), way, mixed=True, batch=16)
             )
             errors[way] += ((mixed - exact).norm() / exact.norm()).item() / 4
-    assert errors[path] < 1.5 * errors[PLAIN]
-    assert errors[path] < 1
+    assert errors[backend] < 1.5 * errors[PLAIN]
+    assert errors[backend] < 1
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -91,8 +91,8 @@ def test_folding_changes_nothing(kind: str) -> None:
     assert any(isinstance(module, BatchNorm) for module in net.modules())
     with torch.no_grad():
         expected = net(waveforms())
-        for path in paths("cpu"):
-            folded.use(path)
+        for backend in backends("cpu"):
+            folded.use(backend)
             torch.testing.assert_close(folded(waveforms()), expected, rtol=0, atol=1e-10)
 
 
@@ -117,8 +117,8 @@ def test_folding_leaves_own_blocks_alone() -> None:
         torch.testing.assert_close(fold(net)(waveforms()), net(waveforms()), rtol=0, atol=1e-10)
 
 
-def test_an_unknown_path_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no path 'fastest'.*allowed are plain, stem"):
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no backend 'fastest'.*allowed are plain, stem"):
         network("basic").use("fastest")
 
 
