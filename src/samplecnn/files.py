@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all, and locks between processes."""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from samplecnn.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# What a file system without locks answers.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place once all is written and on the disk.
+
+    It is removed if anything goes wrong, and ``path`` is then as it was.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a whole file or none; text as UTF-8."""
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock ``path`` against other processes; it ends with its process, however that ends.
+
+    ``waiting`` is logged where another process holds it, and then waited for; without it, ``BusyError`` is
+    raised. Raises UserError on a file system that has no locks.
+    """
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is None:
+                raise BusyError(f"another process holds {path}") from None
+            log.info("%s", waiting)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in NO_LOCKS:
+            raise UserError(
+                f"the file system of {path.parent} has no locks: choose a folder on another"
+            ) from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class BusyError(UserError):
+    """Another process holds a lock."""
