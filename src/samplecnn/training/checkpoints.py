@@ -13,17 +13,19 @@ from samplecnn.training.schedule import MONITOR
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keeps the weights with the lowest validation loss of the whole run, and the last ones.
+    """Keeps the weights that are tested, and the last ones.
+
+    ``tested`` is the schedule's: ``"best"`` for those with the lowest validation loss of the whole run.
 
     Goes on with them in a run folder that has been moved, where Lightning's own would start anew.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, tested: str) -> None:
         best = Path(BEST)
         super().__init__(
             dirpath=run / best.parent,
             filename=best.stem,
-            monitor=MONITOR,
+            monitor=MONITOR if tested == "best" else None,
             save_last=True,
             enable_version_counter=False,
             save_on_train_epoch_end=True,

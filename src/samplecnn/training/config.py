@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
     "width": _at_least(1),
     "dropout": SHARE,
     "weight_decay": NOT_NEGATIVE,
+    "running_statistics": _one_of("average", "keras"),
     "batch_size": _at_least(2),
     "scale_rate": Rule("true or false", lambda v: isinstance(v, bool)),
     "fast": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),

@@ -24,6 +24,7 @@ from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
+from samplecnn.model.norm import use_keras_statistics
 from samplecnn.runs import folder as runs
 from samplecnn.training import loggers
 from samplecnn.training.backends import choose, test_backend
@@ -126,6 +127,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         "split_hash": selection.split_hash,
     }
     network = build(description, len(selection.tags), blocks)
+    if config.get("running_statistics", "keras") == "keras":  # as runs of earlier versions were trained
+        use_keras_statistics(network)
     accelerator = resolve_accelerator(config["trainer"]["accelerator"])
     device = torch.device(accelerator)
     plan = choose(
@@ -166,15 +169,16 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     watch = loggers.start(config["logger"], run, config=config, name=name, group=group)
     failed = True
     try:
+        chosen = instantiate(schedule(config))
         trainer = make_trainer(
             config,
             run,
             max_epochs=config["trainer"]["max_epochs"] or -1,
             limit_train_batches=config["trainer"]["limit_train_batches"],
             callbacks=[
-                instantiate(schedule(config)),
+                chosen,
                 table,
-                RunCheckpoint(run),
+                RunCheckpoint(run, chosen.tested),
                 *([TQDMProgressBar(refresh_rate=10)] if watched() else []),
             ],
             logger=watch.loggers,

@@ -1,7 +1,8 @@
 """How the learning rate moves: the paper's five plateau stages, or one short cycle.
 
 A schedule is a Lightning callback that sets the rate before every step. It keeps what it needs for resuming
-in the checkpoint.
+in the checkpoint. Its ``tested`` says which weights are the result: those of the epoch with the lowest
+validation loss (``"best"``), or those of the last epoch (``"last"``).
 """
 
 import logging
@@ -28,6 +29,8 @@ class PaperSchedule(pl.Callback):
     compares its count with the patience before it counts. The next stage starts from the weights with the
     stage's best loss, with fresh momentum; after the last stage training stops.
     """
+
+    tested = "best"
 
     def __init__(
         self,
@@ -105,8 +108,11 @@ class OneCycle(pl.Callback):
     """One cycle of the rate over ``trainer.max_epochs``: up for a share of the steps, then down to zero.
 
     Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
-    results need its own schedule.
+    results need its own schedule. While the rate is high the validation loss says little: the weights at the
+    end of the cycle are the result.
     """
+
+    tested = "last"
 
     def __init__(self, learning_rate: float = 0.1, *, warmup: float = 0.3, start: float = 0.04) -> None:
         self.peak = learning_rate
