@@ -2,8 +2,8 @@
 
 python experiments/small_set/select_clips.py RAW OUT
 
-Writes OUT/tags.csv with links to the clips, for data=folder. Clips are drawn from the directories of each part
-of the split (0-b, c, d-f), the tags are the eight most frequent of the 100.
+Writes OUT/tags.csv with links to the clips, for data=folder. Clips are drawn from the directories of each
+part of the split (0-b, c, d-f), the tags are the eight most frequent of the 100.
 """
 
 import csv

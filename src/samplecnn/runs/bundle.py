@@ -18,6 +18,7 @@ from torch import Tensor
 from samplecnn.data.resampling import RATES
 from samplecnn.runs import weights
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.rules import RULES
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -142,8 +143,6 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
 
 
 def _check_run_config(path: Path, config: Mapping[str, Any]) -> None:
-    from samplecnn.training.config import RULES  # only here: it loads Hydra
-
     for key in (*NEEDED, *NEEDED_IF_THERE):
         group, _, name = key.rpartition(".")
         node = config.get(group) if group else config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samplecnn.runs.folder import RunError
 from samplecnn.runs.records import CONFIG, RESULTS, Run, read_run
-from samplecnn.training.sweep import CELL, CELLS, read_plan
+from samplecnn.runs.sweep_plan import CELL, CELLS, read_plan
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,7 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
 
 def _planned(sweep: Path) -> dict[str, str]:
     """Return what makes each job of a sweep, by its folder in it; empty for a folder that is no sweep."""
-    try:
-        planned = read_plan(sweep)
-    except RecursionError:  # of a file that is nothing but brackets
-        planned = {}
-    return {name: _printable(" ".join(overrides)) for name, overrides in planned.items()}
+    return {name: _printable(" ".join(overrides)) for name, overrides in read_plan(sweep).items()}
 
 
 def _not_started(sweep: Path, base: Path) -> list[LeftOut]:

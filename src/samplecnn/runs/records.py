@@ -15,7 +15,7 @@ from typing import Any
 
 from samplecnn.runs.folder import NOT_IDENTITY, RunError, read_config, read_results
 from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
-from samplecnn.training.config import NAME, NOT_NEGATIVE, RULES, Rule
+from samplecnn.runs.rules import NAME, NOT_NEGATIVE, RULES, Rule
 
 CONFIG, RESULTS, EPOCHS = "config.yaml", "results.json", "metrics.csv"
 LARGEST = 16 << 20  # bytes of a text file

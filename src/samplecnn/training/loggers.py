@@ -5,7 +5,6 @@ is a run of the job type ``report`` in the same group.
 """
 
 import csv
-import json
 import logging
 import os
 import uuid
@@ -18,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from samplecnn.runs.folder import read_config, write_atomically
 from samplecnn.runs.metrics import Scores
-from samplecnn.training.sweep import CELL
+from samplecnn.runs.sweep_plan import read_job
 
 if TYPE_CHECKING:
     import wandb
@@ -164,8 +163,7 @@ def _place(runs: Sequence[Path]) -> tuple[str, str | None, str | None]:
     for run in runs:
         settings = read_config(run)["logger"]
         if settings["name"] == "wandb":
-            cell = json.loads((run / CELL).read_text(encoding="utf-8")) if (run / CELL).is_file() else {}
-            place = settings["project"], settings["entity"], settings["group"] or cell.get("sweep")
+            place = settings["project"], settings["entity"], settings["group"] or read_job(run).sweep
             places.setdefault(place, run)
     if not places:
         raise ValueError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
