@@ -100,6 +100,7 @@ RULES: dict[str, Rule] = {
     "trainer.devices": _at_least(1),
     "trainer.precision": _one_of(*PRECISIONS),
     "trainer.max_epochs": _at_least(1, optional=True),
+    "trainer.save_every_minutes": POSITIVE,
     "trainer.limit_train_batches": _at_least(1, optional=True),
     "trainer.log_every_n_steps": _at_least(1),
     "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),

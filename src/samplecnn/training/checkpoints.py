@@ -1,8 +1,8 @@
 """What a run keeps while it trains: whole files, also within an epoch and when it is asked to stop.
 
-    checkpoints/best.ckpt      the weights that are tested, by the schedule's rule
-    checkpoints/last.ckpt      all that the training goes on from
-    checkpoints/previous.ckpt  the one before, for when that one is damaged
+checkpoints/best.ckpt      the weights that are tested, by the schedule's rule
+checkpoints/last.ckpt      all that the training goes on from
+checkpoints/previous.ckpt  the one before, for when that one is damaged
 """
 
 import logging
@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -26,11 +25,12 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from samplecnn.files import writing
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import BEST, LAST
 from samplecnn.training.schedule import MONITOR
 
 log = logging.getLogger(__name__)
 
-BEST, LAST, PREVIOUS = "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"
+NEXT, PREVIOUS = "checkpoints/next.ckpt", "checkpoints/previous.ckpt"  # next: between written and renamed
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 VALIDATION_SAVED = 30.0  # seconds since the last checkpoint after which one is made before a validation
 
@@ -66,7 +66,7 @@ def last_checkpoint(run: Path) -> Path | None:
     Where the last one is damaged, that is the one before, with a warning. Raises RunError if both are.
     """
     damaged = []
-    for path in (run / LAST, run / PREVIOUS):
+    for path in (run / NEXT, run / LAST, run / PREVIOUS):
         if not path.is_file():
             continue
         if reason := _damage(path):
@@ -110,30 +110,26 @@ class RunCheckpoint(Checkpoint):
         self._random: dict[str, Any] = {}
         self._in_epoch = False
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Catch the signals, after Lightning has taken them; it gives them back itself."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Catch the signals, which Lightning gives back; within an epoch, go on with its random numbers."""
         self._saved = time.monotonic()
         self._catch(self._note)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Within an epoch, go on with its random numbers."""
         if self._random:
             torch.set_rng_state(self._random["cpu"])
             if "cuda" in self._random and pl_module.device.type == "cuda":
                 torch.cuda.set_rng_state(self._random["cuda"], pl_module.device)
             self._random = {}
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save where it is time, and before a validation, and stop where that was asked for."""
-        if trainer.is_last_batch:  # the epoch's own checkpoint has its validation too
+        left = int(trainer.num_training_batches) - (batch_idx + 1)
+        if left == 0:  # the checkpoint of the epoch has its validation too
             return
         waited = time.monotonic() - self._saved
-        left = int(trainer.num_training_batches) - trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if (
-            self.received is not None
-            or waited >= 60 * self.every_minutes
-            or (left == 1 and waited >= VALIDATION_SAVED)
-        ):
+        wait = VALIDATION_SAVED if left == 1 else 60 * self.every_minutes
+        if self.received is not None or waited >= wait:
             self._in_epoch = True
             self._save(trainer)
             self._in_epoch = False
@@ -157,12 +153,11 @@ class RunCheckpoint(Checkpoint):
         self._catch(self._leave)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        last, previous = self.run / LAST, self.run / PREVIOUS
-        fresh = last.with_name("next.ckpt")
+        fresh, last = self.run / NEXT, self.run / LAST
         trainer.save_checkpoint(fresh)
         if trainer.is_global_zero:
             if last.is_file():
-                last.replace(previous)
+                last.replace(self.run / PREVIOUS)
             fresh.replace(last)
         self._saved = time.monotonic()
 

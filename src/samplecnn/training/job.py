@@ -28,7 +28,7 @@ from samplecnn.model.norm import use_keras_statistics
 from samplecnn.runs import folder as runs
 from samplecnn.training import loggers
 from samplecnn.training.backends import choose, test_backend
-from samplecnn.training.checkpoints import RunCheckpoint
+from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
@@ -66,7 +66,8 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
     settings = config["trainer"]
     accelerator = resolve_accelerator(settings["accelerator"])
     return pl.Trainer(
-        default_root_dir=run,
+        default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
+        plugins=[WholeFiles()],
         accelerator=accelerator,
         devices=settings["devices"],
         precision=resolve_precision(settings["precision"], accelerator),  # type: ignore[arg-type]
@@ -178,15 +179,17 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             callbacks=[
                 chosen,
                 table,
-                RunCheckpoint(run, chosen.tested),
+                RunCheckpoint(
+                    run, tested=chosen.tested, every_minutes=config["trainer"].get("save_every_minutes", 10)
+                ),
                 *([TQDMProgressBar(refresh_rate=10)] if watched() else []),
             ],
             logger=watch.loggers,
         )
-        last = run / runs.LAST
-        if last.is_file():
-            log.info("%s goes on after its last whole epoch", run)
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        last = last_checkpoint(run)
+        if last is not None:
+            log.info("%s goes on where it stopped", run)
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
         epochs, seconds = list(table.rows), table.seconds
         trainer.test(module, datamodule=data, ckpt_path=run / runs.BEST, weights_only=True, verbose=False)
@@ -228,7 +231,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     finally:
         watch.close(failed=failed)
         if failed and (run / runs.LAST).is_file():
-            print(f"stopped; from the last whole epoch on: python train.py resume={run}", flush=True)
+            print(f"stopped; to go on from its last checkpoint: python train.py resume={run}", flush=True)
     return results
 
 

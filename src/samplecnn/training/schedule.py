@@ -118,6 +118,7 @@ class OneCycle(pl.Callback):
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
         self.start = start  # first rate as a share of the peak
+        self.step: int | None = None  # Lightning's own count starts again when a run goes on in a CUDA graph
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
@@ -130,7 +131,18 @@ class OneCycle(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
         steps = int(trainer.estimated_stepping_batches)
-        set_rate(trainer, pl_module, self.learning_rate(trainer.global_step, steps))
+        if self.step is None:
+            self.step = trainer.global_step
+        set_rate(trainer, pl_module, self.learning_rate(self.step, steps))
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps taken."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a step."""
+        self.step = state_dict["step"]
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
