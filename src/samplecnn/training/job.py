@@ -20,6 +20,7 @@ from torch import nn
 
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.store import Store
+from samplecnn.files import remove_unfinished
 from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
@@ -186,6 +187,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
             ],
             logger=watch.loggers,
         )
+        for folder in (run, run / "checkpoints"):
+            remove_unfinished(folder)
         last = last_checkpoint(run)
         if last is not None:
             log.info("%s goes on where it stopped", run)
