@@ -142,18 +142,16 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.runs import folder as runs  # only now: it loads PyTorch
+    from samplecnn.runs.config import NOT_IDENTITY, read_config  # only now: it loads PyTorch
+    from samplecnn.runs.folder import LAST
 
-    if not any((folder / name).is_file() for name in (runs.LAST, "results.json")):
+    if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
-    try:
-        there, here = dict(_flat(runs.read_config(folder))), dict(_flat(config))
-    except Exception as error:  # the yaml library's own
-        raise ConfigError(f"{folder / 'config.yaml'} cannot be read: {error}") from error
+    there, here = dict(_flat(read_config(folder).plain)), dict(_flat(config))
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
-        if not any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
         and there.get(key) != here.get(key)
     ]
 
