@@ -18,7 +18,7 @@ from samplecnn.runs.untrusted import read_yaml
 CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
-    *("logger", "resume", "fast", "trainer.log_every_n_steps"),
+    *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
 
@@ -47,6 +47,7 @@ class TrainerConfig:
     max_epochs: Annotated[int | None, RULES["trainer.max_epochs"]] = None
     limit_train_batches: Annotated[int | None, RULES["trainer.limit_train_batches"]] = None
     log_every_n_steps: Annotated[int, RULES["trainer.log_every_n_steps"]] = 50
+    save_every_minutes: Annotated[float, RULES["trainer.save_every_minutes"]] = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,7 @@ class RunConfig:
     batch_size: Annotated[int, RULES["batch_size"]]
     seed: Annotated[int, RULES["seed"]]
     scale_rate: Annotated[bool, RULES["scale_rate"]] = False
+    running_statistics: Annotated[str, RULES["running_statistics"]] = "keras"
     fast: Annotated[str | bool, RULES["fast"]] = "auto"
     data: DataConfig
     trainer: TrainerConfig

@@ -18,11 +18,13 @@ from torch import nn
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Selection, Store
+from samplecnn.files import remove_unfinished
 from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.model.network import SampleCNN
+from samplecnn.model.norm import use_keras_statistics
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST
@@ -30,7 +32,7 @@ from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, SplitScores, read_results, versions, write_results
 from samplecnn.training import loggers
 from samplecnn.training.backends import Plan, choose, test_backend
-from samplecnn.training.checkpoints import RunCheckpoint
+from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
@@ -67,7 +69,8 @@ def make_trainer(config: RunConfig, run: Path, **options: Any) -> pl.Trainer:
     """Return a Lightning trainer as the ``trainer`` configuration wants it."""
     accelerator = resolve_accelerator(config.trainer.accelerator)
     return pl.Trainer(
-        default_root_dir=run,
+        default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
+        plugins=[WholeFiles()],
         accelerator=accelerator,
         devices=config.trainer.devices,
         precision=resolve_precision(config.trainer.precision, accelerator),  # type: ignore[arg-type]
@@ -142,6 +145,8 @@ def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = No
     pl.seed_everything(config.seed, verbose=False)
     description = describe_network(config, data.selection)
     network = build(description.as_dict(), len(description.tags), own_blocks(config))
+    if config.running_statistics == "keras":
+        use_keras_statistics(network)
     plan = choose_backend(config, network, description)
     module = TaggingModule(
         network,
@@ -153,6 +158,8 @@ def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = No
         test_backend=test_backend(config.fast),
     )
     run.mkdir(parents=True, exist_ok=True)
+    for folder in (run, run / "checkpoints"):
+        remove_unfinished(folder)
     write_config(run, config)
     log_start(config, run, network, data)
     logger = loggers.start(config, run, name=name, group=group)
@@ -165,7 +172,7 @@ def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = No
     finally:
         logger.close(failed=failed)
         if failed and (run / LAST).is_file():
-            print(f"stopped; from the last whole epoch on: python train.py resume={run}", flush=True)
+            print(f"stopped; to go on from its last checkpoint: python train.py resume={run}", flush=True)
     return results
 
 
@@ -204,23 +211,26 @@ def fit_and_test(
     plan: Plan,
     lightning_loggers: list[Logger],
 ) -> Results:
-    """Train, test the best weights, write down the predictions; return the results."""
+    """Train, test the weights that count, write down the predictions; return the results."""
+    schedule = make_schedule(config)
     table = EpochTable(run / "metrics.csv", echo=not watched())
+    keeper = RunCheckpoint(
+        run, tested=getattr(schedule, "tested", "best"), every_minutes=config.trainer.save_every_minutes
+    )
     progress = [TQDMProgressBar(refresh_rate=10)] if watched() else []
     trainer = make_trainer(
         config,
         run,
         max_epochs=config.trainer.max_epochs or -1,
         limit_train_batches=config.trainer.limit_train_batches,
-        callbacks=[make_schedule(config), table, RunCheckpoint(run), *progress],
+        callbacks=[schedule, table, keeper, *progress],
         logger=lightning_loggers,
     )
-    last = run / LAST
-    if last.is_file():
-        log.info("%s goes on after its last whole epoch", run)
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
-    epochs, seconds = list(table.rows), table.seconds
+    last = last_checkpoint(run)
+    if last is not None:
+        log.info("%s goes on where it stopped", run)
+    if last is None or not finished(last, config.trainer.max_epochs, table):
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     trainer.test(module, datamodule=data, ckpt_path=run / BEST, weights_only=True, verbose=False)
     assert module.test_scores is not None
     assert module.test_probabilities is not None
@@ -235,12 +245,12 @@ def fit_and_test(
         split_hash=selection.split_hash,
         width=config.width,
         parameters=count_parameters(module.network),
-        epochs=len(epochs),
-        train_seconds=seconds,
-        val={"loss": min(row["val_loss"] for row in epochs)},
+        epochs=len(table.rows),
+        train_seconds=table.seconds,
+        val={"loss": min(row["val_loss"] for row in table.rows)},
         test=SplitScores.of(module.test_scores, float(trainer.callback_metrics["test/loss"])),
-        segments_per_second=statistics.median(row["segments_per_second"] for row in epochs),
-        peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in epochs),
+        segments_per_second=statistics.median(row["segments_per_second"] for row in table.rows),
+        peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in table.rows),
         precision=str(trainer.precision),
         backend=str(plan),
         hardware=describe(torch.device(resolve_accelerator(config.trainer.accelerator))),
@@ -259,5 +269,3 @@ def quiet_libraries() -> None:
     """Silence what Lightning says that a user can do nothing about."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
-    # A resumed run goes on in its own folder.
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
