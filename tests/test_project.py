@@ -4,6 +4,7 @@ import importlib.resources
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,27 @@ def test_checks_before_a_commit_are_those_of_make_lint() -> None:
     lint = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
     configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     assert [hook["entry"] for hook in configuration["repos"][0]["hooks"]] == lint
+
+
+def test_the_linter_checks_the_table_of_imports() -> None:
+    """What layers and contracts together let a room import is what docs/architecture.md says."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    order, *others = settings["contracts"]
+    layers = [re.findall(r"samplecnn\.(\w+)", layer) for layer in order["layers"]]
+    rows = re.findall(r"^\| `(\w+)/` \| (.*?) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    rooms = {room for room, _ in rows}
+    allowed = {}
+    for index, layer in enumerate(layers):
+        for room in rooms & set(layer):
+            allowed[room] = rooms & {below for lower in layers[index + 1 :] for below in lower}
+    for contract in others:
+        for source in contract["source_modules"]:
+            for forbidden in contract["forbidden_modules"]:
+                allowed[source.removeprefix("samplecnn.")].discard(forbidden.removeprefix("samplecnn."))
+    for room, words in rows:
+        told = rooms - {room} if words == "all" else set(re.findall(r"`(\w+)`", words))
+        assert allowed[room] == told, room
+    assert {path.parent.name for path in ROOT.glob("src/samplecnn/*/__init__.py")} <= rooms
 
 
 @pytest.mark.parametrize("page", ["CHANGELOG.md", "CONTRIBUTING.md"])
