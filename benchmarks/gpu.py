@@ -134,13 +134,13 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no part {unknown[0]!r}: there are {', '.join(known)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    told: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
+    figures: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
     for name in chosen:
         went, seconds = run(name, known[name], out)
-        told["parts"][name] = {"went": went, "seconds": seconds}
-        write(out / "summary.json", told, table(told))  # after each: the call may be cut short
-    print(table(told))
-    sys.exit(any(part["went"] != "done" for part in told["parts"].values()))
+        figures["parts"][name] = {"went": went, "seconds": seconds}
+        write(out / "summary.json", figures, table(figures))  # after each: the call may be cut short
+    print(table(figures))
+    sys.exit(any(part["went"] != "done" for part in figures["parts"].values()))
 
 
 if __name__ == "__main__":

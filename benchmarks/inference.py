@@ -18,9 +18,9 @@ from measure import (
     begin,
     options,
     rates,
-    rates_table,
     write,
 )
+from measure import rates_table as table
 from reference import Reference
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.backends.fold import fold
@@ -83,9 +83,8 @@ def main() -> None:
             "FLOP": flops.get_total_flops(),
             "limit": limit,
         }
-    table = rates_table(results)
-    print(table)
-    write(chosen.json, results, table)
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

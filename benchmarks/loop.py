@@ -99,7 +99,7 @@ def main() -> None:
     if options.epochs < 2:
         parser.error("--epochs must be 2 or more: the first does not count")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    told: dict[str, Any] = {"machine": machine(device), "block": options.block}
+    figures: dict[str, Any] = {"machine": machine(device), "block": options.block}
     with tempfile.TemporaryDirectory() as temporary:
         run, data = Path(temporary) / "run", options.data_root
         if options.noise:
@@ -112,7 +112,7 @@ def main() -> None:
         results = read_results(run)
         if options.noise:
             first, *later = test_seconds(run)
-            told["test"] = {
+            figures["test"] = {
                 "clips": options.test_clips,
                 "first_seconds": first,
                 "seconds": spread(later),
@@ -122,11 +122,11 @@ def main() -> None:
     trained = spread([row["segments_per_second"] for row in rows])
     epoch = spread([row["seconds"] for row in rows])
     overhead = bare["median"] / trained["median"] - 1
-    told |= {"backend": results["backend"], "precision": precision, "bare": bare, "trained": trained}
-    told |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results["peak_memory_bytes"]}
-    told["command_seconds"] = whole
-    print(table(told))
-    write(options.json, told, table(told))
+    figures |= {"backend": results["backend"], "precision": precision, "bare": bare, "trained": trained}
+    figures |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results["peak_memory_bytes"]}
+    figures["command_seconds"] = whole
+    print(table(figures))
+    write(options.json, figures, table(figures))
 
 
 if __name__ == "__main__":

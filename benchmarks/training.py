@@ -25,9 +25,9 @@ from measure import (
     begin,
     options,
     rates,
-    rates_table,
     write,
 )
+from measure import rates_table as table
 from reference import Reference
 from samplecnn.data.datamodule import Batch
 from samplecnn.memory import keep_freed_memory
@@ -195,9 +195,8 @@ def main() -> None:
     """Measure, print, write."""
     chosen = options(__doc__ or "", batch=23).parse_args()
     results = time_steps(chosen, torch.device(chosen.device))
-    table = rates_table(results)
-    print(table)
-    write(chosen.json, results, table)
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

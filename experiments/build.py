@@ -75,8 +75,9 @@ def report_part(name: str) -> Callable[[Path], str]:
     def show(folder: Path) -> str:
         report = reported(folder)
         if name in ("findings", "missing"):
-            told = report.missing if name == "missing" else [s for g in report.groups for s in g.findings]
-            return "".join(f"- {sentence}\n" for sentence in told)
+            findings = [sentence for group in report.groups for sentence in group.findings]
+            sentences = report.missing if name == "missing" else findings
+            return "".join(f"- {sentence}\n" for sentence in sentences)
         found = [content for _, content in report.tables if content.name == name]
         if not found:
             raise ValueError(f"{folder}: the report has no table {name!r}")
@@ -128,8 +129,8 @@ def losses(folder: Path) -> str:
     """Training loss of each epoch, mean and range over the seeds of each variant."""
     variants: dict[str, list[list[float]]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
-        told = [row["train_loss"] for row in read_run(path).epochs]
-        variants.setdefault(path.name.rpartition("-")[0], []).append(told)
+        curve = [row["train_loss"] for row in read_run(path).epochs]
+        variants.setdefault(path.name.rpartition("-")[0], []).append(curve)
     rows = []
     for name, curves in variants.items():
         values = np.array(curves)
