@@ -88,16 +88,16 @@ def own_file(folder: Path, name: str) -> Path:
 def read_bundle(folder: Path) -> Bundle:
     """Read the ``config.json`` of a bundle; RunError for anything that is not one."""
     path = own_file(folder, CONFIG)
-    told = read_json(path, MAX_CONFIG)
-    if not isinstance(told, dict) or told.get("library_name") != "samplecnn":
+    content = read_json(path, MAX_CONFIG)
+    if not isinstance(content, dict) or content.get("library_name") != "samplecnn":
         raise RunError(f"{path} is not of a samplecnn bundle: it does not say library_name samplecnn")
-    if told.get("format") != FORMAT:
-        raise RunError(f"{path} has format {shown(told.get('format'))}; this version reads {FORMAT}")
-    description = Description.read(told.get("model"), str(path), "model.")
+    if content.get("format") != FORMAT:
+        raise RunError(f"{path} has format {shown(content.get('format'))}; this version reads {FORMAT}")
+    description = Description.read(content.get("model"), str(path), "model.")
     for tag in description.tags:
         if not is_printable(tag):
             raise RunError(f"{path}: tag {shown(tag)} is not a printable name")
-    stored, config, results, source = (told.get(key) for key in ("weights", "config", "results", "source"))
+    stored, config, results, source = (content.get(key) for key in ("weights", "config", "results", "source"))
     if not isinstance(stored, dict) or not isinstance(stored.get("sha256"), str):
         raise RunError(f"{path} has no weights.sha256")
     for key, value in (("config", config), ("results", results)):
