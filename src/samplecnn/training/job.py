@@ -129,7 +129,7 @@ def choose_backend(config: RunConfig, network: SampleCNN, description: Descripti
     )
 
 
-def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = None) -> Results:
+def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None) -> Results:
     """Train and test one network in the folder ``run``; return its results.
 
     ``plain`` is a validated configuration. A run that stopped goes on from its last checkpoint; one that has
