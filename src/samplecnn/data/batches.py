@@ -122,7 +122,7 @@ class Batches:
 
     def _fill(self, batch: Batch, segments: np.ndarray, following: np.ndarray) -> Batch:
         """Gather segments of the part into `batch`, while the system fetches those that follow."""
-        self.store.will_need(self.part.segment_spans[following])
+        self.store.shards.will_need(self.part.segment_spans[following])
         self.store.gather(self.part.segment_spans[segments], out=batch.waveforms.numpy())
         clips = self.part.segment_clip[segments]
         batch.clips.numpy()[:] = clips

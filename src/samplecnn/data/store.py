@@ -5,8 +5,8 @@
     root/<name>/labels.npy         uint8 (clips, tags): 0 and 1
     root/<name>/manifest.json      written last: the store is finished
 
-Which tags and which split are used is decided on reading (`Store.select`). Nothing in a store depends on
-when, where or by how many processes it was made. `writer.py` writes it.
+Which tags and which split are used is decided on reading (`Store.select`). Made from the same files, a store
+has the same bytes whenever, wherever and by however many processes it was made. `writer.py` writes it.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import numpy as np
 from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES
 from samplecnn.data.catalog import PARTS, Split
 from samplecnn.data.shards import Shards
+from samplecnn.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ LABELS = "labels.npy"
 PREPARE = "python prepare.py data={name}"
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """A store that cannot be made or used: what is wrong with it and what to do next."""
 
 
@@ -77,6 +78,7 @@ class Store:
     splits: dict[str, Split]
     skipped: tuple[dict[str, str], ...]  # id, path and reason of the clips that could not be used
     fingerprints: dict[str, str]  # of the catalogue it was made from
+    files: list[Any] | None  # see `Shard.files`, for all of the catalogue; None in stores of earlier versions
     shards: Shards
 
     @classmethod
@@ -151,6 +153,7 @@ class Store:
             splits=splits,
             skipped=tuple(manifest["skipped"]),
             fingerprints=manifest["catalog"],
+            files=manifest.get("files"),
             shards=shards,
         )
 
@@ -206,10 +209,6 @@ class Store:
             out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
         self.shards.gather(spans, out)
         return out
-
-    def will_need(self, spans: np.ndarray) -> None:
-        """Have the system fetch segments from the disk that will be gathered soon."""
-        self.shards.will_need(spans)
 
     def clip(self, index: int) -> np.ndarray:
         """Read all of a clip, given by its index in the store: int16 `(samples,)`."""
