@@ -26,6 +26,17 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npy"
 PREPARE = "python prepare.py data={name}"
+# What reading a file of any content may raise.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class StoreError(UserError):
@@ -109,7 +120,7 @@ class Store:
             return cls._from_manifest(path, manifest)
         except StoreError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise StoreError(
                 f"store {path} is damaged ({type(error).__name__}: {error}):"
                 f" delete the folder and run `{again}`"
@@ -124,11 +135,13 @@ class Store:
         shards = Shards([path / shard_file(index) for index in range(len(manifest["shards"]))])
 
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
+        if not all(isinstance(text, str) for text in (*tags, *clips["id"], *clips["path"])):
+            raise ValueError(f"{MANIFEST} has tags, clip ids or paths that are no text")
         spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
         ends = np.array(shards.lengths, dtype=np.int64)[spans[:, 0]]
-        if (spans[:, 1:] < (0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
+        if (spans < (0, 0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
             raise ValueError(f"{MANIFEST} places clips outside of their shards")
-        labels = np.load(path / LABELS, allow_pickle=False)
+        labels = np.load(path / LABELS, mmap_mode="r", allow_pickle=False)  # as long as its header says?
         shape = (len(spans), len(tags))
         if labels.dtype != np.uint8 or labels.shape != shape:
             raise ValueError(f"{LABELS} holds {labels.dtype} {labels.shape}, not uint8 (clips, tags) {shape}")
@@ -149,7 +162,7 @@ class Store:
             clip_ids=tuple(clips["id"]),
             clip_paths=tuple(clips["path"]),
             clip_spans=spans,
-            labels=labels,
+            labels=np.array(labels),
             splits=splits,
             skipped=tuple(manifest["skipped"]),
             fingerprints=manifest["catalog"],

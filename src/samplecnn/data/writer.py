@@ -16,9 +16,8 @@ from shutil import disk_usage
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE
+from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE, AudioError, Decoder
 from samplecnn.data.catalog import Catalog, Clip, digest
 from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, StoreError, shard_file
 from samplecnn.files import locked, write, writing
@@ -197,15 +196,16 @@ def remove_others(folder: Path, shards: int) -> None:
 
 
 def expected_bytes(audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS) -> int:
-    """Estimate the room that clips take in a store from the headers of a few of them."""
+    """Estimate the room that clips take in a store from the lengths that a few of their files state."""
     sample = clips[:: len(clips) // 16 + 1]
     seconds = 0.0
     for clip in sample:
         try:
-            duration = soundfile.info(audio / clip.path).duration
-            seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
-        except soundfile.LibsndfileError:
+            with Decoder(audio / clip.path) as decoder:
+                duration = decoder.seconds or 0.0
+        except AudioError:
             continue  # takes no room: it will be skipped
+        seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
     return int(seconds / max(1, len(sample)) * len(clips) * SAMPLE_RATE * SAMPLES.itemsize)
 
 
