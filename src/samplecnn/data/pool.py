@@ -1,6 +1,6 @@
-"""Worker processes, each of which makes one shard: a decoder that crashes takes no other shard along.
+"""Worker processes, each with a shard of its own: a decoder that crashes takes no other shard along.
 
-A worker decodes the shard's clips straight into the shard's file. Where there are fewer shards than workers,
+A worker decodes a shard's clips straight into the shard's file. Where there are fewer shards than workers,
 it decodes in several threads: libsndfile and PyTorch let go of the interpreter's lock meanwhile.
 """
 
@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -34,21 +35,33 @@ from samplecnn.memory import keep_freed_memory
 
 # How a decoder ends a process. Other signals come from outside: SIGKILL where memory is short, for one.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-BUSY = "busy"  # a worker's answer where another process has the lock
+MADE, BUSY = "made", "busy"  # a worker's answers: the shard is there, or another process has its lock
 SECONDS_TO_END = 10.0  # that a worker gets to remove its temporary file
 
 T = TypeVar("T")
 
 
-@dataclass
-class _Run:
-    """A worker at its shard."""
+@dataclass(frozen=True)
+class _Task:
+    """A shard to be made, and what is known of clips that crash the decoder, by their number."""
 
     job: ShardJob
+    left_out: Mapping[int, str] = field(default_factory=dict)  # the reason
+    suspects: Set[int] = frozenset()  # workers have crashed at these
+
+
+@dataclass
+class _Worker:
+    """A process, and how far it is."""
+
     process: BaseProcess
-    left_out: Mapping[int, str]  # reason by number of the clip: those that crashed the decoder
-    suspects: Set[int]  # clips that workers before this one were at when they crashed
-    number: int = 0  # of the clip that comes next; after the last one, it waits for the disk
+    task: _Task | None = None  # None: it waits for one
+    number: int = 0  # of the clip that comes next; after the last one, the worker waits for the disk
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is at a clip."""
+        return self.task is not None and self.number < len(self.task.job.clips)
 
 
 class Pool:
@@ -57,7 +70,7 @@ class Pool:
     def __init__(self, workers: int, bar: tqdm) -> None:
         self.workers, self.bar = workers, bar
         self._context = _context()
-        self._running: dict[Connection, _Run] = {}
+        self._started: dict[Connection, _Worker] = {}
 
     def make(self, jobs: Sequence[ShardJob]) -> list[ShardJob]:
         """Make shards and return those that were left because another process is at them.
@@ -65,77 +78,99 @@ class Pool:
         A clip that crashes the decoder twice, the second time with no other clip beside it, is left out of
         its shard. Raises `StoreError` if a worker is killed otherwise, and what a worker raises.
         """
-        waiting, busy = deque(jobs), []
+        waiting, busy = deque(_Task(job) for job in jobs), []
         try:
-            while waiting or self._running:
-                while waiting and self._has_room():
-                    threads = self.workers // (len(self._running) + len(waiting))
-                    self._start(waiting.popleft(), max(1, threads), {}, set())
-                for connection in wait(list(self._running)):
+            while waiting or any(worker.task for worker in self._started.values()):
+                while waiting and (free := self._free()):
+                    self._give(free, waiting.popleft(), len(waiting) + 1)
+                for connection in wait(list(self._started)):
                     assert isinstance(connection, Connection)
+                    worker = self._started[connection]
                     try:
                         answer = connection.recv()
-                    except EOFError:
-                        self._ended(connection)
+                    except (EOFError, ConnectionError):
+                        waiting.extendleft(self._ended(connection))
                         continue
-                    run = self._running[connection]
                     if isinstance(answer, Exception):
                         raise answer
-                    if answer == BUSY:
-                        busy.append(run.job)
-                    else:
-                        self.bar.update(answer - run.number)
-                        run.number = answer
+                    if answer == BUSY and worker.task:
+                        busy.append(worker.task.job)
+                    self._note(worker, answer)
         finally:
             self._end_all()
         return busy
 
-    def _has_room(self) -> bool:
-        """While some workers wait for the disk, as many others decode."""
-        decoding = sum(run.number < len(run.job.clips) for run in self._running.values())
-        return decoding < self.workers and len(self._running) < 2 * self.workers
+    def _note(self, worker: _Worker, answer: int | str) -> None:
+        """Note how far a worker is, or that it is through with its shard."""
+        if worker.task and answer != BUSY:
+            number = answer if isinstance(answer, int) else len(worker.task.job.clips)
+            self.bar.update(number - worker.number)
+            worker.number = number
+        if not isinstance(answer, int):
+            worker.task = None
 
-    def _start(self, job: ShardJob, threads: int, left_out: Mapping[int, str], suspects: Set[int]) -> None:
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(job, threads, left_out, theirs), daemon=True)
-        self._running[ours] = _Run(job, process, left_out, suspects)
+    def _free(self) -> Connection | None:
+        """Return a worker that waits for a task, started if need be; None if enough are decoding.
+
+        While some of them wait for the disk, as many others decode.
+        """
+        if sum(worker.decodes for worker in self._started.values()) >= self.workers:
+            return None
+        for connection, worker in self._started.items():
+            if worker.task is None:
+                return connection
+        if len(self._started) >= 2 * self.workers:
+            return None
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        self._started[ours] = _Worker(process)
         process.start()
         theirs.close()  # so that the pipe ends when the worker does
+        return ours
 
-    def _ended(self, connection: Connection) -> None:
-        """See how a worker has ended; after a crash, begin its shard again, one clip at a time."""
-        run = self._running.pop(connection)
+    def _give(self, connection: Connection, task: _Task, left: int) -> None:
+        """Give a worker one of `left` tasks. After a crash it decodes one clip at a time."""
+        decoding = sum(worker.decodes for worker in self._started.values())
+        threads = 1 if task.suspects else max(1, self.workers // (decoding + left))
+        worker = self._started[connection]
+        worker.task, worker.number = task, 0
+        with suppress(ConnectionError):  # it has died, which is seen when its answer is read
+            connection.send((task.job, threads, task.left_out))
+
+    def _ended(self, connection: Connection) -> list[_Task]:
+        """Return what is left to do for a worker that has ended: its shard again, if the decoder crashed."""
+        worker = self._started.pop(connection)
         connection.close()
-        run.process.join()
-        code = run.process.exitcode or 0
-        if code == 0:
-            return
+        worker.process.join()
+        code = worker.process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"status {code}"
-        clips = run.job.clips
-        if run.number == len(clips) or -code not in CRASHES:
-            at = run.job.audio / clips[min(run.number, len(clips) - 1)].path
+        task = worker.task
+        if task is None or not worker.decodes or -code not in CRASHES:
+            at = "the end of a shard"
+            if task and worker.decodes:
+                at = f"{task.job.audio / task.job.clips[worker.number].path} or near it"
             raise StoreError(
-                f"a worker process died ({name}) at {at} or near it: out of memory (try fewer workers), or"
-                " ended by somebody. Run it again, it goes on where it stopped"
+                f"a worker process died ({name}) at {at}: out of memory (try fewer workers), or ended by"
+                " somebody. Run it again, it goes on where it stopped"
             )
-        left_out = dict(run.left_out)
-        if run.number in run.suspects:
-            left_out[run.number] = f"crashes the decoder ({name})"
-        self.bar.update(-run.number)
-        self._start(run.job, 1, left_out, {*run.suspects, run.number})
+        left_out = dict(task.left_out)
+        if worker.number in task.suspects:
+            left_out[worker.number] = f"crashes the decoder ({name})"
+        self.bar.update(-worker.number)
+        return [_Task(task.job, left_out, task.suspects | {worker.number})]
 
     def _end_all(self) -> None:
-        """End the workers that are left, which remove their temporary files."""
-        started = [run.process for run in self._running.values() if run.process.pid is not None]
+        """End the workers, which remove their temporary files."""
+        started = [worker.process for worker in self._started.values() if worker.process.pid is not None]
         for process in started:
             process.terminate()
         for process in started:
             process.join(SECONDS_TO_END)
             process.kill()
             process.join()
-        for connection in self._running:
+        for connection in self._started:
             connection.close()
-        self._running.clear()
+        self._started.clear()
 
 
 def run_apart(function: Callable[..., T], *arguments: Any) -> T | None:
@@ -147,24 +182,27 @@ def run_apart(function: Callable[..., T], *arguments: Any) -> T | None:
             return None
 
 
-def _work(job: ShardJob, threads: int, left_out: Mapping[int, str], answers: Connection) -> None:
-    """Make a shard unless it is there; say how far it is, or what is wrong."""
+def _work(parent: Connection) -> None:
+    """Make one shard after the other, as a worker; say how far it is, and what has become of it."""
     start_worker()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes temporary files on the way
-    try:
-        with job.locked():
-            if not job.is_current():
-                job.remove()
-                write_shard(job, _decoded(job, threads, left_out, answers))
-    except BusyError:
-        answers.send(BUSY)
-    except Exception as error:
-        error.add_note(f"In a worker process:\n{traceback.format_exc()}")
-        answers.send(error)
+    while True:
+        job, threads, left_out = parent.recv()
+        try:
+            with job.locked():
+                if not job.is_current():
+                    job.remove()
+                    write_shard(job, _decoded(job, threads, left_out, parent))
+            parent.send(MADE)
+        except BusyError:
+            parent.send(BUSY)
+        except Exception as error:
+            error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+            parent.send(error)
 
 
 def _decoded(
-    job: ShardJob, threads: int, left_out: Mapping[int, str], answers: Connection
+    job: ShardJob, threads: int, left_out: Mapping[int, str], parent: Connection
 ) -> Iterator[np.ndarray | str]:
     """Yield the samples of a shard's clips in order, or why one cannot be used.
 
@@ -179,9 +217,9 @@ def _decoded(
     if threads > 1:
         clips = prefetched((partial(decode, number) for number in numbers), 2 * threads, threads=threads)
     for number in numbers:
-        answers.send(number)
+        parent.send(number)
         yield next(clips)
-    answers.send(len(numbers))
+    parent.send(len(numbers))
 
 
 def _decode(job: ShardJob, number: int) -> np.ndarray | str:
