@@ -16,10 +16,9 @@ from measure import (
     Variants,
     Work,
     begin,
-    describe_threads,
     options,
     rates,
-    tell_rates,
+    rates_table,
     write,
 )
 from reference import Reference
@@ -84,9 +83,9 @@ def main() -> None:
             "FLOP": flops.get_total_flops(),
             "limit": limit,
         }
-        title = f"inference, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
-        tell_rates(title, speeds, limit, peaks)
-    write(chosen.json, results)
+    table = rates_table(results)
+    print(table)
+    write(chosen.json, results, table)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from measure import machine, spread, write
+from measure import machine, markdown, median_and_range, spread, write
 from samplecnn.data.audio import CLIP_SAMPLES, SEGMENT_SAMPLES
 from samplecnn.data.batches import Batches, EpochBatches
 from samplecnn.data.catalog import Catalog, Clip, Split
@@ -235,17 +235,15 @@ def run(store: Store, count: int, rounds: int) -> dict[str, dict[str, dict[str, 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Lay out the results in Markdown; ratios are to the first row of each table."""
-    lines = []
+    tables = []
     for title, rates in results.items():
         first = next(iter(rates.values()))["median"]
-        lines += [f"| {title} | segments/s | range | of the first |", "| --- | --- | --- | --- |"]
-        for name, found in rates.items():
-            middle = found["median"]
-            form = ",.0f" if middle > 1000 else ",.1f"
-            span = f"{found['min']:{form}} to {found['max']:{form}}"
-            lines.append(f"| {name} | {middle:{form}} | {span} | {middle / first:.0%} |")
-        lines.append("")
-    return "\n".join(lines)
+        rows = [
+            [name, *median_and_range(rate, ",.0f"), f"{rate['median'] / first:.0%}"]
+            for name, rate in rates.items()
+        ]
+        tables.append(markdown([title, "segments/s", "range", "of the first"], rows))
+    return "\n".join(tables)
 
 
 def main() -> None:
@@ -281,9 +279,8 @@ def main() -> None:
     host = machine(torch.device("cpu"))
     hardware = {"cpu": host.pop("device"), **host, "numpy": version("numpy")}
     counts = {"clips": options.clips, "batch": BATCH, "batches": options.batches, "rounds": options.rounds}
-    write(options.json, {"hardware": hardware, **counts, "segments_per_second": results})
-    if options.json:
-        options.json.with_suffix(".md").write_text(table(results), encoding="utf-8")
+    figures = {"hardware": hardware, **counts, "segments_per_second": results}
+    write(options.json, figures, table(results))
 
 
 if __name__ == "__main__":

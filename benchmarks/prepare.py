@@ -25,7 +25,7 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from measure import machine, spread, write
+from measure import machine, markdown, median_and_range, spread, write
 from samplecnn.data import audio
 from samplecnn.data.catalog import Catalog, Clip, Split
 from samplecnn.data.prepare import prepare
@@ -168,26 +168,25 @@ def run(folder: Path, files: Sequence[Path], scratch: Path, workers: int, repeat
 def table(results: dict[str, Any]) -> str:
     """Lay out the results in Markdown."""
     base = results["reference"]["median"]
-    lines = ["| | clips/s | range | over the reference | peak memory |", "| --- | --- | --- | --- | --- |"]
-
-    def row(name: str, clips: dict[str, float], memory: str = "") -> None:
-        span = f"{clips['min']:.1f} to {clips['max']:.1f}"
-        ratio = f"{clips['median'] / base:.1f}"
-        lines.append(f"| {name} | {clips['median']:.1f} | {span} | {ratio} | {memory} |")
-
-    row("plain reference", results["reference"])
-    row("decoding alone, one core", results["decode"])
-    row("resampling alone, one core", results["resample"])
+    single = {
+        "plain reference": results["reference"],
+        "decoding alone, one core": results["decode"],
+        "resampling alone, one core": results["resample"],
+    }
+    rows = [
+        [name, *median_and_range(rate), f"{rate['median'] / base:.1f}", ""] for name, rate in single.items()
+    ]
     for workers, measured in results["end_to_end"].items():
-        memory = " / ".join(f"{size / 1e6:.0f} MB" for size in measured["peak_bytes"].values())
         name = f"into the store, {workers} worker{'s' * (str(workers) != '1')}"
-        row(name, measured["clips_per_second"], memory)
-    note = (
-        f"With all workers {measured['scaling']:.0%} of as many times one; MagnaTagATune's {MTAT_CLIPS:,}"
-        f" clips would take {measured['mtat_minutes']:.1f} min."
-        " Peak memory is that of all processes, for a quarter of the clips / for all of them."
+        rate = measured["clips_per_second"]
+        memory = " / ".join(f"{size / 1e6:.0f} MB" for size in measured["peak_bytes"].values())
+        rows.append([name, *median_and_range(rate), f"{rate['median'] / base:.1f}", memory])
+    return (
+        markdown(["", "clips/s", "range", "over the reference", "peak memory"], rows)
+        + f"\nWith all workers {measured['scaling']:.0%} of as many times one; MagnaTagATune's {MTAT_CLIPS:,}"
+        f" clips would take {measured['mtat_minutes']:.1f} min.\n"
+        "Peak memory is that of all processes, for a quarter of the clips / for all of them.\n"
     )
-    return "\n".join([*lines, "", note, ""])
 
 
 def hardware() -> dict[str, Any]:
@@ -224,9 +223,7 @@ def main() -> None:
         results = run(raw, files, scratch, options.workers, options.repeat)
     counts = {"clips": options.clips, "repeat": options.repeat}
     print(table(results))
-    write(options.json, {"hardware": hardware(), **counts, **results})
-    if options.json:
-        options.json.with_suffix(".md").write_text(table(results), encoding="utf-8")
+    write(options.json, {"hardware": hardware(), **counts, **results}, table(results))
 
 
 if __name__ == "__main__":
