@@ -22,7 +22,7 @@ from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import Store, StoreError
-from samplecnn.data.writer import expected_bytes, require_space
+from samplecnn.data.writer import expected_bytes, require_space, shard_jobs
 from samplecnn.errors import UserError
 from samplecnn.files import NO_LOCKS
 
@@ -484,10 +484,27 @@ def test_file_system_without_locks(
         prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False)
 
 
+def test_other_shards_are_made_while_another_process_is_at_one(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    (tmp_path / "x").mkdir()
+    job = shard_jobs(mtat.catalog(long_raw, "x"), tmp_path / "x", 2)[3]
+    with job.locked():
+        process = start(long_raw, tmp_path)
+        while len(list((tmp_path / "x").glob("shard-*.json"))) < 19:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        assert process.poll() is None  # it waits for the last one
+        assert job.finished() is None
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert content(tmp_path / "x") == uninterrupted
+
+
 def test_four_processes_share_the_shards(
     tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    """Each makes some of them, and the one that was killed costs the others nothing."""
+    """One that is killed costs the others nothing."""
     processes = [start(long_raw, tmp_path) for _ in range(4)]
     while not (tmp_path / "x/shard-00004.json").exists():
         time.sleep(0.002)

@@ -249,6 +249,7 @@ def test_damage_is_noticed(store_path: Path, tmp_path: Path, monkeypatch: pytest
             lambda path: edit_manifest(path, clips={**clips, "length": [10**30] * 9}),
             "OverflowError",
         ),
+        "files that are no list": (lambda path: edit_manifest(path, files=7), "no list of files"),
         "tags that are no text": (
             lambda path: edit_manifest(path, tags=["loud", 7, None]),
             "no text",

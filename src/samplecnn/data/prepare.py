@@ -104,7 +104,7 @@ def _is_finished(folder: Path, catalog: Catalog) -> bool:
             " choose another data.name, or delete the folder to make it again"
         )
     if store.files is None or len(store.files) != len(catalog.clips):
-        return True  # from before they were kept
+        return True  # made by a version that did not keep them
     if changed := changed_files(catalog.audio, catalog.clips, store.files):
         log.warning(
             "%d of %d audio files in %s have changed since the store %s was made, which holds them as they"

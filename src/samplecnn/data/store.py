@@ -137,6 +137,8 @@ class Store:
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
         if not all(isinstance(text, str) for text in (*tags, *clips["id"], *clips["path"])):
             raise ValueError(f"{MANIFEST} has tags, clip ids or paths that are no text")
+        if not isinstance(files := manifest.get("files"), list | None):
+            raise ValueError(f"{MANIFEST} has no list of files")
         spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
         ends = np.array(shards.lengths, dtype=np.int64)[spans[:, 0]]
         if (spans < (0, 0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
@@ -166,7 +168,7 @@ class Store:
             splits=splits,
             skipped=tuple(manifest["skipped"]),
             fingerprints=manifest["catalog"],
-            files=manifest.get("files"),
+            files=files,
             shards=shards,
         )
 
