@@ -111,7 +111,7 @@ def main() -> None:
                 "ours, bf16": (ours, (*shape, torch.bfloat16)),
             }
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
-            rates = {name: spread([seconds / second for second in told]) for name, told in times.items()}
+            rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}
             results[block] = {"times_real_time": rates}
     print(table(results))
     write(chosen.json, results, table(results))
