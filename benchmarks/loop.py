@@ -27,7 +27,7 @@ import torch
 from loading import make_store
 from measure import in_turns, machine, markdown, median_and_range, spread, write
 from samplecnn.hardware import multiplies_bfloat16
-from samplecnn.runs.folder import read_results
+from samplecnn.runs.results import read_results
 from samplecnn.training.backends import Plan
 from samplecnn.training.evaluate import evaluate
 from training import STEPS, our_step
@@ -118,14 +118,17 @@ def main() -> None:
                 "seconds": spread(later),
             }
     precision = "bf16" if multiplies_bfloat16(device.type) else "fp32"
-    bare = spread(bare_steps(str(results["backend"]), precision, options, device.type))
+    bare = spread(bare_steps(str(results.backend), precision, options, device.type))
     trained = spread([row["segments_per_second"] for row in rows])
     epoch = spread([row["seconds"] for row in rows])
     overhead = bare["median"] / trained["median"] - 1
-    figures |= {"backend": results["backend"], "precision": precision, "bare": bare, "trained": trained}
-    figures |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results["peak_memory_bytes"]}
+    figures |= {"backend": results.backend, "precision": precision, "bare": bare, "trained": trained}
+    figures |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results.peak_memory_bytes}
     figures["command_seconds"] = whole
     print(table(figures))
+    print(
+        f"An epoch with its validation takes {epoch['median']:.1f} s; the whole command took {whole:.0f} s."
+    )
     write(options.json, figures, table(figures))
 
 
