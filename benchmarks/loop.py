@@ -126,6 +126,9 @@ def main() -> None:
     figures |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results.peak_memory_bytes}
     figures["command_seconds"] = whole
     print(table(figures))
+    print(
+        f"An epoch with its validation takes {epoch['median']:.1f} s; the whole command took {whole:.0f} s."
+    )
     write(options.json, figures, table(figures))
 
 

@@ -35,6 +35,7 @@ from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.memory import keep_freed_memory
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
 from training import TAGS, our_network
 
@@ -69,7 +70,8 @@ def ours(song: str, block: str, width: int, dtype: torch.dtype) -> Work:
     keep_freed_memory()
     network = our_network(block, width).eval()
     tags = tuple(f"tag {number}" for number in range(TAGS))
-    model = Model(network, tags, audio.SAMPLE_RATE, {}, Path("made"))
+    description = Description({"name": block}, True, width, 0.0, tags, audio.SAMPLE_RATE)
+    model = Model(network, description, Path("made"))
     tagger = Tagger(model, torch.device("cpu"), dtype)
 
     def work() -> None:
@@ -111,7 +113,7 @@ def main() -> None:
                 "ours, bf16": (ours, (*shape, torch.bfloat16)),
             }
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
-            rates = {name: spread([seconds / second for second in told]) for name, told in times.items()}
+            rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}
             results[block] = {"times_real_time": rates}
     print(table(results))
     write(chosen.json, results, table(results))
