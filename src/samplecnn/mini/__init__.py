@@ -59,8 +59,10 @@ def render_mini(
 
     The same `clips` and `seed` give the same bytes, however many `workers` there are (by default one per
     usable core). After an interruption a second call renders what is missing; the annotations are written
-    last and so mark a finished set. Raises `UserError` for a folder that holds anything else, which is left as
-    it is, for impossible numbers, and where a package is missing.
+    last and so mark a finished set.
+
+    Raises `UserError` for a folder that holds anything else, which is left as it is, for impossible numbers,
+    and where a package is missing.
     """
     if clips < MIN_CLIPS:
         raise UserError(f"clips={clips}: needs at least {MIN_CLIPS}, one for each of the directories 0-f")
@@ -99,12 +101,13 @@ def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
                 f"{raw} holds the set of {found}, not of {identity}: "
                 "choose another folder (data.raw=...) or delete this one"
             )
-    elif raw.exists():
-        if others := sorted(path.name for path in raw.iterdir() if not OURS.fullmatch(path.name)):
-            raise UserError(
-                f"{raw} holds {', '.join(others[:3])} but no mini.json, so it is not the built-in set: "
-                "choose another folder (data.raw=...)"
-            )
+        return
+    names = sorted(path.name for path in raw.iterdir()) if raw.exists() else []
+    if others := [name for name in names if not OURS.fullmatch(name)]:
+        raise UserError(
+            f"{raw} holds {', '.join(others[:3])} but no mini.json, so it is not the built-in set: "
+            "choose another folder (data.raw=...)"
+        )
 
 
 def _is_finished(raw: Path, plan: list[Clip]) -> bool:
