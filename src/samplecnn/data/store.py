@@ -20,6 +20,7 @@ import numpy as np
 from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES
 from samplecnn.data.catalog import PARTS, Split
 from samplecnn.data.shards import Shards
+from samplecnn.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ LABELS = "labels.npy"
 PREPARE = "python prepare.py data={name}"
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """A store that cannot be made or used: what is wrong with it and what to do next."""
 
 

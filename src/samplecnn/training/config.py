@@ -14,8 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from samplecnn.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """The configuration asks for something impossible."""
 
 
@@ -119,7 +121,7 @@ KEYS = re.compile(r"block\..+|data\..+|schedule\..+|logger\..+|experiment")
 OWN_TARGETS = {
     "block": re.compile(r"samplecnn\.model\.blocks\.(Basic|SE|Res1|Res2|ReSE1|ReSE2)"),
     "schedule": re.compile(r"samplecnn\.training\.schedule\.(PaperSchedule|OneCycle)"),
-    "data.catalog": re.compile(r"samplecnn\.data\.datasets\.[a-z]+\.catalog"),
+    "data.catalog": re.compile(r"samplecnn\.(data\.datasets\.[a-z]+|mini)\.catalog"),
 }
 MISSING = object()
 
