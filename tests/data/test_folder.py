@@ -1,6 +1,7 @@
 """Your own music: tables, folders per tag, and splits that keep tags together and groups whole."""
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -117,16 +118,25 @@ GOOD = "0/a.wav,jazz"
     [
         (["file,tags", GOOD], r"line 1: no column 'path' in the header, which has 'file', 'tags'"),
         (["path tags", "a.wav jazz"], "no column 'path' in the header, which has 'path tags'"),
-        (["path;tags", "a.wav;jazz;slow"], "line 2: 3 columns, .* has 2.*that holds a semicolon has to be in"),
+        (
+            ["path;tags", "a.wav;jazz;slow"],
+            "line 2: 3 columns, .* has 2.*that holds a semicolon has to be in",
+        ),
         (["path,label", GOOD], "no column 'tags' in the header, which has 'path', 'label'"),
         (["path,tags,path", f"{GOOD},x"], "columns that appear twice: 'path'"),
         ([""], "the header, which has nothing"),
         (["path,tags"], "no rows, only the header"),
         (["path,tags", "0/a.wav,"], r"tags\.csv: no file has a tag"),
-        (["path,tags", "0/a.wav,jazz,slow"], "line 2: 3 columns, the header has 2, comma-separated. .* has to be in quotes"),
+        (
+            ["path,tags", "0/a.wav,jazz,slow"],
+            "line 2: 3 columns, the header has 2, comma-separated. .* has to be in quotes",
+        ),
         (["path,tags", GOOD, "", '"0/b.wav,x'], "line 4: not a comma-separated table"),
         (["path,tags", GOOD, GOOD], r"line 3: path '0/a\.wav' is also on line 2"),
-        (["path,tags", "0/a.wav,jazz|slow"], r"line 2: tags 'jazz\|slow' look like a list.*separator=pipe.*=semicolon"),
+        (
+            ["path,tags", "0/a.wav,jazz|slow"],
+            r"line 2: tags 'jazz\|slow' look like a list.*separator=pipe.*=semicolon",
+        ),
         *(
             (
                 ["path,tags", GOOD, f"{path},jazz"],
@@ -216,3 +226,102 @@ def test_the_same_seed_gives_the_same_split(tmp_path: Path) -> None:
     assert [counted[part] / 120 for part in PARTS] == pytest.approx([0.75, 0.08, 0.17], abs=0.03)
     even = Counter(parts_of(folder.catalog(tmp_path, shares=(1, 1, 1))).values())
     assert [even[part] for part in PARTS] == pytest.approx([40, 40, 40], abs=3)
+
+
+def test_one_file_under_several_tags_by_links_is_one_clip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(6):
+        write_audio(tmp_path / f"all/{number}.wav", 0.1, seed=number)
+        for tag in ("jazz", "slow")[: 1 + number % 2]:
+            (tmp_path / tag).mkdir(exist_ok=True)
+            (tmp_path / f"{tag}/{number}.wav").symlink_to(f"../all/{number}.wav")
+    os.link(tmp_path / "all/0.wav", tmp_path / "slow/hard link.wav")
+    catalog = folder.catalog(tmp_path)
+    names = {clip.id: [catalog.tags[tag] for tag in clip.tags] for clip in catalog.clips}
+    jazz, both = ["all", "jazz"], ["all", "jazz", "slow"]
+    assert names == {f"all/{n}.wav": both if n % 2 or n == 0 else jazz for n in range(6)}
+    assert "10 files have several names by links" in caplog.text
+    assert "tags that are on every clip: 'all', 'jazz'" in caplog.text
+
+    lines = [f"all/{n}.wav,{'xy'[n % 2]},{('train', 'valid', 'test')[n % 3]}" for n in range(6)]
+    table(tmp_path, "path,tags,split", *lines, "jazz/1.wav,z,test")
+    with pytest.raises(
+        CatalogError, match=r"'all/1\.wav' and 'jazz/1\.wav' are one file by a link, in 'valid'"
+    ):
+        folder.catalog(tmp_path)
+
+
+def test_the_same_audio_in_two_parts_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(6):  # all of one size
+        write_audio(tmp_path / f"{number}.wav", 2.8, seed=number)
+    shutil.copy(tmp_path / "0.wav", tmp_path / "copy.wav")
+    rows = [f"{n}.wav,{'xy'[n % 2]},{('train', 'valid', 'test')[n % 3]}" for n in range(6)]
+    folder.catalog(table(tmp_path, "path,tags,split", *rows))
+    assert not caplog.records
+    folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,x,train"))
+    assert not caplog.records
+    folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,x,test"))
+    (record,) = caplog.records
+    assert (
+        "1 files have the same audio as one in another part of the split, such as '0.wav' and 'copy.wav'"
+        in (record.getMessage())
+    )
+    caplog.clear()
+    folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,y,train"))
+    (record,) = caplog.records
+    assert "have the same audio as one with other tags" in record.getMessage()
+
+
+def test_names_that_differ_from_those_on_the_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In Unicode form alone: found. In case, ending or spaces: skipped, and said with what may be meant."""
+    for name in ("u\u0308ber", "b", "c", "d e"):
+        write_audio(tmp_path / f"{name}.wav", 0.1, seed=len(name))
+    catalog = folder.catalog(
+        table(tmp_path, "path,tags", "\u00fcber.wav,x", "b.wav,y", "c.wav,x", "d e.wav,y")
+    )
+    assert catalog.clips[0].path == "u\u0308ber.wav"
+    assert all((tmp_path / clip.path).is_file() for clip in catalog.clips)
+    assert "not there" not in caplog.text
+    for wrong, meant in (("B.WAV", "b.wav"), ("b", "b.wav"), ("b.mp3", "b.wav"), ("de.wav", "d e.wav")):
+        caplog.clear()
+        folder.catalog(table(tmp_path, "path,tags", "gone.wav,x", f"{wrong},x", "c.wav,y"))
+        assert f"2 of 3 files of {tmp_path / 'tags.csv'} are not there" in caplog.text
+        assert f"such as {wrong!r}; is {meant!r} meant?" in caplog.text
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(4):
+        write_audio(tmp_path / f"{('jazz', 'rock')[number % 2]}/{number}.wav", 0.1, seed=number)
+    for name in ("jazz/cover.jpg", "rock/cover.JPG", "jazz/notes.txt", "jazz/._1.wav"):
+        (tmp_path / name).touch()
+    write_audio(tmp_path / "loose.wav", 0.1)
+    assert len(folder.catalog(tmp_path).clips) == 4
+    assert "4 files passed over: .jpg 2, .txt 1, hidden 1" in caplog.text
+    assert "1 files are left out, as they have no tag: they lie beside the folders, such as loose.wav" in (
+        caplog.text
+    )
+
+
+def test_folders_that_are_no_tags(tmp_path: Path) -> None:
+    """A level too high, the parts of a split, a table of another name: refused with the mend."""
+    for path in ("high/genres/jazz", "high/genres/rock", "parts/train/jazz", "parts/val/jazz", "other/jazz"):
+        for number in range(2):
+            write_audio(tmp_path / path / f"{number}.wav", 0.1)
+    with pytest.raises(
+        CatalogError, match=r"the same tags, 'genres'.*\(jazz, rock.*data\.raw=.*/high/genres"
+    ):
+        folder.catalog(tmp_path / "high")
+    with pytest.raises(CatalogError, match=r"the tags 'train', 'val' are parts of a split"):
+        folder.catalog(tmp_path / "parts")
+    (tmp_path / "other/metadata.csv").write_text("path,tags\njazz/0.wav,slow\n")
+    with pytest.raises(CatalogError, match=r"metadata\.csv is not read: a table is called tags\.csv or"):
+        folder.catalog(tmp_path / "other")
+    (tmp_path / "other/metadata.csv").rename(tmp_path / "other/Tags.CSV")
+    with pytest.raises(CatalogError, match=r"Tags\.CSV: every file has the same tags, 'slow'"):
+        folder.catalog(tmp_path / "other")
+
+
+def test_an_empty_column_split_is_none(tmp_path: Path) -> None:
+    table(tmp_path, "path,tags,split", *(f"{n}.wav,{'xy'[n % 2]}," for n in range(9)))
+    assert set(parts_of(folder.catalog(tmp_path)).values()) == set(PARTS)

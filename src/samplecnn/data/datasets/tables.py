@@ -82,10 +82,12 @@ def parse_table(
 
     def header_of(delimiter: str) -> list[str]:
         try:
-            cells = next(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+                if any(cells := [cell.strip() for cell in row]):
+                    return [names.get(cell.casefold(), cell) for cell in cells]
         except csv.Error:
-            return []
-        return [names.get(cell.strip().casefold(), cell.strip()) for cell in cells]
+            pass
+        return []
 
     headers = {delimiter: header_of(delimiter) for delimiter in DELIMITERS}
     delimiter = max(headers, key=lambda d: (len(set(required) & set(headers[d])), len(headers[d])))

@@ -27,7 +27,7 @@ def split_tags(cells: Sequence[tuple[str, str]], separator: str | None = None) -
     Raises `CatalogError` for an unknown separator, cells that look like lists, and tags of several lines.
     """
     if separator is not None and separator not in SEPARATORS:
-        raise CatalogError(f"data.catalog.separator={separator}: allowed are {', '.join(SEPARATORS)}")
+        raise CatalogError(f"data.separator={separator}: allowed are {', '.join(SEPARATORS)}")
     sign = SEPARATORS[separator or "semicolon"]
     tags = [[tag for part in cell.split(sign) if (tag := part.strip())] for _, cell in cells]
     if separator is None:
@@ -52,12 +52,12 @@ def _looks_like_a_list(where: str, cell: str, others: int) -> str:
     if BRACKETS.fullmatch(cell):
         return (
             f"{where}: tags {cell!r} look like a list as a program prints it{more}: write rock; pop"
-            " (in pandas: table['tags'].str.join('; ')). If it is one tag: data.catalog.separator=semicolon"
+            " (in pandas: table['tags'].str.join('; ')). If it is one tag: data.separator=semicolon"
         )
     sign, name = next((sign, name) for name, sign in SEPARATORS.items() if sign in cell and sign != ";")
     return (
         f"{where}: tags {cell!r} look like a list{more}, but tags are separated by ';', not by {sign!r}."
-        f" If it is a list: data.catalog.separator={name}. If it is one tag: data.catalog.separator=semicolon"
+        f" If it is a list: data.separator={name}. If it is one tag: data.separator=semicolon"
     )
 
 
