@@ -120,7 +120,7 @@ GOOD = "0/a.wav,jazz"
         (["path tags", "a.wav jazz"], "no column 'path' in the header, which has 'path tags'"),
         (
             ["path;tags", "a.wav;jazz;slow"],
-            "line 2: 3 columns, .* has 2.*that holds a semicolon has to be in",
+            "line 2: 3 columns, .* has 2.*by semicolons: a cell that holds one has",
         ),
         (["path,label", GOOD], "no column 'tags' in the header, which has 'path', 'label'"),
         (["path,tags,path", f"{GOOD},x"], "columns that appear twice: 'path'"),
@@ -129,7 +129,7 @@ GOOD = "0/a.wav,jazz"
         (["path,tags", "0/a.wav,"], r"tags\.csv: no file has a tag"),
         (
             ["path,tags", "0/a.wav,jazz,slow"],
-            "line 2: 3 columns, the header has 2, comma-separated. .* has to be in quotes",
+            "line 2: 3 columns, the header has 2, separated by commas: a cell that holds one",
         ),
         (["path,tags", GOOD, "", '"0/b.wav,x'], "line 4: not a comma-separated table"),
         (["path,tags", GOOD, GOOD], r"line 3: path '0/a\.wav' is also on line 2"),

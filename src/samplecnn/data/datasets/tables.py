@@ -111,10 +111,11 @@ def parse_table(
         while len(row) > width and not row[-1]:
             row.pop()
         if len(row) != width:
-            quotes = f". A cell that holds a {word} has to be in quotes" if len(row) > width else ""
-            raise CatalogError(
-                f"{file}, line {line}: {len(row)} columns, the header has {width}, {word}-separated{quotes}"
+            mend = (
+                "a cell that holds one has to be in quotes" if len(row) > width else "so has every line to be"
             )
+            counts = f"{len(row)} columns, the header has {width}"
+            raise CatalogError(f"{file}, line {line}: {counts}, separated by {word}s: {mend}")
     return Table(header, rows[1:])
 
 

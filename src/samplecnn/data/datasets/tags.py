@@ -3,7 +3,7 @@
 import logging
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from samplecnn.data.catalog import Catalog, CatalogError
@@ -85,7 +85,7 @@ def refuse_senseless(tags_of: Iterable[Sequence[str]], where: str, mend: str = "
 
 def warn_of_mistakes(catalog: Catalog) -> None:
     """Log what looks wrong with a catalogue's tags, and what to do about it."""
-    counts = catalog.labels().sum(axis=0, dtype=int).tolist()
+    counts = Counter(tag for clip in catalog.clips for tag in set(clip.tags))
     alike = defaultdict(list)
     for tag in catalog.tags:
         plain = unicodedata.normalize("NFKC", tag).casefold()
@@ -101,7 +101,7 @@ def warn_of_mistakes(catalog: Catalog) -> None:
     for kind, found, advice in (
         (
             "on every clip",
-            [tag for tag, count in zip(catalog.tags, counts, strict=True) if count == len(catalog.clips)],
+            [tag for index, tag in enumerate(catalog.tags) if counts[index] == len(catalog.clips)],
             "nothing can be learnt about them, and their scores are undefined: leave them out",
         ),
         (
