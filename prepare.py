@@ -14,6 +14,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from samplecnn.errors import UserError
 from samplecnn.training import config as configuration
 
 
@@ -24,20 +25,17 @@ def main(config: DictConfig) -> None:
         plain = configuration.validate(config)
 
         # After the checks: it loads PyTorch.
-        from samplecnn.data.datasets.mtat import counts
         from samplecnn.data.store import MANIFEST, Store
-        from samplecnn.training.stores import prepare_store
+        from samplecnn.training.stores import describe, prepare_store
 
-        shard = plain["shard"]
-        path = prepare_store(plain["data"], workers=plain["workers"], shard=shard, fetch=True)
+        data, shard = plain["data"], plain["shard"]
+        path = prepare_store(data, workers=plain["workers"], shard=shard, fetch=True)
         if shard is not None and not (path / MANIFEST).is_file():
             print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
             return
-        store = Store.open(path)
-    except (ValueError, OSError) as error:
+        print(*describe(Store.open(path), data), sep="\n")
+    except (UserError, OSError) as error:
         sys.exit(f"{error}")
-    print(f"{store.path}: {len(store.clip_ids)} clips, {len(store.tags)} tags, {len(store.skipped)} skipped")
-    print(*counts(store, plain["data"]["top"]), sep="\n")
 
 
 if __name__ == "__main__":

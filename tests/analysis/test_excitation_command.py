@@ -18,11 +18,11 @@ import torch
 from omegaconf import OmegaConf
 
 from analysis.excitations_by_hand import assert_same, averages_by_hand
+from samplecnn import mini
 from samplecnn.analysis.excitation import Excitations
 from samplecnn.cli import main
 from samplecnn.cli.excitation import comma_separated
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.datasets import mini
 from samplecnn.data.prepare import prepare
 from samplecnn.model.architecture import build
 from samplecnn.runs.folder import load_model

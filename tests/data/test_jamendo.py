@@ -53,7 +53,7 @@ def test_from_raw_to_batches(raw: Path) -> None:
     assert not store.skipped
     assert list(store.splits) == ["split-0", "split-3"]
 
-    data = SegmentDataModule(store.path, split="split-0", top=50, batch_size=3)
+    data = SegmentDataModule(store.path, split="split-0", top=3, batch_size=3)
     assert data.tags == (ROCK, PIANO, HAPPY)
     assert data.parts["train"].clip_ids == ("track_0000001", "track_0000215", "track_0007400")
     np.testing.assert_array_equal(data.parts["train"].labels, [[1, 1, 0], [1, 1, 0], [1, 0, 0]])
@@ -88,8 +88,8 @@ def test_splits_and_audio_may_lie_in_the_folder_itself(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("TRACK_ID\t", "", r"train\.tsv, line 1: 'ARTIST_ID.*expected the columns TRACK_ID, ARTIST_ID"),
-        ("\tgenre---rock\tinstrument---piano\n", "\n", "line 3: 5 columns, expected 6 or more"),
+        ("TRACK_ID\t", "", r"train\.tsv, line 1: no column 'TRACK_ID'.*needed are TRACK_ID, ARTIST_ID"),
+        ("\tgenre---rock\tinstrument---piano\n", "\n", "line 3: 5 columns, the header has 6"),
         ("\tgenre---rock\tinstrument---piano\n", "\t\n", r"line 3: tags \[''\]: each needs a name"),
         ("rock\tinstrument---piano\n", "rock\tgenre---rock\n", "line 3: tags .*appears once"),
         ("15/215.mp3", "../215.mp3", r"line 3: path '\.\./215\.mp3', expected one like 00/7400\.mp3"),
@@ -118,12 +118,12 @@ def test_what_is_missing_is_named(raw: Path) -> None:
     with pytest.raises(CatalogError, match="has neither data/splits/split-0 nor splits/split-0"):
         jamendo.catalog(raw / "data/splits")
     file = raw / "data/splits/split-0" / NAME
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogError, match=r"train\.tsv: cannot be read"):
+    file.write_bytes(b"\xff\xfa")
+    with pytest.raises(CatalogError, match=r"train\.tsv, line 1: not UTF-8"):
         jamendo.catalog(raw)
     file.write_bytes(b"")
-    with pytest.raises(CatalogError, match="line 1: ''"):
+    with pytest.raises(CatalogError, match="line 1: no column 'TRACK_ID' in the header, which has nothing"):
         jamendo.catalog(raw)
     file.unlink()
-    with pytest.raises(CatalogError, match=r"train\.tsv: cannot be read .*a split is three files"):
+    with pytest.raises(CatalogError, match=r"train\.tsv is not there: a split is three files"):
         jamendo.catalog(raw)

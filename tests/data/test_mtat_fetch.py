@@ -18,7 +18,6 @@ import pytest
 
 from data.file_server import FileServer, serving
 from samplecnn.data.archive import ArchiveError
-from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
 from samplecnn.data.datasets.mtat_fetch import SOURCE, Remote, Source, fetch_raw
 from samplecnn.data.download import DownloadError
@@ -94,7 +93,8 @@ def test_the_whole_way_killed_and_taken_up(tmp_path: Path, server: FileServer, s
 
     server.files["/mp3.zip.002"].stop = None
     server.asked.clear()
-    catalog = mtat.catalog(None, "x", download=raw, source=source, progress=False)
+    fetch_raw(raw, source, progress=False)
+    catalog = mtat.catalog(raw, "x")
     found = [(path, asked) for path, asked in server.asked if "gone" not in path]
     assert found == [("/mp3.zip.002", f"bytes={came}-"), ("/mp3.zip.003", None)]
     assert catalog.audio == raw / "mp3"
@@ -105,7 +105,7 @@ def test_the_whole_way_killed_and_taken_up(tmp_path: Path, server: FileServer, s
     server.asked.clear()
     for name in ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003"):
         (raw / name).unlink()
-    assert mtat.catalog(None, "x", download=raw, source=source) == catalog
+    fetch_raw(raw, source)
     assert mtat.catalog(raw, "x") == catalog
     assert server.asked == []
 
@@ -128,7 +128,7 @@ def test_files_put_there_by_hand_are_used(tmp_path: Path, server: FileServer, so
 def test_what_to_do_when_nothing_can_be_had(tmp_path: Path, server: FileServer, source: Source) -> None:
     server.files = {"/annotations_final.csv": server.files["/annotations_final.csv"]}
     with pytest.raises(DownloadError) as caught:
-        mtat.catalog(None, download=tmp_path, source=source, progress=False)
+        fetch_raw(tmp_path, source, progress=False)
     said = str(caught.value)
     for words in ("/gone/mp3.zip.001: HTTP 404", "/whole/mp3.zip: HTTP 404", "data.raw=DIR"):
         assert words in said
@@ -140,13 +140,8 @@ def test_an_archive_that_is_not_as_expected(tmp_path: Path, server: FileServer, 
     bad = Source(source.annotations, ((Remote("mp3.zip", (url,)),),))
     for _ in range(2):  # it is not taken for finished
         with pytest.raises(ArchiveError, match=r"mp3\.zip: entry '\.\./a\.mp3'"):
-            mtat.catalog(None, download=tmp_path / "raw", source=bad, progress=False)
+            fetch_raw(tmp_path / "raw", bad, progress=False)
     assert not list(tmp_path.rglob("a.mp3"))
-
-
-def test_no_folder_at_all() -> None:
-    with pytest.raises(CatalogError, match=r"data\.raw is null"):
-        mtat.catalog(None)
 
 
 def test_the_real_source() -> None:
@@ -162,11 +157,8 @@ def test_the_real_source() -> None:
         assert all(url.endswith(f"/{file.name}") for url in file.urls)
 
 
-def test_counts_of_another_data_set(store_path: Path) -> None:
-    assert mtat.counts(Store.open(store_path), top=None) == [
-        *("split clean, all tags, clips:", "  train       4", "  valid       2", "  test        3"),
-        *("split pons, all tags, clips:", "  train       4", "  valid       2", "  test        3"),
-    ]
+def test_nothing_is_published_of_another_data_set(store_path: Path) -> None:
+    assert mtat.compare(Store.open(store_path)) == []
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="MTAT's metadata (shared/mtat) is not beside this checkout")
@@ -189,7 +181,7 @@ def test_counts_beside_the_published_ones(store_path: Path) -> None:
             },
             skipped=tuple({"id": p, "path": p, "reason": "empty file (0 bytes)"} for p in sorted(gone)),
         )
-        return mtat.counts(store, top=10)
+        return mtat.compare(store)
 
     lines = counts(set(mtat.UNDECODABLE))
     assert lines[:4] == [

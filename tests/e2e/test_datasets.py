@@ -1,6 +1,7 @@
 """Every kind of data set from the command line: prepared, looked into, trained on."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,29 @@ def test_a_folder_of_one_s_own(world: World, music: Path, tmp_path: Path) -> Non
         shard.write(b"\x7f\x7f")
     damaged = world.run("samplecnn", "data", "check", store, status=1)
     assert "shard-00001.npy" in damaged.stdout
+
+
+def test_what_is_wrong_is_a_sentence(world: World, tmp_path: Path) -> None:
+    """Of a table, as the catalogue says it, with the override that mends it; nothing is left behind."""
+    for number in range(9):
+        write_audio(tmp_path / f"raw/{number}.wav", seed=number)
+    lines = [f'{number}.wav,"{("rock, pop", "jazz")[number % 2]}"\n' for number in range(9)]
+    (tmp_path / "raw/tags.csv").write_text("path,tags\n" + "".join(lines))
+    data = [
+        "data=folder",
+        "data.name=mine",
+        f"data.raw={tmp_path / 'raw'}",
+        f"data.root={tmp_path / 'stores'}",
+    ]
+    refused = world.run("prepare.py", *data, status=1)
+    (line,) = refused.stderr.splitlines()
+    assert "tags.csv, line 2: tags 'rock, pop' look like a list (4 more cells do)" in line
+    (override,) = re.findall(r"If it is a list: (\S+)\. ", line)
+    assert not list(tmp_path.glob("stores/*"))
+    done = world.run("prepare.py", *data, override)
+    assert "9 clips, 3 tags, 0 skipped" in done.stdout
+    assert "split own, all 3 tags: clips" in done.stdout
+    more = world.run("prepare.py", *data, override, "data.top=10000")
+    assert "has 3 tags, and all are used (allowed are 1 to 3, or null for all)" in more.stdout
+    asked = world.run("samplecnn", "data", "info", tmp_path / "stores/mine", "--top", "4", status=1)
+    assert "top is 4: store" in asked.stderr

@@ -1,92 +1,48 @@
-"""Zip and tar archives, whole or in parts, unpacked without believing what they say.
+"""Zip archives, whole or in parts, unpacked without believing what they say.
 
 Nothing is written outside the folder, and never more than was allowed: an entry is what it decompresses to,
 not what its header claims. A name, a kind or a size that has no place in a data set refuses the archive.
 """
 
-import gzip
 import io
 import logging
 import re
 import stat
 import struct
-import tarfile
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
+
+from samplecnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20  # bytes
-HEADERS = 1 << 20  # bytes between the contents of two tar entries: what a header may grow to in memory
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, bytes that are no text
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others decompress to any size in one step
-ENCRYPTED = 0x1  # flag bit of a zip entry
-LOCAL_HEADER = 30  # bytes in front of a zip entry's content, without its name
+ENCRYPTED = 0x1  # flag bit of an entry
+LOCAL_HEADER = 30  # bytes in front of an entry's content, without its name
 DAMAGED = (
     EOFError,
     UnicodeDecodeError,
     NotImplementedError,  # zipfile, of a compression or version that it does not know
     OverflowError,
     RuntimeError,
-    gzip.BadGzipFile,
     struct.error,
-    tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
 )
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError):
     """An archive that is damaged, or not what a data set is expected in: names archive and entry."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A file in an archive."""
-
-    path: PurePosixPath
-    size: int
-    crc: int | None  # None: a tar has none
-    open: Any  # () -> a stream of its content
-
-
-@dataclass
-class _Rules:
-    """What has been seen of an archive so far, against what is allowed."""
-
-    max_bytes: int
-    max_files: int
-    entries: set[PurePosixPath] = field(default_factory=set)
-    bytes: int = 0
-
-    def check(self, name: str, size: int) -> PurePosixPath:
-        path = PurePosixPath(name)
-        if not path.name or UNSAFE.search(name):
-            raise ArchiveError(f"entry {name!r}: allowed are names without control characters")
-        if path.is_absolute() or ".." in path.parts or "\\" in name or re.match("[A-Za-z]:", name):
-            raise ArchiveError(
-                f"entry {name!r}: allowed are paths below the folder, with forward slashes and without '..'"
-            )
-        if path in self.entries:
-            raise ArchiveError(f"entry {name!r} is there twice")
-        self.entries.add(path)
-        self.bytes += size
-        if len(self.entries) > self.max_files:
-            raise ArchiveError(f"more than {self.max_files:,} entries, the most that is allowed")
-        if size < 0 or self.bytes > self.max_bytes:
-            raise ArchiveError(
-                f"entry {name!r} brings it to {self.bytes:,} bytes, allowed are {self.max_bytes:,}"
-            )
-        return path
 
 
 def unpack(
@@ -98,41 +54,41 @@ def unpack(
     suffixes: Collection[str],
     progress: bool = True,
 ) -> list[str]:
-    """Unpack a zip, tar or tar.gz, given as one file or as its parts in order; return the files' paths.
+    """Unpack a zip archive, given as one file or as its parts in order; return the files' paths.
 
     Only files with one of the `suffixes` (lower case, with the dot) are written, each of them whole or not
-    at all. Files of a zip that a call before has written are kept if size and CRC are right.
+    at all. Files that a call before has written are kept if size and CRC are right. Nothing is written before
+    all entries were looked at.
 
     Raises `ArchiveError` for entries with absolute paths, `..`, backslashes, drive letters or control
     characters, links and devices, encrypted, overlapping and repeated entries, more than `max_files` entries
     (folders included) or `max_bytes` decompressed, for damaged archives, and if a file cannot be written.
-    Of a zip nothing is written before all its entries were looked at.
     """
     parts = [archive] if isinstance(archive, Path) else list(archive)
     name = str(parts[0]) if len(parts) == 1 else f"{parts[0]} to {parts[-1].name}"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".unpacking.tmp"
-    rules, written, others = _Rules(max_bytes, max_files), [], 0
+    written, others = [], 0
     try:
         with (
             io.BufferedReader(_Joined(parts)) as file,
+            zipfile.ZipFile(file) as opened,
             tqdm(desc=parts[0].name, unit="file", disable=not progress) as bar,
         ):
-            magic = file.peek(2)[:2]
-            for entry in _zip(file, rules) if magic == b"PK" else _tar(file, magic == b"\x1f\x8b", rules):
-                if entry.path.suffix.lower() not in suffixes:
+            for info, path in _checked(opened, max_bytes, max_files):
+                if path.suffix.lower() not in suffixes:
                     others += 1
                     continue
-                target = _target(folder, entry.path)
-                if not _is_there(target, entry):
-                    _write(entry, temporary)
+                target = _target(folder, path)
+                if not _is_there(target, info):
+                    _write(opened, info, temporary)
                     temporary.replace(target)
-                written.append(str(entry.path))
+                written.append(str(path))
                 bar.update()
     except ArchiveError as error:
         raise ArchiveError(f"{name}: {error}") from error
     except DAMAGED as error:
-        raise ArchiveError(f"{name}: damaged or no zip or tar archive ({error}): get it again") from error
+        raise ArchiveError(f"{name}: damaged or no zip archive ({error}): get it again") from error
     except OSError as error:
         raise ArchiveError(
             f"cannot unpack {name} to {folder} ({error.strerror}: {error.filename or temporary})."
@@ -145,6 +101,51 @@ def unpack(
     return written
 
 
+def _checked(
+    archive: zipfile.ZipFile, max_bytes: int, max_files: int
+) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """List the files of an archive in which every entry is allowed, by their place in it."""
+    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    if len(infos) > max_files:
+        raise ArchiveError(f"more than {max_files:,} entries, the most that is allowed")
+    paths: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    total = end = 0  # bytes decompressed; the end of the entry before
+    for info in infos:
+        path = _path(info.orig_filename)
+        total += info.file_size
+        if path in paths:
+            raise ArchiveError(f"entry {info.filename!r} is there twice")
+        if total > max_bytes:
+            raise ArchiveError(
+                f"entry {info.filename!r} brings it to {total:,} bytes, allowed are {max_bytes:,}"
+            )
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ArchiveError(f"entry {info.filename!r} is a link or a device: allowed are files")
+        if info.flag_bits & ENCRYPTED:
+            raise ArchiveError(f"entry {info.filename!r} is encrypted")
+        if info.compress_type not in METHODS:
+            raise ArchiveError(
+                f"entry {info.filename!r} is compressed by method {info.compress_type}:"
+                " allowed are 0 (stored) and 8 (deflated)"
+            )
+        if info.header_offset < end:
+            raise ArchiveError(f"entry {info.filename!r} overlaps with another one")
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
+        paths[path] = info
+    return [(info, path) for path, info in paths.items() if not info.is_dir()]
+
+
+def _path(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if not path.name or UNSAFE.search(name):
+        raise ArchiveError(f"entry {name!r}: allowed are names without control characters")
+    if path.is_absolute() or ".." in path.parts or "\\" in name or re.match("[A-Za-z]:", name):
+        raise ArchiveError(
+            f"entry {name!r}: allowed are paths below the folder, with forward slashes and without '..'"
+        )
+    return path
+
+
 def _target(folder: Path, path: PurePosixPath) -> Path:
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,88 +155,28 @@ def _target(folder: Path, path: PurePosixPath) -> Path:
     return target
 
 
-def _is_there(target: Path, entry: _Entry) -> bool:
-    if entry.crc is None or not target.is_file() or target.stat().st_size != entry.size:
+def _is_there(target: Path, info: zipfile.ZipInfo) -> bool:
+    if not target.is_file() or target.stat().st_size != info.file_size:
         return False
     crc = 0
     with target.open("rb") as content:
         while block := content.read(CHUNK):
             crc = zlib.crc32(block, crc)
-    return crc == entry.crc
+    return crc == info.CRC
 
 
-def _write(entry: _Entry, file: Path) -> None:
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
     size = 0
-    with entry.open() as content, file.open("wb") as out:
+    with archive.open(info) as content, file.open("wb") as out:
         while block := content.read(CHUNK):
             size += len(block)
-            if size > entry.size:
+            if size > info.file_size:
                 break
             out.write(block)
-    if size != entry.size:
-        raise ArchiveError(f"entry {str(entry.path)!r} is not of the {entry.size:,} bytes it claims: damaged")
-
-
-def _zip(file: BinaryIO, rules: _Rules) -> Iterator[_Entry]:
-    with zipfile.ZipFile(file) as archive:
-        entries = []
-        end = 0  # of the entry before
-        for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-            path = rules.check(info.orig_filename, info.file_size)
-            mode = stat.S_IFMT(info.external_attr >> 16)
-            if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ArchiveError(f"entry {info.filename!r} is a link or a device: allowed are files")
-            if info.flag_bits & ENCRYPTED:
-                raise ArchiveError(f"entry {info.filename!r} is encrypted")
-            if info.compress_type not in METHODS:
-                raise ArchiveError(
-                    f"entry {info.filename!r} is compressed by method {info.compress_type}:"
-                    " allowed are 0 (stored) and 8 (deflated)"
-                )
-            if info.header_offset < end:
-                raise ArchiveError(f"entry {info.filename!r} overlaps with another one")
-            end = info.header_offset + LOCAL_HEADER + info.compress_size
-            if not info.is_dir():
-                entries.append(_Entry(path, info.file_size, info.CRC, lambda i=info: archive.open(i)))
-        yield from entries
-
-
-def _tar(file: BinaryIO, compressed: bool, rules: _Rules) -> Iterator[_Entry]:
-    stream: Any = _Budget(gzip.GzipFile(fileobj=file) if compressed else file)
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            path = rules.check(member.name, member.size)
-            stream.left = member.size + HEADERS  # its content and the next header
-            if member.isdir():
-                continue
-            if not member.isreg() or member.issparse():
-                raise ArchiveError(f"entry {member.name!r} is a link or a device: allowed are files")
-            yield _Entry(path, member.size, None, lambda m=member: archive.extractfile(m))
-        # tarfile takes a header that it cannot read for the end, and gzip compares its CRC at the very end.
-        rest = stream.last[len(stream.last) - (stream.count - archive.offset) :]
-        while block := stream.read(CHUNK):
-            rest += block
-    if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
-        raise ArchiveError("damaged or cut off: it does not end with tar's closing zeros. Get it again")
-
-
-class _Budget:
-    """A stream that refuses to give more than `left` bytes, and remembers the last block."""
-
-    def __init__(self, stream: BinaryIO | gzip.GzipFile) -> None:
-        self.stream = stream
-        self.left = HEADERS
-        self.count = 0
-        self.last = b""
-
-    def read(self, size: int) -> bytes:
-        block = self.stream.read(size)
-        self.left -= len(block)
-        self.count += len(block)
-        self.last = block or self.last
-        if self.left < 0:
-            raise ArchiveError(f"more than {HEADERS:,} bytes between two entries")
-        return block
+    if size != info.file_size:
+        raise ArchiveError(
+            f"entry {info.filename!r} is not of the {info.file_size:,} bytes it claims: damaged"
+        )
 
 
 class _Joined(io.RawIOBase):

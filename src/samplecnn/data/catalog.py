@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from samplecnn.data.audio import CLIP_SECONDS, EXCERPT_STARTS, SAMPLE_RATE
+from samplecnn.errors import UserError
 
 PARTS = ("train", "valid", "test")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_TAG = 200  # letters
 
 
-class CatalogError(ValueError):
+class CatalogError(UserError):
     """A data set's description that cannot be used: what is wrong, where, and what is allowed."""
 
 
@@ -78,6 +80,10 @@ class Catalog:
                 f"excerpt_start is {self.excerpt_start!r}: allowed are {', '.join(EXCERPT_STARTS)}"
             )
         _require_distinct("tag", self.tags)
+        if long := [tag for tag in self.tags if len(tag) > MAX_TAG]:
+            raise CatalogError(
+                f"a tag of {len(long[0]):,} letters ({long[0][:20]!r}...): allowed are {MAX_TAG}"
+            )
         _require_distinct("clip id", (clip.id for clip in self.clips))
         _require_distinct("path", (clip.path for clip in self.clips))
         for clip in self.clips:

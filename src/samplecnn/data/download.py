@@ -4,7 +4,8 @@
     file.part.json   the address it came from, the server's mark of that version, its size
 
 A part goes on only where it is certain to be the same file: at the address it came from if the server
-confirms the version (ETag or Last-Modified), anywhere if a checksum tells in the end. Else it starts again.
+confirms the version (ETag or Last-Modified), anywhere if there is a published checksum to compare in the end.
+Else it starts again.
 """
 
 import hashlib
@@ -24,6 +25,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
+
+from samplecnn.errors import UserError
+from samplecnn.files import write
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 4  # in a row at one mirror, that bring less than a CHUNK
@@ -46,7 +50,7 @@ for _handler in (
     _OPENER.add_handler(_handler())
 
 
-class DownloadError(ValueError):
+class DownloadError(UserError):
     """A file that cannot be fetched: each mirror with its reason, and how to go on by hand."""
 
 
@@ -215,11 +219,11 @@ class _Download:
         now = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
         total = response.length
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-            told = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if not told or int(told[1]) != start or (version and now and now != version):
+            sent = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if not sent or int(sent[1]) != start or (version and now and now != version):
                 self.drop()
                 raise _InterruptedError("sent another range or version than it was asked for")
-            total = None if told[2] == "*" else int(told[2])
+            total = None if sent[2] == "*" else int(sent[2])
         else:
             start = 0
         known = self.published
@@ -229,7 +233,9 @@ class _Download:
             raise _MirrorError(f"sends it encoded ({coding}), which was not asked for")
         total = known.bytes if total is None else total
         if total is None and not (response.chunked or known.sha256 or known.md5):
-            raise _MirrorError("does not say how long the file is, and nothing else would tell if it was cut")
+            raise _MirrorError(
+                "does not say how long the file is, and there is no checksum that would show a cut"
+            )
         if total and (free := disk_usage(self.part.parent).free) < total - start:
             raise OSError(f"{total - start:,} bytes are missing and {free:,} are free")
 
@@ -237,7 +243,7 @@ class _Download:
         self.bar.refresh()
         with self.part.open("ab" if start else "wb") as out:
             if not start:
-                self.note.write_text(json.dumps({"url": self.url, "version": now, "total": total}))
+                write(self.note, json.dumps({"url": self.url, "version": now, "total": total}))
             try:
                 while block := _read(response):
                     out.write(block)
@@ -247,13 +253,13 @@ class _Download:
             finally:
                 out.flush()
                 os.fsync(out.fileno())
-        # Chunks tell by themselves that they are complete; whether that is enough is checked by the caller.
+        # A chunked response says itself where it ends; whether that is enough is checked by the caller.
         return total is None or response.chunked or self.size() == total
 
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Tell what the network raises from what the disk does: both are OSErrors."""
+    """Turn the network's errors into `_InterruptedError`; the disk's are OSErrors too."""
     try:
         yield
     except urllib.error.HTTPError:

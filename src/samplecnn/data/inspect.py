@@ -121,12 +121,26 @@ def _check_manifest(store: Store) -> list[str]:
     return problems
 
 
+def count_clips(store: Store, top: int | None) -> dict[str, list[int]]:
+    """Count the clips of each split under the `top` tags (None: all): of train, valid and test."""
+    columns = np.argsort(-store.tag_counts, kind="stable")[:top]
+    tagged = store.labels[:, columns].any(axis=1)
+    counts = {}
+    for name, split in store.splits.items():
+        counted = tagged | (not split.drop_untagged)
+        part_of = np.array(split.parts, dtype=object)
+        counts[name] = [int(np.sum(counted & (part_of == part))) for part in PARTS]
+    return counts
+
+
 def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
     """Count what a store holds under a split and its `top` tags, as plain values.
 
-    Raises `StoreError` as `Store.open` and `Store.select` do.
+    Raises `StoreError` for more tags than there are, and as `Store.open` and `Store.select` do.
     """
     store = Store.open(store_path)
+    if top is not None and top > len(store.tags):
+        raise StoreError(f"top is {top}: store {store.path} has {len(store.tags)} tags")
     selection = store.select(split, top)
     return {
         "name": store.name,
@@ -151,22 +165,22 @@ def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
     }
 
 
-def render(told: dict[str, Any]) -> Group:
-    """Lay out what `info` tells as tables for a terminal."""
-    parts: dict[str, dict[str, Any]] = told["parts"]
-    sizes = Table("split " + told["split"], *parts, "whole store")
-    sizes.add_row("clips", *(f"{part['clips']:,}" for part in parts.values()), f"{told['clips']:,}")
+def render(content: dict[str, Any]) -> Group:
+    """Lay out what `info` returns as tables for a terminal."""
+    parts: dict[str, dict[str, Any]] = content["parts"]
+    sizes = Table("split " + content["split"], *parts, "whole store")
+    sizes.add_row("clips", *(f"{part['clips']:,}" for part in parts.values()), f"{content['clips']:,}")
     sizes.add_row("segments", *(f"{part['segments']:,}" for part in parts.values()), "")
-    sizes.add_row("hours", *(f"{part['hours']:.2f}" for part in parts.values()), f"{told['hours']:.2f}")
-    gigabytes = f"{told['bytes'] / 1e9:.2f} GB, {told['shards']} shards"
+    sizes.add_row("hours", *(f"{part['hours']:.2f}" for part in parts.values()), f"{content['hours']:.2f}")
+    gigabytes = f"{content['bytes'] / 1e9:.2f} GB, {content['shards']} shards"
     sizes.add_row("on disk", *("" for _ in parts), gigabytes)
     tags = Table("tag", *parts)
     for tag in parts["train"]["tags"]:
         tags.add_row(tag, *(f"{part['tags'][tag]:,}" for part in parts.values()))
-    if not told["skipped"]:
+    if not content["skipped"]:
         return Group(sizes, tags)
-    skipped = Table(f"skipped ({len(told['skipped'])})", "reason")
-    for clip in told["skipped"]:
+    skipped = Table(f"skipped ({len(content['skipped'])})", "reason")
+    for clip in content["skipped"]:
         skipped.add_row(clip["path"], clip["reason"])
     return Group(sizes, tags, skipped)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 
+from samplecnn.data.datasets import find
 from samplecnn.files import write
 from samplecnn.runs.description import BLOCK
 from samplecnn.runs.errors import RunError
@@ -87,9 +88,9 @@ class RunConfig:
 
     @property
     def dataset(self) -> str:
-        """The kind of data set: ``mtat``, ``mini``, ``msd``, ... whatever the store is called."""
-        target = dict(flat(self.plain)).get("data.catalog._target_")
-        return str(target).removesuffix(".catalog").rpartition(".")[2]
+        """Its name in ``DATASETS``, whatever the store is called; the function of one of the user's own."""
+        target = str(dict(flat(self.plain)).get("data.catalog._target_"))
+        return known.name if (known := find(target)) else target
 
 
 def identity(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

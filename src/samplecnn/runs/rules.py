@@ -100,6 +100,10 @@ RULES: dict[str, Rule] = {
         "three numbers greater than 0, such as [75,8,17]",
         lambda v: _is_list(v) and len(v) == 3 and all(map(POSITIVE.holds, v)),
     ),
+    "data.separator": Rule(
+        "null, semicolon, comma, slash or pipe",
+        lambda v: v in (None, "semicolon", "comma", "slash", "pipe"),
+    ),
     "data.dropout": SHARE,
     "data.block_dropout": SHARE,
     "schedule.learning_rate": POSITIVE,

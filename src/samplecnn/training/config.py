@@ -29,7 +29,7 @@ KEYS = re.compile(r"block\..+|data\..+|schedule\..+|logger\..+|experiment")
 OWN_TARGETS = {
     "block": re.compile(r"samplecnn\.model\.blocks\.(Basic|SE|Res1|Res2|ReSE1|ReSE2)"),
     "schedule": re.compile(r"samplecnn\.training\.schedule\.(PaperSchedule|OneCycle)"),
-    "data.catalog": re.compile(r"samplecnn\.data\.datasets\.[a-z]+\.catalog"),
+    "data.catalog": re.compile(r"samplecnn\.(data\.datasets\.[a-z]+|mini)\.catalog"),
 }
 MISSING = object()
 

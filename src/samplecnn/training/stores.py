@@ -1,13 +1,16 @@
 """The store and the batches that a configuration asks for."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from hydra.utils import instantiate
-
+from samplecnn.data.catalog import Catalog
 from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.data.datasets import Dataset, find
+from samplecnn.data.inspect import count_clips
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import MANIFEST, Store
 from samplecnn.runs.config import RunConfig
@@ -15,44 +18,101 @@ from samplecnn.training.config import ConfigError
 
 log = logging.getLogger(__name__)
 
-MTAT = "samplecnn.data.datasets.mtat.catalog"
-
 
 def prepare_store(
     data: Mapping[str, Any], *, workers: int | None = None, shard: int | None = None, fetch: bool = False
 ) -> Path:
     """Prepare the store that the ``data`` configuration names, or one shard of it; return its folder.
 
-    With ``fetch``, MagnaTagATune is downloaded where no raw audio is given. Raises ConfigError where there
-    is neither a finished store nor raw audio to make it from.
+    With ``fetch``, a data set that can be downloaded is, where no raw audio is given. Raises ConfigError
+    where there is neither a finished store nor raw audio to make it from.
     """
     path = Path(data["root"]) / data["name"]
+    known = find(data["catalog"]["_target_"])
     finished, raw = (path / MANIFEST).is_file(), data["raw"]
-    download: dict[str, Path] = {}
+    options = dict(data["catalog"])
     if not finished and raw is None:
-        if data["catalog"]["_target_"] != MTAT:
-            raise ConfigError(
-                f"there is no prepared store {path}. Give the folder with the audio and annotations: "
-                f"python prepare.py data={data['name']} data.raw=DIR"
-            )
-        if not fetch:
-            raise ConfigError(
-                f"there is no prepared store {path}. `python prepare.py data=mtat` downloads MagnaTagATune "
-                "and prepares it; `python prepare.py data=mtat data.raw=DIR` takes files that you have"
-            )
-        download = {"download": path.parent / "raw" / data["name"]}
+        if not (fetch and known and known.fetch):
+            raise ConfigError(_how_to_prepare(data["name"], path, known))
+        options["raw"] = path.parent / "raw" / data["name"]
+        resolve_name(known.fetch)(options["raw"])
     if not finished or (raw is not None and Path(raw).is_dir()):
         # Leaves a store of the same catalogue alone, and refuses one of another.
-        catalog = instantiate(data["catalog"], **download)
+        catalog = make_catalog(options)
         prepare(catalog, data["root"], workers=workers, shard=shard)
         if shard is not None:
             log.info("shard %d is prepared, one of %d (from 0)", shard, shard_count(catalog))
     return path
 
 
+def _how_to_prepare(name: str, path: Path, known: Dataset | None) -> str:
+    command = f"python prepare.py data={known.name if known else name}"
+    if known and known.name != name:
+        command += f" data.name={name}"
+    title = known.title if known else name
+    if known and known.fetch:
+        return (
+            f"there is no prepared store {path}. `{command}` downloads {title} and prepares it;"
+            f" `{command} data.raw=DIR` takes files that you have"
+        )
+    return (
+        f"there is no prepared store {path}. Give the folder with the audio and annotations of {title}:"
+        f" {command} data.raw=DIR"
+    )
+
+
+def make_catalog(options: Mapping[str, Any]) -> Catalog:
+    """Call the function that ``_target_`` names with the other options.
+
+    Raises ConfigError where there is no such function or option, and what the function raises.
+    """
+    target, others = options["_target_"], {key: value for key, value in options.items() if key != "_target_"}
+    known = find(target)
+    try:
+        function = resolve_name(known.catalog if known else target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"data.catalog._target_={target} cannot be loaded ({error}): it has to name a function as"
+            " module.function, in a module that Python finds from here"
+        ) from error
+    try:
+        inspect.signature(function).bind(**others)
+    except TypeError as error:
+        raise ConfigError(f"data.catalog: {target} {error}") from error
+    made = function(**others)
+    if not isinstance(made, Catalog):
+        raise ConfigError(f"data.catalog._target_={target} returns {type(made).__name__}, not a Catalog")
+    return made
+
+
+def warn_of_top(store: Store, top: int | None) -> None:
+    """Log that ``data.top`` is more than the store has."""
+    if top is not None and top > (count := len(store.tags)):
+        log.warning(
+            "data.top=%d: store %s has %d tags, and all are used (allowed are 1 to %d, or null for all)",
+            *(top, store.path, count, count),
+        )
+
+
+def describe(store: Store, data: Mapping[str, Any]) -> list[str]:
+    """Say what a prepared store holds under the ``data`` configuration, a line each."""
+    warn_of_top(store, top := data["top"])
+    tags = f"top {min(top, len(store.tags))}" if top else f"all {len(store.tags)}"
+    known = find(data["catalog"]["_target_"])
+    return [
+        f"{store.path}: {len(store.clip_ids)} clips, {len(store.tags)} tags, {len(store.skipped)} skipped",
+        *(
+            f"split {name}, {tags} tags: clips {train:,} train, {valid:,} valid, {test:,} test"
+            for name, (train, valid, test) in count_clips(store, top).items()
+        ),
+        *(resolve_name(known.compare)(store) if known and known.compare else ()),
+    ]
+
+
 def make_data(config: RunConfig, store: Store) -> SegmentDataModule:
     """Return the batches that the configuration asks for, from an open store."""
     data = config.data
+    warn_of_top(store, data.top)
     return SegmentDataModule(
         store.path,
         split=data.split,

@@ -1,78 +1,98 @@
-"""What several data sets read alike: tables of tags, and folders of audio."""
+"""Folders of audio: which files there are, which are one file by links, and which hold the same audio."""
 
-import csv
-import io
-import os
+import filecmp
+import hashlib
+import logging
 import re
-from collections.abc import Sequence
-from pathlib import Path
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from samplecnn.data.audio_files import passed_over, walk
 from samplecnn.data.catalog import CatalogError
 
-AUDIO_NAME = re.compile(
-    r"[^.].*\.(aif[cf]?|au|caf|flac|mp3|og[ag]|opus|rf64|w64|wav)", re.IGNORECASE | re.DOTALL
-)
+log = logging.getLogger(__name__)
+
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
+SAMPLE = 1 << 16  # bytes in the middle of a file, compared first
 
 
-def read_table(file: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a .csv (commas) or .tsv (tabs) file with a header: line number and columns of every row.
-
-    Raises `CatalogError` for what is not UTF-8 or no table, without rows or a `required` column, for columns
-    that repeat, and for rows of another length than the header.
-    """
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{file}: cannot be read as UTF-8 text ({error})") from error
-    delimiter, word = ("\t", "tab") if file.suffix == ".tsv" else (",", "comma")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise CatalogError(
-            f"{file}, line {reader.line_num}: not a {word}-separated table ({error})"
-        ) from error
-    header = rows[0][1] if rows else []
-    if missing := [column for column in required if column not in header]:
-        found = ", ".join(map(repr, header)) or "nothing"
-        raise CatalogError(f"{file}: needs a {word}-separated column {missing[0]!r}, its header has {found}")
-    if repeated := sorted({column for column in header if header.count(column) > 1}):
-        raise CatalogError(f"{file}: columns that appear twice: {', '.join(map(repr, repeated))}")
-    if len(rows) == 1:
-        raise CatalogError(f"{file}: no files, only the header line")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise CatalogError(f"{file}, line {line}: {len(row)} columns, the header has {len(header)}")
-    return [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
-
-
-def split_tags(cell: str, where: str) -> list[str]:
-    """Take the tags out of a table's cell: separated by ';', spaces around them and repetitions dropped."""
-    if "|" in cell:
-        raise CatalogError(f"{where}: tags {cell!r}: they are separated by ';', not by '|'")
-    return list(dict.fromkeys(tag for part in cell.split(";") if (tag := part.strip())))
-
-
-def audio_files(folder: Path) -> list[str]:
-    """List all files below `folder` that are named like audio and not hidden: relative paths, sorted.
+def audio_files(folder: Path, *, say_others: bool = True) -> list[str]:
+    """List all audio below `folder`: relative paths, sorted; logs how many other files there are.
 
     Raises `CatalogError` for names that are no text.
     """
-    found = []
-    seen = {os.path.realpath(folder)}
-    for parent, folders, files in os.walk(folder, followlinks=True):  # people link to their music
-        for name in sorted(folders):
-            real = os.path.realpath(Path(parent, name))
-            if name.startswith(".") or real in seen:  # links may run in circles
-                folders.remove(name)
-            seen.add(real)
-        folders.sort()
-        inside = Path(parent).relative_to(folder)
-        for name in files:
-            if AUDIO_NAME.fullmatch(name):
-                found.append((inside / name).as_posix())
-    for path in found:
+    found = walk(folder)
+    paths = sorted(path.relative_to(folder).as_posix() for path in found.files)
+    for path in paths:
         if NO_TEXT.search(path):
             raise CatalogError(f"{folder}: file name {path!r} is not readable text: rename it")
-    return sorted(found)
+    if found.passed_over and say_others:
+        log.warning("%s: %s", folder, passed_over(found.passed_over))
+    return paths
+
+
+def find_missing(folder: Path, paths: Sequence[str], table: Path) -> list[str]:
+    """Look for files that a table names and that are not there; return all paths as they are on the disk.
+
+    One whose name differs in Unicode form only (ü in one character or two) is found. Others are said, with
+    the file that may be meant.
+    """
+    missing = [path for path in paths if not (folder / path).is_file()]
+    if not missing:
+        return list(paths)
+    near = {_loosely(path): path for path in audio_files(folder, say_others=False)}
+    meant = {path: near[_loosely(path)] for path in missing if _loosely(path) in near}
+    same = {path: file for path, file in meant.items() if _composed(path) == _composed(file)}
+    if gone := [path for path in missing if path not in same]:
+        path = next((path for path in gone if path in meant), gone[0])
+        hint = f"; is {meant[path]!r} meant?" if path in meant else ""
+        log.warning(
+            "%d of %d files of %s are not there and will be skipped, such as %r%s",
+            *(len(gone), len(paths), table, path, hint),
+        )
+    return [same.get(path, path) for path in paths]
+
+
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
+
+
+def _loosely(path: str) -> str:
+    """A path without what people and programs change: case, spaces, Unicode form, the name's ending."""
+    plain = unicodedata.normalize("NFKC", str(PurePosixPath(path).with_suffix(""))).casefold()
+    return re.sub(r"\s", "", plain)
+
+
+def file_identities(folder: Path, paths: Sequence[str]) -> list[object]:
+    """Return a value for each path that is equal where two lead to one file by links."""
+    identities: list[object] = []
+    for path in paths:
+        file = folder / path
+        status = file.stat() if file.is_file() else None
+        identities.append((status.st_dev, status.st_ino) if status and status.st_ino else path)
+    return identities
+
+
+def same_audio(folder: Path, paths: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Find files with the same content: the index of each one beside that of the first such file.
+
+    Reads little: only files of the same size, and of these a block in the middle; all of them if that is
+    the same. The same music in another encoding is not found.
+    """
+    of_size: dict[int, list[int]] = defaultdict(list)
+    for index, path in enumerate(paths):
+        if (folder / path).is_file():
+            of_size[(folder / path).stat().st_size].append(index)
+    for size, indices in of_size.items():
+        if size == 0 or len(indices) == 1:
+            continue
+        firsts: dict[bytes, int] = {}
+        for index in indices:
+            with (folder / paths[index]).open("rb") as file:
+                file.seek(max(0, size - SAMPLE) // 2)
+                digest = hashlib.sha256(file.read(SAMPLE)).digest()
+            first = firsts.setdefault(digest, index)
+            if first != index and filecmp.cmp(folder / paths[first], folder / paths[index], shallow=False):
+                yield index, first

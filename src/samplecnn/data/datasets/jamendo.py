@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 
 from samplecnn.data.catalog import Catalog, CatalogError, Clip, Split
+from samplecnn.data.datasets.tables import read_table
 
 PARTS = {"train": "train", "validation": "valid", "test": "test"}  # theirs -> ours
 SPLITS = tuple(f"split-{number}" for number in range(5))
-HEADER = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
+COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 TRACK_PATH = re.compile(r"[0-9]{2}/[0-9]+\.mp3")
 
 
@@ -75,18 +76,11 @@ def _read(folder: Path, tracks: dict[str, tuple[str, list[str]]]) -> dict[str, s
     part_of: dict[str, str] = {}
     for theirs, part in PARTS.items():
         file = folder / f"autotagging_top50tags-{theirs}.tsv"
-        try:
-            header, *lines = file.read_text(encoding="utf-8").splitlines() or [""]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CatalogError(f"{file}: cannot be read ({error}); a split is three files") from error
-        if header.split("\t") != HEADER:
-            raise CatalogError(f"{file}, line 1: {header!r}, expected the columns {', '.join(HEADER)}")
-        for number, line in enumerate(lines, 2):
-            where = f"{file}, line {number}"
-            cells = line.split("\t")
-            if len(cells) < len(HEADER):
-                raise CatalogError(f"{where}: {len(cells)} columns, expected {len(HEADER)} or more")
-            track, path, tags = cells[0], cells[3], sorted(cells[5:])
+        if not file.is_file():
+            raise CatalogError(f"{file} is not there: a split is three files")
+        for line, cells in read_table(file, COLUMNS, tail="TAGS"):
+            where = f"{file}, line {line}"
+            track, path, tags = cells["TRACK_ID"], cells["PATH"], sorted(cells["TAGS"].split("\t"))
             if not TRACK_PATH.fullmatch(path):
                 raise CatalogError(f"{where}: path {path!r}, expected one like 00/7400.mp3")
             if not all(tags) or len(set(tags)) != len(tags):

@@ -18,7 +18,9 @@ from contextlib import closing
 from pathlib import Path
 
 from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
-from samplecnn.data.datasets.files import audio_files, read_table, split_tags
+from samplecnn.data.datasets.files import audio_files
+from samplecnn.data.datasets.tables import decode, read_bytes, read_table
+from samplecnn.data.datasets.tags import split_tags, warn_of_mistakes
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def catalog(
     name: str = "msd",
     vocabulary: str | int = "published",
     threshold: float = 50,
+    separator: str | None = None,
     train_tracks: int = 201_680,  # of the pickled training list; the rest of it is for validation
     excerpt_seconds: float | None = 29,
     excerpt_start: str = "start",
@@ -59,7 +62,8 @@ def catalog(
 
     `vocabulary` is "published" (the 50 tags above) or a number: that many tags, the most frequent over the
     tracks of the lists. A tag of Last.fm's counts where its value, 0 to 100, is above `threshold` (Choi et
-    al.: 50). Tracks of the lists without a file are skipped, and listed, when the store is prepared.
+    al.: 50). `separator` of a table's tags: see `split_tags`. Tracks of the lists without a file are skipped,
+    and listed, when the store is prepared.
 
     Raises `CatalogError` for a missing folder, list or tag source; lists that hold anything but track ids, or
     one twice; a database that is damaged or not Last.fm's; no audio at all; and for impossible options.
@@ -79,14 +83,14 @@ def catalog(
     if sources == [DATABASE]:
         tracks_of = _from_database(raw / DATABASE, list(part_of), vocabulary, threshold)
     else:
-        tracks_of = _from_table(raw / sources[0], part_of, vocabulary)
+        tracks_of = _from_table(raw / sources[0], part_of, vocabulary, separator)
     tags_of: dict[str, list[int]] = defaultdict(list)
     for index, tracks in enumerate(tracks_of.values()):
         for track in tracks:
             tags_of[track].append(index)
     audio = raw / "audio" if (raw / "audio").is_dir() else raw
     path_of = _find_audio(audio, part_of)
-    return Catalog(
+    made = Catalog(
         name=name,
         audio=audio,
         tags=tuple(tracks_of),
@@ -100,6 +104,8 @@ def catalog(
         excerpt_seconds=excerpt_seconds,
         excerpt_start=excerpt_start,
     )
+    warn_of_mistakes(made)
+    return made
 
 
 def _parts(raw: Path, train_tracks: int) -> dict[str, str]:
@@ -107,7 +113,7 @@ def _parts(raw: Path, train_tracks: int) -> dict[str, str]:
     texts = [raw / f"{part}.txt" for part in PARTS]
     pickles = [raw / file for file in PICKLED_LISTS]
     if all(file.is_file() for file in texts):
-        lists = {file: _read_text(file) for file in texts}
+        lists = {file: decode(read_bytes(file), file).split() for file in texts}
         divided = list(lists.values())
     elif all(file.is_file() for file in pickles):
         lists = {file: read_pickled_list(file) for file in pickles}
@@ -132,13 +138,6 @@ def _parts(raw: Path, train_tracks: int) -> dict[str, str]:
                 raise CatalogError(f"track {track} is listed twice, in {part_of[track]!r} and in {part!r}")
             part_of[track] = part
     return part_of
-
-
-def _read_text(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{file}: cannot be read as text ({error})") from error
 
 
 def read_pickled_list(file: Path) -> list[str]:
@@ -204,16 +203,19 @@ def _from_database(
     return tracks_of
 
 
-def _from_table(file: Path, part_of: Mapping[str, str], vocabulary: str | int) -> dict[str, list[str]]:
+def _from_table(
+    file: Path, part_of: Mapping[str, str], vocabulary: str | int, separator: str | None
+) -> dict[str, list[str]]:
     """Look up the tracks of each tag in a table; tracks that are in no list are left out."""
     tracks_of: dict[str, list[str]] = defaultdict(list)
-    seen: set[str] = set()
+    cell_of: dict[str, tuple[str, str]] = {}
     for line, cells in read_table(file, ("track_id", "tags")):
         where, track = f"{file}, line {line}", cells["track_id"]
-        if track in seen:
+        if track in cell_of:
             raise CatalogError(f"{where}: track {track} has a line before")
-        seen.add(track)
-        for tag in split_tags(cells["tags"], where) if track in part_of else ():
+        cell_of[track] = where, cells["tags"]
+    for track, tags in zip(cell_of, split_tags(list(cell_of.values()), separator), strict=True):
+        for tag in tags if track in part_of else ():
             tracks_of[tag].append(track)
     ranked = sorted(tracks_of, key=lambda tag: (-len(tracks_of[tag]), tag))
     return {tag: tracks_of[tag] for tag in _choose(ranked, vocabulary, file)}

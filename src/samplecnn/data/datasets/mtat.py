@@ -9,21 +9,17 @@ The splits are by directory: 0-b train, c validation, d-f test. Two families, ne
   50 tags 15,244 / 1,529 / 4,332, the published lists of jongpillee/music_dataset_split.
 - `pons` (Pons et al. 2018): untagged clips are kept. On MTAT 18,706 / 1,825 / 5,329.
 
-Without a folder of one's own both are fetched and unpacked (`fetch_raw`); docs/data.md says from where.
+`mtat_fetch.py` downloads both.
 """
 
-import csv
-import gzip
 import hashlib
-import io
 import re
-import zlib
 from pathlib import Path
 
-import numpy as np
-
 from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
-from samplecnn.data.datasets.mtat_fetch import SOURCE, Source, fetch_raw
+from samplecnn.data.datasets.tables import decode, parse_table, read_bytes
+from samplecnn.data.datasets.tags import warn_of_mistakes
+from samplecnn.data.inspect import count_clips
 from samplecnn.data.store import Store
 
 ANNOTATIONS = ("annotations_final.csv", "annotations_final.csv.gz")
@@ -56,47 +52,28 @@ ORIGINAL = (25_863, 188)  # clips and tags of MagnaTagATune itself
 PUBLISHED = {"clean": (15_244, 1_529, 4_332), "pons": (18_706, 1_825, 5_329)}  # top 50 tags
 
 
-def catalog(
-    raw: str | Path | None,
-    name: str = "mtat",
-    *,
-    download: str | Path | None = None,
-    source: Source = SOURCE,
-    progress: bool = True,
-) -> Catalog:
+def catalog(raw: str | Path, name: str = "mtat") -> Catalog:
     """Read the annotations of a folder in MTAT's layout; any number of tags and clips.
 
-    Where `raw` is None, the data set is fetched into the folder `download` first, if it is not there yet.
     Audio files are not looked at: those that are missing or cannot be decoded are skipped, and listed, when
     the store is prepared.
 
     Raises `CatalogError`, with the line's number where there is one, for a missing folder or annotation file
-    and for annotations that are not in the format above: nothing is guessed or repaired. Raises what
-    `fetch_raw` raises.
+    and for annotations that are not in the format above: nothing is guessed or repaired.
     """
-    if raw is None:
-        if download is None:
-            raise CatalogError("data.raw is null: it has to name the folder with annotations and audio")
-        fetch_raw(Path(download), source, progress=progress)
-        raw = download
     raw = Path(raw)
     if not raw.is_dir():
         raise CatalogError(f"no such data folder: {raw} (data.raw names the folder with {ANNOTATIONS[0]})")
     file = next((raw / file for file in ANNOTATIONS if (raw / file).is_file()), None)
     if file is None:
         raise CatalogError(f"no annotations in {raw}: looked for {' and '.join(ANNOTATIONS)}")
-    content = _read(file)
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise CatalogError(f"{file}, line {line}: not UTF-8 ({error.reason})") from error
-    tags, clips = _parse(text, file)
+    content = read_bytes(file)
+    tags, clips = _parse(decode(content, file), file)
 
     def parts(excluded: frozenset[str]) -> tuple[str | None, ...]:
         return tuple(None if clip.path in excluded else _part(clip.path) for clip in clips)
 
-    return Catalog(
+    made = Catalog(
         name=name,
         audio=raw / "mp3" if (raw / "mp3").is_dir() else raw,
         tags=tags,
@@ -107,83 +84,54 @@ def catalog(
         },
         source={"layout": "mtat", "annotations_sha256": hashlib.sha256(content).hexdigest()},
     )
+    warn_of_mistakes(made)
+    return made
 
 
 def _part(path: str) -> str:
     return "train" if path[0] < "c" else "valid" if path[0] == "c" else "test"
 
 
-def _read(file: Path) -> bytes:
-    try:
-        content = file.read_bytes()
-        return gzip.decompress(content) if file.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise CatalogError(f"{file}: cannot be read ({error})") from error
-
-
 def _parse(text: str, file: Path) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
     """Tags in column order and clips in row order, or a `CatalogError` that names the line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise CatalogError(f"{file}, line {reader.line_num}: not a tab-separated table ({error})") from error
-    header = rows[0][1] if rows else []
-    for column in ("clip_id", "mp3_path"):
-        if column not in header:
-            raise CatalogError(f"{file}, line 1: no column {column!r} among {len(header)} tab-separated ones")
-    if repeated := sorted({column for column in header if header.count(column) > 1}):
-        raise CatalogError(f"{file}, line 1: columns that appear twice: {', '.join(map(repr, repeated))}")
-    id_column, path_column = header.index("clip_id"), header.index("mp3_path")
-    tag_columns = [i for i in range(len(header)) if i not in (id_column, path_column)]
-    if not tag_columns:
+    table = parse_table(text, file, ("clip_id", "mp3_path"))
+    tags = tuple(column for column in table.header if column not in ("clip_id", "mp3_path"))
+    if not tags:
         raise CatalogError(f"{file}, line 1: no tag columns beside clip_id and mp3_path")
-    if len(rows) == 1:
-        raise CatalogError(f"{file}: no clips, only the header line")
-
     clips = []
     first_line: dict[tuple[str, str], int] = {}
-    for line, row in rows[1:]:
+    for line, cells in table:
         where = f"{file}, line {line}"
-        if len(row) != len(header):
-            raise CatalogError(f"{where}: {len(row)} columns, the header has {len(header)}")
-        clip_id, path = row[id_column], row[path_column]
+        clip_id, path = cells["clip_id"], cells["mp3_path"]
         for what, value in (("clip_id", clip_id), ("mp3_path", path)):
             if (earlier := first_line.setdefault((what, value), line)) != line:
                 raise CatalogError(f"{where}: {what} {value!r} is also on line {earlier}")
         if not CLIP_PATH.fullmatch(path):
             raise CatalogError(f"{where}: mp3_path {path!r}: allowed is DIR/NAME with DIR one of 0-9 and a-f")
-        cells = [row[i] for i in tag_columns]
-        if not {"0", "1"}.issuperset(cells):
-            tag, cell = next((header[i], row[i]) for i in tag_columns if row[i] not in ("0", "1"))
-            raise CatalogError(f"{where}, column {tag!r}: {cell!r}, allowed are 0 and 1")
-        clips.append(Clip(clip_id, path, tuple(i for i, cell in enumerate(cells) if cell == "1")))
-    return tuple(header[i] for i in tag_columns), tuple(clips)
+        for tag in tags:
+            if cells[tag] not in ("0", "1"):
+                raise CatalogError(f"{where}, column {tag!r}: {cells[tag]!r}, allowed are 0 and 1")
+        clips.append(Clip(clip_id, path, tuple(i for i, tag in enumerate(tags) if cells[tag] == "1")))
+    return tags, tuple(clips)
 
 
-def counts(store: Store, top: int | None = 50) -> list[str]:
-    """Say how many clips each part of each split has; of MagnaTagATune itself, beside the published numbers.
+def compare(store: Store) -> list[str]:
+    """Put the counts of a store of MagnaTagATune beside the published ones, which are for the top 50 tags.
 
-    Those are for the top 50 tags. Every clip that may make a difference is named, with its reason.
+    Names every clip that may make a difference, with its reason. Of another data set in this layout nothing
+    is published: no lines.
     """
-    original = (len(store.clip_ids) + len(store.skipped), len(store.tags)) == ORIGINAL
-    top = 50 if original else top
-    columns = np.argsort(-store.tag_counts, kind="stable")[:top]
-    tagged = store.labels[:, columns].any(axis=1)
+    if (len(store.clip_ids) + len(store.skipped), len(store.tags)) != ORIGINAL:
+        return []
     lines = []
-    for name, split in store.splits.items():
-        counted = tagged | (not split.drop_untagged)
-        ours = [int(np.sum(counted & (np.array(split.parts, dtype=object) == part))) for part in PARTS]
-        lines.append(f"split {name}, {'top ' + str(top) if top else 'all'} tags, clips:")
-        if not original or name not in PUBLISHED:
-            lines += [f"  {part:5} {count:7,}" for part, count in zip(PARTS, ours, strict=True)]
-            continue
-        for part, count, published in zip(PARTS, ours, PUBLISHED[name], strict=True):
+    for name, counts in count_clips(store, top=50).items():
+        lines.append(f"split {name}, top 50 tags, clips:")
+        for part, count, published in zip(PARTS, counts, PUBLISHED[name], strict=True):
             lines.append(
                 f"  {part:5} {count:7,}, published {published:7,}, difference {count - published:+,}"
             )
         excluded = UNDECODABLE | NOT_IN_CLEAN if name == "clean" else UNDECODABLE
-        untagged = " (counts if it has one of these tags)" if split.drop_untagged else ""
+        untagged = " (counts if it has one of these tags)" if store.splits[name].drop_untagged else ""
         lines += [
             f"  {_part(clip['path'])}: {clip['path']}: {clip['reason']}{untagged}"
             for clip in store.skipped

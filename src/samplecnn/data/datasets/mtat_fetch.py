@@ -9,10 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from samplecnn.data.archive import unpack
 from samplecnn.data.download import DownloadError, fetch
+from samplecnn.files import locked
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def fetch_raw(folder: Path, source: Source = SOURCE, *, progress: bool = True, p
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "fetch.lock"):
+        with locked(folder / "fetch.lock", waiting=f"another process fetches into {folder}: waiting for it"):
             if finished.is_file():
                 return
             log.info("fetching MagnaTagATune into %s (3 GB; can be interrupted)", folder)

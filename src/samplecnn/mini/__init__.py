@@ -16,6 +16,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,18 +25,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
 from tqdm import tqdm
 
-from samplecnn.data.datasets.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
-from samplecnn.data.datasets.mini.render import render_clip, sound_font
+from samplecnn.errors import UserError
+from samplecnn.files import locked, write
+from samplecnn.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
+from samplecnn.mini.render import render_clip, sound_font
 
 if TYPE_CHECKING:
     from samplecnn.data.catalog import Catalog
 
 __all__ = ["TAGS", "catalog", "render_mini"]
 
-OURS = ("mini.json.tmp", "mini.lock")  # may be there before mini.json
+OURS = re.compile(r"mini\.(lock|json.*\.tmp)|\..*")  # may be there before mini.json
 VERSION = 2  # of the composer: raised whenever the same seed gives other music
 
 
@@ -57,14 +59,17 @@ def render_mini(
 
     The same `clips` and `seed` give the same bytes, however many `workers` there are (by default one per
     usable core). After an interruption a second call renders what is missing; the annotations are written
-    last and so mark a finished set. A folder that holds anything else is refused and left as it is.
+    last and so mark a finished set.
+
+    Raises `UserError` for a folder that holds anything else, which is left as it is, for impossible numbers,
+    and where a package is missing.
     """
     if clips < MIN_CLIPS:
-        raise ValueError(f"clips={clips}: needs at least {MIN_CLIPS}, one for each of the directories 0-f")
+        raise UserError(f"clips={clips}: needs at least {MIN_CLIPS}, one for each of the directories 0-f")
     if seed < 0:
-        raise ValueError(f"seed={seed}: must not be negative")
+        raise UserError(f"seed={seed}: must not be negative")
     if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers}: must be at least 1")
+        raise UserError(f"workers={workers}: must be at least 1")
     identity = {"version": VERSION, "clips": clips, "seed": seed}
     _refuse_others_data(raw, identity)
     plan = plan_clips(clips, seed)
@@ -72,11 +77,11 @@ def render_mini(
         return
     sound_font()  # says what is not installed before anything is written
     raw.mkdir(parents=True, exist_ok=True)
-    with FileLock(raw / "mini.lock"):  # a second job waits here and then finds the set finished
+    with locked(raw / "mini.lock", waiting=f"another process renders {raw}: waiting until it is finished"):
         _refuse_others_data(raw, identity)
         if _is_finished(raw, plan):
             return
-        _write(raw / "mini.json", json.dumps(identity) + "\n")
+        write(raw / "mini.json", json.dumps(identity) + "\n")
         annotations = raw / "annotations_final.csv"
         annotations.unlink(missing_ok=True)
         missing = [clip for clip in plan if not (raw / "mp3" / clip.path).exists()]
@@ -84,7 +89,7 @@ def render_mini(
         with tqdm(desc="mini", total=len(plan), initial=there, unit="clip", disable=not progress) as bar:
             for _ in _render(missing, seed, raw / "mp3", workers or _usable_cores()):
                 bar.update()
-        _write(annotations, _annotations(plan))
+        write(annotations, _annotations(plan))
 
 
 def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
@@ -92,18 +97,17 @@ def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
     if record.exists():
         found = json.loads(record.read_text(encoding="utf-8"))
         if found != identity:
-            raise ValueError(
+            raise UserError(
                 f"{raw} holds the set of {found}, not of {identity}: "
                 "choose another folder (data.raw=...) or delete this one"
             )
-    elif raw.exists():
-        names = sorted(path.name for path in raw.iterdir())
-        others = [name for name in names if name not in OURS and not name.startswith(".")]
-        if others:
-            raise ValueError(
-                f"{raw} holds {', '.join(others[:3])} but no mini.json, so it is not the built-in set: "
-                "choose another folder (data.raw=...)"
-            )
+        return
+    names = sorted(path.name for path in raw.iterdir()) if raw.exists() else []
+    if others := [name for name in names if not OURS.fullmatch(name)]:
+        raise UserError(
+            f"{raw} holds {', '.join(others[:3])} but no mini.json, so it is not the built-in set: "
+            "choose another folder (data.raw=...)"
+        )
 
 
 def _is_finished(raw: Path, plan: list[Clip]) -> bool:
@@ -168,10 +172,3 @@ def _annotations(plan: list[Clip]) -> str:
     for clip_id, clip in enumerate(plan, 1):
         writer.writerow([clip_id, *(int(tag in clip.tags) for tag in TAGS), clip.path])
     return table.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is either absent or complete."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from samplecnn.data.datasets.mini.plan import Clip, Song
+from samplecnn.mini.plan import Clip, Song
 
 BEATS = 4  # per bar
 STEPS = 16  # of a bar in the drum patterns

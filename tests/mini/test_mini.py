@@ -20,9 +20,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from samplecnn.data.datasets.mini import catalog, render_mini
-from samplecnn.data.datasets.mini.compose import BASS, PLAYERS, compose
-from samplecnn.data.datasets.mini.plan import BASS_PROGRAMS, PROGRAMS, SPLITS, TAGS, Clip, plan_clips
+from samplecnn.errors import UserError
+from samplecnn.mini import catalog, render_mini
+from samplecnn.mini.compose import BASS, PLAYERS, compose
+from samplecnn.mini.plan import BASS_PROGRAMS, PROGRAMS, SPLITS, TAGS, Clip, plan_clips
 
 CLIPS = 32
 DIRECTORIES = set("0123456789abcdef")
@@ -257,7 +258,7 @@ def test_an_interruption_leaves_no_process_and_no_harm(
     raw = interrupted(finished, tmp_path / "raw", missing=6)
     there = len(list(raw.rglob("*.mp3")))
     program = (
-        "import sys; from pathlib import Path; from samplecnn.data.datasets.mini import render_mini\n"
+        "import sys; from pathlib import Path; from samplecnn.mini import render_mini\n"
         f"if __name__ == '__main__': render_mini(Path(sys.argv[1]), clips={CLIPS}, workers=2)\n"
     )
     script = tmp_path / "script.py"
@@ -287,7 +288,7 @@ def test_another_set_in_the_folder_is_refused(finished: Path) -> None:
     before = contents(finished)
     others: list[dict[str, Any]] = [{"clips": CLIPS + 1}, {"clips": CLIPS, "seed": 1}]
     for other in others:
-        with pytest.raises(ValueError, match=r"'clips': 32.*choose another folder \(data\.raw=\.\.\.\)"):
+        with pytest.raises(UserError, match=r"'clips': 32.*choose another folder \(data\.raw=\.\.\.\)"):
             render_mini(finished, **other)
     assert contents(finished) == before
 
@@ -296,7 +297,7 @@ def test_a_set_of_another_composer_is_refused(finished: Path, tmp_path: Path) ->
     raw = tmp_path / "raw"
     shutil.copytree(finished, raw)
     (raw / "mini.json").write_text(json.dumps({"version": 0, "clips": CLIPS, "seed": 0}))
-    with pytest.raises(ValueError, match=r"'version': 0.*'version': \d"):
+    with pytest.raises(UserError, match=r"'version': 0.*'version': \d"):
         render_mini(raw, clips=CLIPS, seed=0)
 
 
@@ -305,7 +306,7 @@ def test_somebody_s_own_data_is_refused_and_not_touched(tmp_path: Path, name: st
     file = tmp_path / "raw" / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    with pytest.raises(ValueError, match=r"but no mini\.json.*choose another folder"):
+    with pytest.raises(UserError, match=r"but no mini\.json.*choose another folder"):
         render_mini(tmp_path / "raw", clips=16)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "mine"
@@ -320,7 +321,7 @@ def test_somebody_s_own_data_is_refused_and_not_touched(tmp_path: Path, name: st
     ],
 )
 def test_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         render_mini(tmp_path / "raw", **options)
     assert not (tmp_path / "raw").exists()
 
@@ -328,7 +329,7 @@ def test_impossible_options(tmp_path: Path, options: dict[str, Any], message: st
 def test_says_what_to_install(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['midirenderer'] = None\n"
-        "from pathlib import Path; from samplecnn.data.datasets.mini import render_mini\n"
+        "from pathlib import Path; from samplecnn.mini import render_mini\n"
         "render_mini(Path(sys.argv[1]), clips=16)\n"
     )
     done = subprocess.run(
@@ -340,5 +341,5 @@ def test_says_what_to_install(tmp_path: Path) -> None:
 
 def test_the_import_is_light() -> None:
     heavy = "{'torch', 'pretty_midi', 'midirenderer'}"
-    program = f"import sys, samplecnn.data.datasets.mini; sys.exit(len({heavy} & set(sys.modules)))"
+    program = f"import sys, samplecnn.mini; sys.exit(len({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", program], check=True)

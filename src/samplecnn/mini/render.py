@@ -15,8 +15,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from samplecnn.data.datasets.mini.compose import compose
-from samplecnn.data.datasets.mini.plan import LEVEL, Clip, Song
+from samplecnn.errors import UserError
+from samplecnn.mini.compose import compose
+from samplecnn.mini.plan import LEVEL, Clip, Song
 
 RATE = 16_000  # Hz, of MTAT's files
 CLIP_SAMPLES = 465_984  # 29.124 s, 809 MP3 frames of 576 samples: as long as MTAT's clips
@@ -37,8 +38,9 @@ def sound_font() -> tuple[Any, bytes]:
         import midirenderer
         import pretty_midi
     except ModuleNotFoundError as error:
-        message = f'the data set mini is rendered here and needs {error.name}: pip install "samplecnn[mini]"'
-        raise ModuleNotFoundError(message, name=error.name) from error
+        raise UserError(
+            f'the data set mini is rendered here and needs {error.name}: pip install "samplecnn[mini]"'
+        ) from error
     return midirenderer, (Path(pretty_midi.__file__).parent / "TimGM6mb.sf2").read_bytes()
 
 
