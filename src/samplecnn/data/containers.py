@@ -16,6 +16,8 @@ Part = bytes | tuple[int, int]  # bytes of our own, or from where to where in a 
 
 MAX_CHUNKS = 1000
 OGG_PAGE = 65_307  # bytes at most
+ASF = bytes.fromhex("3026b2758e66cf11")  # of Windows Media
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 
 
@@ -43,12 +45,14 @@ def layout(file: BinaryIO, size: int) -> Layout:
     if kind == b"riff":
         return _data_chunk(size, _w64_chunks(file, size), W64_DATA)
     if kind == b"FORM":
-        return _data_chunk(size, _chunks(file, size, 12, ">4sI"), b"SSND")
+        return _data_chunk(size, _chunks(file, size, 12, ">4sI"), b"SSND", b"BODY")
     if kind == b"caff":
-        return _data_chunk(size, _chunks(file, size, 8, ">4sq"), b"data")
+        return _caf(file, size)
     if kind in (b".snd", b"dns."):
         start, stated = struct.unpack(">II" if kind == b".snd" else "<II", head[4:12].ljust(8, b"\0"))
         return _compare(start, stated, size)
+    if kind == ASF[:4]:
+        return _asf(file, size)
     if kind == b"OggS":
         return Layout(unended=not _ogg_ends(file, size))
     return Layout()
@@ -64,9 +68,9 @@ def _unknown(stated: int) -> bool:
     return stated <= 0 or 0x7FFF0000 <= stated <= 0x80000000 or 0xFFFF0000 <= stated <= 0xFFFFFFFF
 
 
-def _data_chunk(size: int, chunks: Iterator[tuple[bytes, int, int]], name: bytes) -> Layout:
+def _data_chunk(size: int, chunks: Iterator[tuple[bytes, int, int]], *names: bytes) -> Layout:
     for chunk, start, stated in chunks:
-        if chunk == name:
+        if chunk in names:
             return _compare(start, stated, size)
     return Layout()
 
@@ -87,6 +91,22 @@ def _riff(file: BinaryIO, size: int, kind: bytes) -> Layout:
                 return Layout(parts=((0, start - 4), length, (start, size)))
             return _compare(start, stated, size)
     return Layout()
+
+
+def _caf(file: BinaryIO, size: int) -> Layout:
+    for chunk, start, stated in _chunks(file, size, 8, ">4sq"):
+        if chunk == b"data" and stated > size - start > 0:  # which libsndfile refuses
+            parts = ((0, start - 8), (size - start).to_bytes(8, "big"), (start, size))
+            return Layout(stated=stated, present=size - start, parts=parts)
+    return Layout()
+
+
+def _asf(file: BinaryIO, size: int) -> Layout:
+    head = _at(file, 0, 1 << 16)
+    properties = head.find(ASF_PROPERTIES)
+    if properties < 0:
+        return Layout()
+    return _compare(0, int.from_bytes(head[properties + 40 : properties + 48], "little"), size)
 
 
 def _chunks(file: BinaryIO, size: int, at: int, form: str) -> Iterator[tuple[bytes, int, int]]:

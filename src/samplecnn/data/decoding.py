@@ -46,7 +46,10 @@ class Source(Protocol):
         """How many."""
 
     def read(self, frames: int) -> np.ndarray:
-        """Return float32 `(frames, channels)`, less only at the end."""
+        """Return float32 `(frames, channels)`, less only at the end or before what cannot be decoded.
+
+        Raises LibsndfileError or FfmpegError where there is such a place.
+        """
 
     def close(self) -> None:
         """Let go of the file."""
@@ -93,6 +96,9 @@ class Decoder:
             raise AudioError(f"cannot be read ({error.strerror})", path) from error
         try:
             self._open(max_seconds)
+        except OSError as error:
+            self._file.close()
+            raise AudioError(f"cannot be read ({error.strerror})", path) from error
         except BaseException:
             self._file.close()
             raise
@@ -129,7 +135,8 @@ class Decoder:
             source = FfmpegFile(self.path, kind)
         except (FfmpegError, OSError) as error:
             raise AudioError(str(error), self.path) from error
-        self._source, self._stated = source, source.frames
+        self._source = source
+        self._stated = None if source.frames is None else self._scaled(source.frames)
 
     def _length(self, sound: "_Soundfile") -> int | None:
         """Return the frames that the file states, which may be more than libsndfile tells."""
@@ -140,9 +147,12 @@ class Decoder:
                 return None
             lost = max(0, self._frames.stated - self._frames.count) if not self._frames.plain else 0
             return sound.frames + lost * self._frames.first.samples
-        if self._layout.stated is not None and 0 < self._layout.present < self._layout.stated:
-            return round(sound.frames * self._layout.stated / self._layout.present)
-        return sound.frames
+        return self._scaled(sound.frames)
+
+    def _scaled(self, frames: int) -> int:
+        """Return what the header promises, of frames that were corrected to what is there."""
+        stated, present = self._layout.stated, self._layout.present
+        return frames if stated is None or not 0 < present < stated else round(frames * stated / present)
 
     def __enter__(self) -> Self:
         return self
@@ -232,12 +242,23 @@ class _Soundfile(soundfile.SoundFile):
 
     def __init__(self, file: BinaryIO, parts: Sequence[Part] | None) -> None:
         super().__init__(file.fileno() if parts is None else View(file, parts), closefd=False)
+        self._failure: soundfile.LibsndfileError | None = None
 
     def seekable(self) -> bool:
         return False
 
     def read(self, frames: int) -> np.ndarray:
-        return super().read(frames, dtype="float32", always_2d=True)
+        if self._failure is not None:
+            raise self._failure
+        block = np.full((frames, self.channels), np.nan, dtype=np.float32)
+        try:
+            return super().read(out=block)
+        except soundfile.LibsndfileError as error:
+            rest = np.isnan(block[:, 0])
+            if not rest.any() or rest[0]:
+                raise
+            self._failure = error  # of the next call: these frames came before it
+            return block[: int(np.argmax(rest))]
 
 
 def peak(samples: np.ndarray) -> float:

@@ -35,8 +35,9 @@ KINDS = {  # (where, which bytes) a file of each kind has
     (0, b"\x0b\x77"): "AC-3",
     (0, b"OggS"): "Ogg of a rare kind",
     (0, b"RIFF"): "WAV of a rare kind",
+    (0, b"caff"): "CAF of a rare kind",
 }
-READERS = "aac,ac3,amr,ape,asf,dsf,eac3,iff,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpc,mpc8,ogg,tta,wav,wv"
+READERS = "aac,ac3,amr,ape,asf,caf,dsf,eac3,iff,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpc,mpc8,ogg,tta,wav,wv"
 STATE_LENGTH = ("asf", "ape", "dsf", "iff", "matroska", "mov", "mpc", "tta", "wv")  # the others guess it
 INSTALL = "install ffmpeg (apt, brew or conda install ffmpeg) and run this again"
 PROBE_SECONDS = 60.0
@@ -70,7 +71,9 @@ class FfmpegFile:
         # An absolute path behind a protocol is nothing else, whatever its name begins with.
         self._source = f"file:{path.absolute()}"
         stream, container = self._probe()
-        self.samplerate, self.channels = int(stream["sample_rate"]), int(stream["channels"])
+        self.samplerate, self.channels = int(stream.get("sample_rate", 0)), int(stream.get("channels", 0))
+        if self.samplerate < 1 or self.channels < 1:
+            raise FfmpegError("cannot be decoded as audio (ffmpeg finds no sound in it)")
         seconds = float(stream.get("duration", container.get("duration", 0)) or 0)
         stated = container.get("format_name", "").split(",")[0] in STATE_LENGTH
         self.frames = round(seconds * self.samplerate) if stated and seconds > 0 else None
@@ -98,7 +101,7 @@ class FfmpegFile:
         except (subprocess.TimeoutExpired, ValueError) as error:
             raise FfmpegError("cannot be decoded as audio (ffmpeg does not get to its end)") from error
         if done.returncode or not answer.get("streams"):
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["there is no audio in it"]
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no sound in it"]
             raise FfmpegError(f"cannot be decoded as audio (ffmpeg: {said[-1].split(': ')[-1]})")
         return answer["streams"][0], answer.get("format", {})
 

@@ -255,23 +255,23 @@ def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
 
 def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     with serving(models) as server, httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        decoder = server.sounds.decoder
-        os.kill(decoder.pid.result(), signal.SIGKILL)  # while nobody uses it
+        decoder = server.sounds.decoder.process
+        os.kill(decoder.pid, signal.SIGKILL)  # while nobody uses it
         time.sleep(0.5)
         first = upload(client, song)
-        os.kill(decoder.pid.result(), signal.SIGSTOP)  # a file that it is at when it dies
+        os.kill(decoder.pid, signal.SIGSTOP)  # a file that it is at when it dies
         sending = http.client.HTTPConnection("127.0.0.1", server.port)
         sending.request("POST", "/api/sounds", body=song.read_bytes())
         while not list(server.sounds.folder.glob("*.upload")):
             time.sleep(0.01)
         time.sleep(0.5)
-        os.kill(decoder.pid.result(), signal.SIGKILL)
+        os.kill(decoder.pid, signal.SIGKILL)
         answer = sending.getresponse()
         assert answer.status == 422
         assert json.loads(answer.read()) == {"error": "This file cannot be used: crashes the decoder."}
         sending.close()
         assert tags(client, upload(client, song)["id"], "se")[-1] == tags(client, first["id"], "se")[-1]
-        folder, pid = server.sounds.folder, decoder.pid.result()
+        folder, pid = server.sounds.folder, decoder.pid
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
