@@ -176,7 +176,7 @@ def test_pictures_of_different_files_are_different(tmp_path: Path) -> None:
     assert len({str(picture).casefold() for picture in pictures.values()}) == len(files)
 
 
-def blip(tag: str) -> Timeline:
+def blip_of(tag: str) -> Timeline:
     return Timeline(
         (tag,), np.zeros(1), np.zeros((1, 1), np.float32), 0.5, 2.678, np.zeros((2, 5), np.float32)
     )
@@ -186,17 +186,14 @@ def test_long_names_have_pictures_too(tmp_path: Path) -> None:
     names = ["\u00fc" * 125 + f"{number}.wav" for number in (1, 2)]
     pictures = list(picture_files(list(map(Path, names)), [], tmp_path).values())
     assert len(set(pictures)) == 2
-    blip = Timeline(
-        ("c",), np.zeros(1), np.zeros((1, 1), np.float32), 0.5, 2.678, np.zeros((2, 5), np.float32)
-    )
     for name, picture in zip(names, pictures, strict=True):
-        write_picture(blip("c"), name, picture)
+        write_picture(blip_of("c"), name, picture)
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_odd_titles_can_be_drawn(tmp_path: Path) -> None:
     title = "\u65e5\u672c \x1b[31m \udce9 $x^{.wav"
-    write_picture(blip("\udce9"), title, tmp_path / "a.png")
+    write_picture(blip_of("\udce9"), title, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
