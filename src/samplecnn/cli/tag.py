@@ -105,6 +105,8 @@ def run_tag(options: argparse.Namespace) -> int:
             for path in bar:
                 try:
                     tag_file(path, pictures.get(path), tagger, decoders, bar, options)
+                except BrokenPipeError:  # whoever reads has seen enough
+                    raise
                 except (AudioError, OSError) as error:
                     failed += 1
                     with bar.external_write_mode():
@@ -131,10 +133,9 @@ def gather(named: Sequence[Path]) -> list[Path]:
             continue
         found = walk(path)
         if not found.files:
-            said = f" ({passed_over(found.passed_over)})" if found.passed_over else ""
-            raise UserError(
-                f"no audio file in the folder {path}{said}; counted are {', '.join(sorted(ENDINGS))}"
-            )
+            rest = f"; {passed_over(found.passed_over)}" if found.passed_over else ""
+            counted = ", ".join(sorted(ENDINGS))
+            raise UserError(f"no audio file in the folder {path}; counted are {counted}{rest}")
         paths += found.files
         others += found.passed_over
     if others:
