@@ -34,6 +34,7 @@ class Header(NamedTuple):
     rate: int  # Hz
     layer: int
     side: int  # bytes of side information of layer III, after which Xing stands
+    kind: int  # the same in all frames of a stream: its version, layer and rate
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
     begin = position
     while count < enough:
         header = parse(file.at(position, 4))
-        if header is not None and _kind(header) == _kind(first) and position + header.size <= size:
+        if header is not None and header.kind == first.kind and position + header.size <= size:
             count += 1
             sizes.add(header.size)
             position += header.size
@@ -103,7 +104,7 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
         if position > begin:
             ranges.append((begin, position))
         position, header = _resync(file, position, first)
-        other = header is not None and _kind(header) != _kind(first)
+        other = header is not None and header.kind != first.kind
         if header is None or other or len(ranges) >= MAX_RANGES:
             break
         begin = position
@@ -131,14 +132,11 @@ def parse(four: bytes) -> Header | None:
     padding = four[2] >> 1 & 1
     mono = four[3] >> 6 == 3
     side = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
+    kind = four[1] >> 1 << 8 | rate_index
     if layer == 1:
-        return Header((12 * bit_rate // rate + padding) * 4, 384, rate, layer, side)
+        return Header((12 * bit_rate // rate + padding) * 4, 384, rate, layer, side, kind)
     samples = 1152 if mpeg1 or layer == 2 else 576
-    return Header(samples // 8 * bit_rate // rate + padding, samples, rate, layer, side)
-
-
-def _kind(header: Header) -> tuple[int, int, int]:
-    return header.samples, header.rate, header.layer
+    return Header(samples // 8 * bit_rate // rate + padding, samples, rate, layer, side, kind)
 
 
 def _resync(file: "_Reader", position: int, first: Header | None) -> tuple[int, Header | None]:
@@ -149,7 +147,7 @@ def _resync(file: "_Reader", position: int, first: Header | None) -> tuple[int, 
         at, row = position, 0
         while row < IN_A_ROW and header is not None:
             follows = parse(file.at(at, 4))
-            if follows is None or _kind(follows) != _kind(header):
+            if follows is None or follows.kind != header.kind:
                 break
             at, row = at + follows.size, row + 1
         # At the end of a file fewer have to do, if they end where it does.
