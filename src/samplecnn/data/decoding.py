@@ -4,14 +4,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Self
 
 import numpy as np
 import soundfile
 
 from samplecnn.data import mpeg
-from samplecnn.data.containers import Layout, Part, View, layout
+from samplecnn.data.containers import Layout, Part, layout
 from samplecnn.data.ffmpeg import FfmpegError, FfmpegFile, kind_of
+from samplecnn.data.sndfile import SndFile
 from samplecnn.errors import UserError
 
 MIN_DECODED = 0.9  # of what the header promises; MTAT's complete clips decode to 0.995 of it
@@ -32,27 +33,6 @@ class AudioError(UserError):
 
     def __str__(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"
-
-
-class Source(Protocol):
-    """What blocks are read from."""
-
-    @property
-    def samplerate(self) -> int:
-        """In Hz."""
-
-    @property
-    def channels(self) -> int:
-        """How many."""
-
-    def read(self, frames: int) -> np.ndarray:
-        """Return float32 `(frames, channels)`, less only at the end or before what cannot be decoded.
-
-        Raises LibsndfileError or FfmpegError where there is such a place.
-        """
-
-    def close(self) -> None:
-        """Let go of the file."""
 
 
 def decode(path: str | Path, *, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -119,11 +99,11 @@ class Decoder:
         if self._frames is not None and not self._frames.plain:
             parts = self._frames.parts()
         try:
-            sound = _Soundfile(self._file, parts)
+            sound = SndFile(self._file, parts)
         except soundfile.LibsndfileError as error:
             self._open_with_ffmpeg(f"cannot be decoded as audio ({_sentence(error)})")
             return
-        self._source: Source = sound
+        self._source: SndFile | FfmpegFile = sound
         self._stated = self._length(sound)
 
     def _open_with_ffmpeg(self, reason: str) -> None:
@@ -138,7 +118,7 @@ class Decoder:
         self._source = source
         self._stated = None if source.frames is None else self._scaled(source.frames)
 
-    def _length(self, sound: "_Soundfile") -> int | None:
+    def _length(self, sound: "SndFile") -> int | None:
         """Return the frames that the file states, which may be more than libsndfile tells."""
         if sound.frames > ENDLESS:
             return None
@@ -232,33 +212,6 @@ class Decoder:
         if wanted - decoded <= max((1 - MIN_DECODED) * wanted, padding):
             return None
         return f"incomplete: {heard}, its header promises {self._stated / self.rate:.2f} s (cut off)"
-
-
-class _Soundfile(soundfile.SoundFile):
-    """A file that libsndfile reads from its start to its end.
-
-    python-soundfile otherwise seeks after each block, which fails where a file does not state its length.
-    """
-
-    def __init__(self, file: BinaryIO, parts: Sequence[Part] | None) -> None:
-        super().__init__(file.fileno() if parts is None else View(file, parts), closefd=False)
-        self._failure: soundfile.LibsndfileError | None = None
-
-    def seekable(self) -> bool:
-        return False
-
-    def read(self, frames: int) -> np.ndarray:
-        if self._failure is not None:
-            raise self._failure
-        block = np.full((frames, self.channels), np.nan, dtype=np.float32)
-        try:
-            return super().read(out=block)
-        except soundfile.LibsndfileError as error:
-            rest = np.isnan(block[:, 0])
-            if not rest.any() or rest[0]:
-                raise
-            self._failure = error  # of the next call: these frames came before it
-            return block[: int(np.argmax(rest))]
 
 
 def peak(samples: np.ndarray) -> float:

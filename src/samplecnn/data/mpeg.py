@@ -50,7 +50,6 @@ class Frames:
     stated: int | None
     ranges: list[tuple[int, int]]
     xing: bytes
-    varies: bool  # in bit rate
     other: bool  # goes on with frames of another rate or layer, which are not counted
     plain: bool  # libsndfile finds all that is here by itself
 
@@ -82,7 +81,7 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
     """
     file = _Reader(descriptor, size)
     start = file.after_tags(0)
-    position, first = _resync(file, start, None)
+    position, first = _resync(file, start)
     if first is None:
         return None
     leading_rubbish = position != start
@@ -103,7 +102,7 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
             continue
         if position > begin:
             ranges.append((begin, position))
-        position, header = _resync(file, position, first)
+        position, header = _resync(file, position)
         other = header is not None and header.kind != first.kind
         if header is None or other or len(ranges) >= MAX_RANGES:
             break
@@ -114,7 +113,7 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
     rest = size - ranges[-1][1] if ranges and count < enough else 0
     tidy = len(ranges) == 1 and rest <= max(ID3V1, first.size) and not leading_rubbish
     right = not varies if stated is None else count >= enough or abs(stated - count) <= 1
-    return Frames(first, count, stated, ranges, xing, varies, other, tidy and right)
+    return Frames(first, count, stated, ranges, xing, other, tidy and right)
 
 
 @lru_cache(maxsize=1024)
@@ -139,7 +138,7 @@ def parse(four: bytes) -> Header | None:
     return Header(samples // 8 * bit_rate // rate + padding, samples, rate, layer, side, kind)
 
 
-def _resync(file: "_Reader", position: int, first: Header | None) -> tuple[int, Header | None]:
+def _resync(file: "_Reader", position: int) -> tuple[int, Header | None]:
     """Find the next place where several frames of one kind follow each other; None if there is none."""
     end = min(file.size, position + MAX_RUBBISH)
     while (position := file.find(0xFF, position)) < end:
