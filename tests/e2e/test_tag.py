@@ -124,7 +124,7 @@ def test_what_cannot_be_carried_out(
 def test_a_folder_without_music(world: World, run: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("la la la")
     done = world.run("samplecnn", "tag", tmp_path, "--model", run, status=1)
-    assert f"no audio file in the folder {tmp_path}; counted are .aif, " in done.stderr
+    assert f"no audio file in the folder {tmp_path}; counted are .3gp, " in done.stderr
 
 
 def test_a_reader_that_has_seen_enough(world: World, run: Path, music: Path) -> None:
