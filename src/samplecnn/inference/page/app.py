@@ -117,12 +117,12 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
 
 def describe(name: str, tagger: Tagger) -> dict[str, Any]:
     """Return what the page says of a model."""
-    description = tagger.description
+    network = tagger.description
     about = [
-        description["block"]["name"],
-        "multi-level" if description["multi"] else "one level",
-        f"width {description['width']}",
-        f"{len(tagger.tags)} tags of {description['data']}",
+        network.block["name"],
+        "multi-level" if network.multi else "one level",
+        f"width {network.width}",
+        f"{len(tagger.tags)} tags of {network.data}",
     ]
     return {
         "name": name,
