@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from samplecnn.analysis.comparisons import difference_interval
-from samplecnn.analysis.report import Report, make_report
+from samplecnn.analysis.comparison import difference_interval
+from samplecnn.analysis.page import Report
+from samplecnn.analysis.report import make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
 from samplecnn.runs.records import Run, read_run
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from samplecnn.analysis.report import Report, make_report
+from samplecnn.analysis.page import Report
+from samplecnn.analysis.report import make_report
 
 
 @dataclass

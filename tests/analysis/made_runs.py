@@ -73,7 +73,7 @@ def make_run(
 ) -> Path:
     """Write a finished run: ``overrides`` as on the command line, ``results`` where they are to be others."""
     config: Any = {**yaml.safe_load(_composed(overrides)), "seed": seed}
-    truth = labels(60, 8) if truth is None else truth
+    truth = labels(60, 8, shares=(0.4, 0.2)) if truth is None else truth
     block, multi = config["block"]["name"], config["multi"]
     said = probabilities(truth, separation, hash_of(folder) if noise is None else noise)
     tags = tuple(f"tag {i}" for i in range(truth.shape[1]))

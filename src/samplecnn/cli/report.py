@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from samplecnn.cli.common import positive
 
 if TYPE_CHECKING:
-    from samplecnn.analysis.report import Report
+    from samplecnn.analysis.page import Report
 
 # In the terminal; all others are on the page.
 PRINTED = ("table1", "differences", "cost", "table2", "alpha", "weight_decay")
@@ -86,7 +86,7 @@ def print_report(report: "Report") -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from samplecnn.analysis.tables import Table
+    from samplecnn.analysis.tabular import Table
 
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(report.title, style="bold")
