@@ -22,8 +22,8 @@ def test_ticks_are_round_numbers(low: float, high: float, expected: list[str]) -
 
 
 def test_epochs_are_whole() -> None:
-    assert [value for value, _ in Scale(1, 3, 0, 1).whole_ticks()] == [1, 2, 3]
-    assert [value for value, _ in Scale(1, 40, 0, 1).whole_ticks()] == [10, 20, 30, 40]
+    assert [value for value, _ in Scale(1, 3, 0, 1).ticks(smallest=1)] == [1, 2, 3]
+    assert [value for value, _ in Scale(1, 40, 0, 1).ticks(smallest=1)] == [10, 20, 30, 40]
 
 
 def test_a_scale_holds_what_it_is_made_over() -> None:

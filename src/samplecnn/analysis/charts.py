@@ -165,10 +165,9 @@ def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC
     bottom = top + row * len(marks)
     canvas = Canvas(WIDTH, bottom + 36, label)
     scale = Scale.over([value for mark in marks for value in mark.extent], left + 6, WIDTH - 48)
-    for value, text in scale.ticks():
+    for value, _ in scale.ticks():
         canvas.line("grid", scale(value), top, scale(value), bottom)
-        canvas.text(scale(value), bottom + 14, text, "tick middle")
-    canvas.text((scale.start + scale.end) / 2, bottom + 30, axis, "tick middle")
+    canvas.scale_below(scale, scale.ticks(), bottom + 14, axis)
     for position, mark in enumerate(marks):
         y = top + row * (position + 0.5)
         with canvas.group(mark.title, style_of(mark.multi)):
@@ -201,12 +200,8 @@ def curve_chart(
     canvas = Canvas(width, height, label)
     across = Scale.over(range(len(names)), left + 4, width - 8)
     upwards = Scale.over(extent, height - 40, 8)
-    for value, text in upwards.ticks(4):
-        canvas.line("grid", left, upwards(value), width - 4, upwards(value))
-        canvas.text(left - 4, upwards(value) + 4, text, "tick end")
-    for place, name in enumerate(names):
-        canvas.text(across(place), height - 24, name, "tick middle")
-    canvas.text((across.start + across.end) / 2, height - 6, axis, "tick middle")
+    canvas.scale_beside(upwards, left, width - 4, 4)
+    canvas.scale_below(across, enumerate(names), height - 22, axis)
     for index, line in enumerate(lines):
         shift = 5.0 * (index - (len(lines) - 1) / 2)  # side by side where they are at one place
         points = [(across(place) + shift, upwards(mark.value)) for place, mark in line]
@@ -227,12 +222,8 @@ def learning_chart(
     canvas = Canvas(width, height, label)
     x_scale = Scale(across[0], max(across[1], across[0] + 1), left + 6, width - 8)
     y_scale = Scale.over(upwards, height - 34, 6)
-    for value, text in y_scale.ticks(3):
-        canvas.line("grid", left, y_scale(value), width - 4, y_scale(value))
-        canvas.text(left - 4, y_scale(value) + 4, text, "tick end")
-    for epoch, text in x_scale.whole_ticks():
-        canvas.text(x_scale(epoch), height - 20, text, "tick middle")
-    canvas.text((x_scale.start + x_scale.end) / 2, height - 4, "epoch", "tick middle")
+    canvas.scale_beside(y_scale, left, width - 4, 3)
+    canvas.scale_below(x_scale, x_scale.ticks(smallest=1), height - 20, "epoch")
     for multi, title, points in lines:
         places = [(x_scale(x), y_scale(y)) for x, y in points]
         with canvas.group(title, style_of(multi)):

@@ -1,7 +1,7 @@
 """Drawing in SVG: scales with round numbers, and a canvas. The page's style (page.css) gives the colours."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -31,23 +31,15 @@ class Scale:
         """Return the place of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
-    def ticks(self, count: int = 5) -> list[tuple[float, str]]:
-        """Return about ``count`` round numbers with what to write at them."""
-        step = self._step(count)
+    def ticks(self, count: int = 5, *, smallest: float = 0) -> list[tuple[float, str]]:
+        """Return about ``count`` round numbers, ``smallest`` or more apart, with what to write at them."""
+        rough = (self.high - self.low) / count
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.999 * rough)
+        step = max(step, smallest)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(step * i, f"{step * i:.{digits}f}") for i in range(first, last + 1)]
-
-    def _step(self, count: int) -> float:
-        rough = (self.high - self.low) / count
-        power = 10.0 ** math.floor(math.log10(rough))
-        return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.999 * rough)
-
-    def whole_ticks(self) -> list[tuple[int, str]]:
-        """Return about five whole numbers."""
-        step = max(1, round(self._step(5)))
-        first = math.ceil(self.low / step) * step
-        return [(value, str(value)) for value in range(first, math.floor(self.high) + 1, step)]
 
 
 class Canvas:
@@ -78,6 +70,18 @@ class Canvas:
     def text(self, x: float, y: float, text: str, css: str) -> None:
         """Write at a place: ``start``, ``middle`` or ``end`` among the classes says which side of it."""
         SubElement(self._parent, "text", {"class": css, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
+
+    def scale_beside(self, scale: Scale, left: float, right: float, count: int) -> None:
+        """Write round numbers left of the chart, with a line across it at each."""
+        for value, text in scale.ticks(count):
+            self.line("grid", left, scale(value), right, scale(value))
+            self.text(left - 4, scale(value) + 4, text, "tick end")
+
+    def scale_below(self, scale: Scale, ticks: Iterable[tuple[float, str]], y: float, axis: str) -> None:
+        """Write ticks below the chart, and under them what they are of."""
+        for value, text in ticks:
+            self.text(scale(value), y, text, "tick middle")
+        self.text((scale.start + scale.end) / 2, y + 16, axis, "tick middle")
 
     def marker(self, x: float, y: float, *, round_: bool) -> None:
         """Draw a circle or a diamond."""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _flat(record: Record) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}_low", low), (f"{name}_high", high))
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file, whole or not at all."""
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\n").writerows([header, *rows])
