@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
         sys.exit(f"{error}")
-    auc = results["test"]["roc_auc"]
+    auc = results.test.roc_auc
     told = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {told}; everything is in {settings.runtime.output_dir}")
 

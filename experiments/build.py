@@ -26,7 +26,7 @@ from samplecnn.analysis.comparison import difference_interval
 from samplecnn.analysis.page import Report
 from samplecnn.analysis.report import make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
-from samplecnn.runs.records import Run, read_run
+from samplecnn.runs.run import Run, read_run
 
 HERE = Path(__file__).parent
 DRAWS = 2000  # of the bootstrap
@@ -200,7 +200,7 @@ def runs(folder: Path) -> str:
         first = first or estimate
         ends = score_interval(estimate)
         low, high = difference_interval(estimate - first)
-        values = [run.results["test"]["roc_auc"] for run in found]
+        values = [run.results.test.roc_auc for run in found]
         rows.append(
             [
                 name,

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
 from samplecnn.training.sweep import (
@@ -24,7 +25,6 @@ from samplecnn.training.sweep import (
     grid,
     plan,
     print_table,
-    read_plan,
     require_launcher,
     write_plan,
 )

@@ -12,7 +12,7 @@ from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS,
 from samplecnn.analysis.tabular import compact
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 LISTED = 6  # runs, or tags, in an error message
 
@@ -146,7 +146,7 @@ def _architectures(runs: Sequence[Run]) -> list[Architecture]:
     def identity(run: Run) -> tuple[str, bool, float, dict[str, Any]]:
         options = {k: v for k, v in run.settings.items() if k.startswith("block.")}
         decay = float(run.settings.get("weight_decay") or 0)
-        return run.results["block"], run.results["multi"], decay, options
+        return run.results.block, run.results.multi, decay, options
 
     order = list(BLOCKS)
 
@@ -166,9 +166,7 @@ def _options(run: Run) -> dict[str, Any]:
     options = {k.removeprefix("block."): v for k, v in run.settings.items() if k.startswith("block.")}
     options.pop("name", None)
     options.pop("_target_", None)
-    if run.results["block"] in BLOCKS and options.get("dropout") == run.settings.get(
-        "data.block_dropout", 0.2
-    ):
+    if run.results.block in BLOCKS and options.get("dropout") == run.settings.get("data.block_dropout", 0.2):
         options.pop("dropout", None)
     return options
 
@@ -198,13 +196,13 @@ def one_split(runs: Sequence[Run], only: str | None = None) -> list[Run]:
     ``only`` keeps runs whose split hash begins so. Raises ReportError where the runs are of several data
     sets, splits or lists of tags, with the runs of each, and where ``only`` fits none.
     """
-    chosen = [run for run in runs if only is None or run.results["split_hash"].startswith(only)]
+    chosen = [run for run in runs if only is None or run.results.split_hash.startswith(only)]
     if not chosen:
-        known = ", ".join(sorted({run.results["split_hash"][:12] for run in runs}))
+        known = ", ".join(sorted({run.results.split_hash[:12] for run in runs}))
         raise ReportError(f"--only {only}: no run has a split hash that begins so; there are {known}")
 
     def tested_on(run: Run) -> tuple[str, ...]:
-        return (*(run.results[key] for key in ("data", "split", "split_hash")), *run.tags)
+        return (run.results.data, run.results.split, run.results.split_hash, *run.tags)
 
     kinds = _alike(chosen, tested_on)
     if len(kinds) == 1:

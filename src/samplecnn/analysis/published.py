@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Record, Table
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 # Table 1: ROC-AUC on MagnaTagATune by block: multi-level aggregation, none.
 TABLE1 = {
@@ -97,7 +97,7 @@ def published_split(run: Run) -> Split | None:
     called.
     """
     clips = len(run.predictions.clip_ids) if run.predictions is not None else None
-    tested = (run.dataset, run.results["split"], len(run.tags), clips)
+    tested = (run.dataset, run.results.split, len(run.tags), clips)
     return next((split for split in SPLITS if split == tested), None)
 
 

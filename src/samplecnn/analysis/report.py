@@ -82,7 +82,7 @@ def make_report(
         missing=summary.missing(sorted_groups, names),
         problems=_problems(replace(found, runs=runs)),
         runs=tables.run_table(runs),
-        split_hash=runs[0].results["split_hash"],
+        split_hash=runs[0].results.split_hash,
         folders=[run.path for run in runs],
     )
     _write(report, out)

@@ -17,7 +17,7 @@ from samplecnn.analysis.comparison import (
 from samplecnn.analysis.grid import Architecture, Group, ReportError
 from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap, score_interval
 from samplecnn.runs.predictions import Predictions
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class Scored:
     @cached_property
     def by_seed(self) -> list[float]:
         """Macro ROC-AUC of each run that has one."""
-        scores = [run.results["test"]["roc_auc"] for run in self.architecture.runs]
+        scores = [run.results.test.roc_auc for run in self.architecture.runs]
         return [score for score in scores if score is not None]
 
     @property
@@ -111,7 +111,7 @@ class Scored:
         """Mean over seeds of the macro PR-AUC."""
         if self.pr:
             return self.pr.value
-        return _mean([run.results["test"]["pr_auc"] for run in self.architecture.runs])
+        return _mean([run.results.test.pr_auc for run in self.architecture.runs])
 
     @property
     def roc_interval(self) -> Interval | None:
@@ -222,9 +222,9 @@ def _score(architecture: Architecture, draws: Draws | None) -> Scored:
 
 
 def _from_results(architecture: Architecture, tag: str) -> TagScore:
-    found = [run.results["test"]["per_tag"][tag] for run in architecture.runs]
-    roc, pr = (_mean([scores[kind] for scores in found]) for kind in ("roc_auc", "pr_auc"))
-    return TagScore(found[0]["positives"], roc, pr)
+    found = [run.results.test.per_tag[tag] for run in architecture.runs]
+    roc, pr = (_mean([scores.roc_auc for scores in found]), _mean([scores.pr_auc for scores in found]))
+    return TagScore(found[0].positives, roc, pr)
 
 
 def _defined(value: float) -> float | None:

@@ -95,7 +95,7 @@ def search_table(search: Search, scored: ScoredGroup, series: Sequence[Series]) 
                 | description_fields(each.architecture)
                 | score_fields(each)
             )
-            record["parameters"] = each.architecture.runs[0].results["parameters"]
+            record["parameters"] = each.architecture.runs[0].results.parameters
             records.append(record | difference_fields(difference))
     columns = [
         Column("architecture", "series"),

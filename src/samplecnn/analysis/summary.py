@@ -17,7 +17,7 @@ from samplecnn.analysis.published import (
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import number, span
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 DATA_SETS = {
     "mtat": "MagnaTagATune",
@@ -33,7 +33,7 @@ EXPERIMENTS = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": 
 
 def headline(run: Run) -> str:
     """Name the report."""
-    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results['data'])}"
+    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results.data)}"
 
 
 def subject(runs: Sequence[Run], clips: int | None) -> str:
@@ -41,7 +41,7 @@ def subject(runs: Sequence[Run], clips: int | None) -> str:
     results = runs[0].results
     test = f"{clips:,} test clips, " if clips else ""
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
-    return f"{count} on store {results['data']}, split {results['split']}: {test}{len(runs[0].tags)} tags."
+    return f"{count} on store {results.data}, split {results.split}: {test}{len(runs[0].tags)} tags."
 
 
 def caution(run: Run, split: Split | None) -> str:

@@ -18,7 +18,7 @@ from samplecnn.analysis.tabular import (
     number,
     span,
 )
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 signed, signed_span = partial(number, sign=True), partial(span, sign=True)
 DIFFERENCE = (
@@ -179,12 +179,12 @@ def cost(scored: ScoredGroup) -> Table:
         records.append(
             {
                 **description_fields(one),
-                "parameters": runs[0].results["parameters"],
+                "parameters": runs[0].results.parameters,
                 "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
                 "relative": _relative(one, scored.group.table1("basic", one.multi)),
                 "paper": COST.get(one.block) if one.in_table1 else None,
-                "epochs": sum(run.results["epochs"] for run in runs) / len(runs),
-                "train_seconds": sum(run.results["train_seconds"] for run in runs) / len(runs),
+                "epochs": sum(run.results.epochs for run in runs) / len(runs),
+                "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
             }
         )
     columns = [
@@ -212,7 +212,7 @@ def _relative(one: Architecture, basic: Architecture | None) -> float | None:
         same = [
             other.seconds_per_epoch
             for other in (basic.runs if basic else ())
-            if other.results["hardware"] == run.results["hardware"]
+            if other.results.hardware == run.results.hardware
         ]
         if sum(same) > 0:
             ratios.append(run.seconds_per_epoch * len(same) / sum(same))
@@ -261,16 +261,16 @@ def run_table(runs: Sequence[Run]) -> Table:
     records = [
         {
             "run": run.name,
-            "block": run.results["block"],
-            "multi": run.results["multi"],
+            "block": run.results.block,
+            "multi": run.results.multi,
             "seed": run.seed,
-            "roc_auc": run.results["test"]["roc_auc"],
-            "epochs": run.results["epochs"],
-            "train_seconds": run.results["train_seconds"],
-            "precision": run.results["precision"],
-            "hardware": run.results["hardware"],
-            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-            "config_hash": run.results["config_hash"],
+            "roc_auc": run.results.test.roc_auc,
+            "epochs": run.results.epochs,
+            "train_seconds": run.results.train_seconds,
+            "precision": run.results.precision,
+            "hardware": run.results.hardware,
+            "versions": ", ".join(f"{name} {version}" for name, version in run.results.versions.items()),
+            "config_hash": run.results.config_hash,
         }
         for run in runs
     ]

@@ -1,10 +1,8 @@
 """The configuration: what each value may be, and what to say of one that it may not."""
 
 import difflib
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,104 +10,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from samplecnn.errors import UserError
+from samplecnn.runs.rules import RULES
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration asks for something impossible."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a value may be, in words and as a test."""
-
-    allowed: str
-    holds: Callable[[Any], bool]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _at_least(least: int, *, optional: bool = False) -> Rule:
-    words = f"a whole number of at least {least}" + (", or null" if optional else "")
-    return Rule(words, lambda v: (optional and v is None) or (_whole(v) and v >= least))
-
-
-def _one_of(*values: str) -> Rule:
-    return Rule("one of " + ", ".join(values), lambda v: isinstance(v, str | int) and str(v) in values)
-
-
-POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
-NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
-SHARE = Rule("a number from 0 up to, but not including, 1", lambda v: _number(v) and 0 <= v < 1)
-TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip()))
-NAME = Rule(
-    "a name of letters, digits, '.', '_' and '-'",
-    lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
-)
-PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
-
-RULES: dict[str, Rule] = {
-    "multi": Rule("true or false", lambda v: isinstance(v, bool)),
-    "width": _at_least(1),
-    "dropout": SHARE,
-    "weight_decay": NOT_NEGATIVE,
-    "batch_size": _at_least(2),
-    "scale_rate": Rule("true or false", lambda v: isinstance(v, bool)),
-    "fast": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
-    "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
-    "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
-    "workers": _at_least(1, optional=True),
-    "shard": _at_least(0, optional=True),
-    "block.name": NAME,
-    "block._target_": TEXT,
-    "block.alpha": POSITIVE,
-    "block.dropout": SHARE,
-    "data.name": NAME,
-    "data.raw": Rule("null or a folder", lambda v: v is None or (isinstance(v, str) and bool(v))),
-    "data.root": TEXT,
-    "data.top": _at_least(1, optional=True),
-    "data.split": TEXT,
-    "data.clips": _at_least(16),
-    "data.seed": _at_least(0),
-    "data.excerpt_seconds": Rule(
-        "a number greater than 0, or null", lambda v: v is None or POSITIVE.holds(v)
-    ),
-    "data.excerpt_start": _one_of("start", "middle"),
-    "data.train_segments": _at_least(1, optional=True),
-    "data.test_segments": _at_least(1, optional=True),
-    "data.resident": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
-    "data.vocabulary": Rule(
-        "published, or a whole number of at least 1", lambda v: v == "published" or (_whole(v) and v >= 1)
-    ),
-    "data.threshold": Rule(
-        "a number from 0 up to, but not including, 100", lambda v: _number(v) and 0 <= v < 100
-    ),
-    "data.shares": Rule(
-        "three numbers greater than 0, such as [75,8,17]",
-        lambda v: isinstance(v, ListConfig) and len(v) == 3 and all(map(POSITIVE.holds, v)),
-    ),
-    "data.dropout": SHARE,
-    "data.block_dropout": SHARE,
-    "schedule.learning_rate": POSITIVE,
-    "schedule.stages": _at_least(1),
-    "schedule.factor": Rule("a number between 0 and 1", lambda v: _number(v) and 0 < v <= 1),
-    "schedule.patience": _at_least(0),
-    "schedule.decay": NOT_NEGATIVE,
-    "schedule.warmup": SHARE,
-    "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
-    "trainer.devices": _at_least(1),
-    "trainer.precision": _one_of(*PRECISIONS),
-    "trainer.max_epochs": _at_least(1, optional=True),
-    "trainer.limit_train_batches": _at_least(1, optional=True),
-    "trainer.log_every_n_steps": _at_least(1),
-    "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
-}
 RESUMABLE = ("trainer", "logger", "fast")
 PATHS = ("data.raw", "data.root")
 GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")

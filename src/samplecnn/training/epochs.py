@@ -1,6 +1,7 @@
 """The table of a run's epochs: losses, scores, speed and memory."""
 
 import csv
+import io
 import resource
 import sys
 import time
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from samplecnn.files import write
 
 
 def peak_memory(device: torch.device) -> int:
@@ -30,12 +33,16 @@ class EpochTable(pl.Callback):
         self.path = path
         self.echo = echo  # print a line per epoch
         self.rows: list[dict[str, float]] = []
-        self._started = self._trained = 0.0
+        self._started = self._trained = self._spent = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of all epochs, validation included, over all sittings of a resumed run."""
         return sum(row["seconds"] for row in self.rows)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of an epoch to go on within, with the seconds that it has taken so far."""
+        self._started = time.perf_counter() - self._spent
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -72,12 +79,11 @@ class EpochTable(pl.Callback):
             **speed,
         }
         self.rows.append(row)
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(row))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write(self.path, text.getvalue())
         if self.echo:
             print(
                 f"epoch {row['epoch']:3.0f}  train loss {row['train_loss']:.4f}  "
@@ -86,9 +92,10 @@ class EpochTable(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
+        """Return the rows so far, and how long the present epoch has taken."""
+        return {"rows": self.rows, "spent": time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
+        self._spent = state_dict.get("spent", 0.0)

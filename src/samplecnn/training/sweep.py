@@ -24,10 +24,9 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
+from samplecnn.runs import sweep_plan
+from samplecnn.runs.sweep_plan import CELL, read_plan
 from samplecnn.training.config import ConfigError, describe, validate
-
-CELL = "cell.json"  # in a job's folder: the overrides that make it, and the name of its sweep
-CELLS = "cells.json"  # in the sweep's folder: the overrides of every job ever planned there, by its folder
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class SweepGuard(Callback):
         """Write down what makes this cell."""
         if config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
             sweep = Path(config.hydra.sweep.dir)
-            cell = {"overrides": list(config.hydra.overrides.task), "sweep": sweep.name}
-            _write(sweep / config.hydra.sweep.subdir / CELL, cell)
+            overrides = list(config.hydra.overrides.task)
+            sweep_plan.write_job(sweep / config.hydra.sweep.subdir, overrides, sweep.name)
 
 
 def require_launcher(config: DictConfig) -> None:
@@ -143,18 +142,16 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.runs import folder as runs  # only now: it loads PyTorch
+    from samplecnn.runs.config import NOT_IDENTITY, read_config  # only now: it loads PyTorch
+    from samplecnn.runs.folder import LAST
 
-    if not any((folder / name).is_file() for name in (runs.LAST, "results.json")):
+    if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
-    try:
-        there, here = dict(_flat(runs.read_config(folder))), dict(_flat(config))
-    except Exception as error:  # the yaml library's own
-        raise ConfigError(f"{folder / 'config.yaml'} cannot be read: {error}") from error
+    there, here = dict(_flat(read_config(folder).plain)), dict(_flat(config))
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
-        if not any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
         and there.get(key) != here.get(key)
     ]
 
@@ -193,30 +190,13 @@ def title(settings: HydraConf) -> str:
 def write_plan(planned: Sequence[Cell]) -> None:
     """Write cells into the folders of their sweeps, beside what has been planned there before."""
     for sweep in dict.fromkeys(cell.sweep for cell in planned):
-        new = {cell.name: list(cell.overrides) for cell in planned if cell.sweep == sweep}
-        _write(sweep / CELLS, {**read_plan(sweep), **new})
-
-
-def read_plan(sweep: Path) -> dict[str, list[str]]:
-    """Return the overrides of all jobs ever planned in a sweep's folder, by their folders in it.
-
-    Empty where there is no such file, or not a good one; without entries that do not lie in the folder.
-    """
-    try:
-        planned = _read(sweep / CELLS)
-    except (OSError, ValueError, RecursionError):
-        planned = None
-    return {
-        name: [str(override) for override in overrides]
-        for name, overrides in (planned.items() if isinstance(planned, dict) else ())
-        if isinstance(overrides, list) and not Path(name).is_absolute() and ".." not in Path(name).parts
-    }
+        sweep_plan.add(sweep, {cell.name: cell.overrides for cell in planned if cell.sweep == sweep})
 
 
 def started(sweep: Path) -> list[Cell]:
     """Return the jobs that have a folder in a sweep's, in their order."""
     found = [
-        Cell(sweep, str(path.parent.relative_to(sweep)), _read(path)["overrides"])
+        Cell(sweep, str(path.parent.relative_to(sweep)), sweep_plan.read_job(path.parent).overrides)
         for path in sweep.rglob(CELL)
     ]
     return sorted(found, key=lambda cell: (len(cell.name), cell.name))
@@ -255,10 +235,3 @@ def _score(value: float | None) -> str:
 def _read(path: Path) -> Any:
     """Return what a JSON file holds; None where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
