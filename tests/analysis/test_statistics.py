@@ -271,13 +271,13 @@ def test_intervals_cover_what_is_true() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("clips", "tags", "shares", "separations"), SETS)
-def test_95_percent_intervals_cover_92_to_98_percent(
+def test_95_percent_intervals_cover_about_95_percent(
     clips: int, tags: int, shares: tuple[float, float], separations: tuple[float, float]
 ) -> None:
     found = covered(clips, tags, shares, separations, simulations=1000)
     assert found["reported"] > 0.5
     for kind in ("roc", "difference", "tag"):
-        assert 0.92 <= found[kind] <= 0.985, kind
+        assert 0.91 <= found[kind] <= 0.97, kind
     assert 0.88 <= found["pr"] <= 0.97
     assert found["half"] < 0.8
 
