@@ -40,12 +40,12 @@ def test_intervals_and_marks_are_where_their_numbers_are() -> None:
     assert root.get("role") == "img"
     first, second = root.findall("g")
     assert first.findtext("title") == "a: 0.9000, 95 % interval 0.8000 to 0.9500, the paper 0.9200"
-    circle, reach = first.find("circle"), first.find("line[@class='interval']")
+    circle, line = first.find("circle"), first.find("line[@class='interval']")
     assert circle is not None
-    assert reach is not None
+    assert line is not None
     scale = Scale.over([0.9, 0.8, 0.95, 0.89, 0.91, 0.92, 0.7], 0, 1)
-    inside = (float(circle.get("cx", 0)) - float(reach.get("x1", 0))) / (
-        float(reach.get("x2", 0)) - float(reach.get("x1", 0))
+    inside = (float(circle.get("cx", 0)) - float(line.get("x1", 0))) / (
+        float(line.get("x2", 0)) - float(line.get("x1", 0))
     )
     assert inside == pytest.approx((scale(0.9) - scale(0.8)) / (scale(0.95) - scale(0.8)), abs=0.01)
     assert len(first.findall("line[@class='seed']")) == 2

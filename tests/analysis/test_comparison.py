@@ -120,7 +120,7 @@ def test_the_critical_value_without_anything_to_compare() -> None:
     assert critical_value([one, Estimate(one.value, one.draws.copy())], [1, 1]) == 0
 
 
-def test_equal_cells_are_seldom_told_apart() -> None:
+def test_equal_cells_are_seldom_distinguished() -> None:
     """In 95 % of simulations no pair of six equal cells is further apart than the critical value."""
     rng = np.random.default_rng(1)
     apart, simulations = 0, 200

@@ -24,7 +24,7 @@ def runs(tmp_path: Path) -> Any:
     return make
 
 
-def told(group: Group) -> list[tuple[str, tuple[int, ...]]]:
+def labels_and_seeds(group: Group) -> list[tuple[str, tuple[int, ...]]]:
     return [(cell.label, cell.seeds) for cell in group.architectures]
 
 
@@ -42,7 +42,7 @@ def test_only_seeds_are_averaged(runs: Any) -> None:
             (("block=res2", "weight_decay=1e-3"), 0),
         )
     )
-    assert [told(group) for group in found] == [
+    assert [labels_and_seeds(group) for group in found] == [
         [
             ("Basic, multi", (0,)),
             ("SE, multi", (0, 1)),
@@ -81,7 +81,7 @@ def test_other_settings_are_other_groups(runs: Any) -> None:
     ]
 
 
-def test_options_of_a_class_are_told_only_where_they_differ_within_it(runs: Any) -> None:
+def test_options_of_a_class_are_named_only_where_they_differ_within_it(runs: Any) -> None:
     paper, once = (("schedule=paper",), 0), ("schedule=onecycle", "trainer.max_epochs=8")
     found = groups(runs(paper, (once, 0), ((*once, "schedule.learning_rate=0.02"), 0)))
     assert [name.partition(", trainer")[0] for name in group_names(found)] == [
@@ -116,7 +116,7 @@ def test_a_block_of_ones_own(runs: Any) -> None:
     (group,) = groups(
         runs((("block=se",), 0), ((*own, "+block.window=5"), 0), ((*own, "+block.window=7"), 0))
     )
-    assert told(group) == [
+    assert labels_and_seeds(group) == [
         ("SE, multi", (0,)),
         ("mine window 5, multi", (0,)),
         ("mine window 7, multi", (0,)),

@@ -68,13 +68,13 @@ def test_differences_are_those_of_the_scores(made: Made) -> None:
     expected = scores["ReSE-2\N{DAGGER}, multi"] - scores["ReSE-2\N{DAGGER}, no multi"]
     assert float(multi["difference"]) == pytest.approx(expected, abs=2e-6)
     # Res-1 has one seed here, and is the less certain for it: as far apart as seeds of the others are.
-    alone, usual = rows["Res-1 \N{MINUS SIGN} Basic, no multi"], se
+    alone, several = rows["Res-1 \N{MINUS SIGN} Basic, no multi"], se
 
     def of_seeds(row: dict[str, str]) -> float:
         ends = [float(row["difference"]) - float(row[f"{kind}_low"]) for kind in ("clips_and_seeds", "clips")]
         return float(np.sqrt(ends[0] ** 2 - ends[1] ** 2))
 
-    assert of_seeds(alone) / of_seeds(usual) == pytest.approx(
+    assert of_seeds(alone) / of_seeds(several) == pytest.approx(
         np.sqrt((1 + 1 / 2) / (1 / 2 + 1 / 2)), rel=1e-2
     )
     for row in rows.values():

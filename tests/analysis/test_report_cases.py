@@ -1,4 +1,4 @@
-"""Reports of runs that are few, other, incomplete or contradictory: what is told, what is refused."""
+"""Reports of runs that are few, other, incomplete or contradictory: what they say, what is refused."""
 
 import json
 from pathlib import Path
@@ -154,7 +154,7 @@ def test_tags_without_positives_are_said(tmp_path: Path) -> None:
     ]
 
 
-def test_other_settings_are_told_apart(tmp_path: Path) -> None:
+def test_other_settings_are_other_groups(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "0", "block=se")
     make_run(tmp_path / "runs" / "1", "block=basic", "width=32")
     make_run(tmp_path / "runs" / "2", "block=se", "width=32")

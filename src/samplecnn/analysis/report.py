@@ -6,10 +6,12 @@
 writes ``report/index.html``, one page that needs nothing beside it, and each table as a CSV file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
 
 from samplecnn import files
 from samplecnn.analysis import summary, tables
@@ -51,20 +53,22 @@ def make_report(
     draws: int = 1000,
     seed: int = 0,
     only: str | None = None,
-    progress: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    progress: bool = False,
 ) -> Report:
     """Read the runs at or below ``paths``, and write page and tables into the folder ``out``.
 
-    ``only`` chooses runs by the beginning of their split hash; ``progress`` is given the number of steps of
-    the bootstrap, and returns what to call after each. Raises RunError and ReportError, before anything is
-    written, where there are no runs, or runs that cannot be compared; ReportError for an ``out`` that cannot
-    be written into, before anything is computed.
+    ``draws`` and ``seed`` are of the bootstrap. ``only`` chooses runs by the beginning of their split hash;
+    ``progress`` shows a bar, on a terminal only. Raises RunError and ReportError, before anything is written,
+    where there are no runs, or runs that cannot be compared; ReportError for an ``out`` that cannot be
+    written into, before anything is computed.
     """
     refuse_unwritable(out)
     found = collect(paths)
     runs = one_split(found.runs, only)
     having = [run for run in runs if run.predictions is not None]
-    drawn = draw(runs, draws=draws, seed=seed, progress=progress(len(having) * -(-draws // CHUNK)))
+    steps = len(having) * -(-draws // CHUNK)
+    with tqdm(total=steps, desc="bootstrap", leave=False, disable=None if progress else True) as bar:
+        drawn = draw(runs, draws=draws, seed=seed, progress=bar.update)
     split = published_split(having[0]) if having else None
     sorted_groups = groups(runs)
     names = group_names(sorted_groups)

@@ -36,7 +36,7 @@ class Draws:
 
 
 def draw(
-    runs: Sequence[Run], *, draws: int, seed: int, progress: Callable[[], None] = lambda: None
+    runs: Sequence[Run], *, draws: int, seed: int, progress: Callable[[], object] = lambda: None
 ) -> Draws | None:
     """Resample the test clips, the same draws for all runs; None if no run has predictions.
 

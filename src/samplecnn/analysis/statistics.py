@@ -100,7 +100,7 @@ def bootstrap(
     *,
     draws: int = 1000,
     seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Bootstrap:
     """Resample the clips and score all models under each draw.
 

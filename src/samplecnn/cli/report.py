@@ -1,7 +1,6 @@
 """``samplecnn report``: the paper's tables and figures out of run folders."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ def run_report(options: argparse.Namespace) -> int:
         draws=options.draws,
         seed=options.seed,
         only=options.only,
-        progress=progress,
+        progress=True,
     )
     print_report(report)
     if options.wandb:
@@ -62,20 +61,6 @@ def run_report(options: argparse.Namespace) -> int:
         attach_report(options.out, report.folders)
     print(f"\n{options.out / PAGE}")
     return 0
-
-
-def progress(total: int) -> Callable[[], None]:
-    """Show a bar for what takes its time, where somebody is watching."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc="bootstrap", leave=False, disable=None)
-
-    def step() -> None:
-        bar.update()
-        if bar.n >= total:
-            bar.close()
-
-    return step
 
 
 def print_report(report: "Report") -> None:
@@ -96,15 +81,15 @@ def print_report(report: "Report") -> None:
             console.print(f"\n{group.name}", style="bold")
         for sentence in group.findings:
             console.print(sentence)
-        for section in group.sections:
-            for table in section.contents:
-                if isinstance(table, Table) and table.name in PRINTED:
-                    shown = RichTable(title=table.title, title_justify="left")
-                    for index, column in enumerate(table.columns):
-                        left = index == 0 or column.words
-                        shown.add_column(Text(column.header), justify="left" if left else "right")
-                    for row in table.rows:
-                        shown.add_row(*map(Text, row))
-                    console.print(shown)
+        contents = [content for section in group.sections for content in section.contents]
+        for table in contents:
+            if isinstance(table, Table) and table.name in PRINTED:
+                shown = RichTable(title=table.title, title_justify="left")
+                for index, column in enumerate(table.columns):
+                    left = index == 0 or column.words
+                    shown.add_column(Text(column.header), justify="left" if left else "right")
+                for row in table.rows:
+                    shown.add_row(*map(Text, row))
+                console.print(shown)
     for sentence in (*report.missing, *report.problems):
         console.print(f"- {sentence}")
