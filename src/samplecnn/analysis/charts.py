@@ -60,7 +60,14 @@ class Mark:
         """Return the mark of an architecture, single seeds included where there are several."""
         seeds = tuple(scored.by_seed) if len(scored.by_seed) > 1 else ()
         paper = scored.architecture.paper_auc if comparable else None
-        return cls(label, scored.roc_auc or 0.0, scored.roc_interval, scored.architecture.multi, seeds, paper)
+        return cls(
+            label,
+            scored.roc_auc or 0.0,
+            scored.roc_interval,
+            scored.architecture.multi,
+            seeds,
+            paper,
+        )
 
 
 def style_of(multi: bool) -> str:
@@ -94,10 +101,10 @@ def score_figure(scored: Sequence[Scored], comparable: bool) -> Figure | None:
 
 def tag_figure(best: Scored) -> Figure:
     """Draw the scores of each tag, best first."""
-    defined = [(tag, score) for tag, score in best.per_tag.items() if score.roc_auc is not None]
+    defined = [(tag, score) for tag, score in best.scores.per_tag.items() if score.roc_auc is not None]
     defined.sort(key=lambda item: -(item[1].roc_auc or 0))
     marks = [
-        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_interval, best.architecture.multi)
+        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, best.architecture.multi)
         for tag, s in defined
     ]
     note = (

@@ -15,8 +15,10 @@ from samplecnn.analysis.comparison import (
     standard_error,
 )
 from samplecnn.analysis.grid import Architecture, Group, ReportError
-from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap, score_interval
+from samplecnn.analysis.intervals import split_scores
+from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap
 from samplecnn.runs.predictions import Predictions
+from samplecnn.runs.results import SplitScores, TagScores
 from samplecnn.runs.run import Run
 
 
@@ -70,58 +72,34 @@ def _same_clips(one: Predictions, other: Predictions) -> bool:
     return bool(np.array_equal(ours, theirs))
 
 
-@dataclass(frozen=True)
-class TagScore:
-    """Scores of one tag: means over seeds."""
-
-    positives: int  # test clips
-    roc_auc: float | None
-    pr_auc: float | None
-    roc_interval: Interval | None = None
-    pr_interval: Interval | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """An architecture with its scores; estimates are None where runs have no predictions."""
+    """An architecture with its scores."""
 
     architecture: Architecture
-    roc: Estimate | None
-    pr: Estimate | None
-    per_tag: Mapping[str, TagScore]
+    scores: SplitScores  # means over seeds, with intervals over test clips where there are predictions
+    roc: Estimate | None  # macro ROC-AUC, as differences need it; None where runs have no predictions
 
     @property
     def label(self) -> str:
         """The name of the architecture."""
         return self.architecture.label
 
+    @property
+    def roc_auc(self) -> float | None:
+        """Mean over seeds of the macro ROC-AUC."""
+        return self.scores.roc_auc
+
+    @property
+    def roc_interval(self) -> Interval | None:
+        """95 % interval of the macro ROC-AUC: which clips are in the test split."""
+        return self.scores.roc_auc_interval
+
     @cached_property
     def by_seed(self) -> list[float]:
         """Macro ROC-AUC of each run that has one."""
         scores = [run.results.test.roc_auc for run in self.architecture.runs]
         return [score for score in scores if score is not None]
-
-    @property
-    def roc_auc(self) -> float | None:
-        """Mean over seeds of the macro ROC-AUC."""
-        return self.roc.value if self.roc else _mean(self.by_seed)
-
-    @property
-    def pr_auc(self) -> float | None:
-        """Mean over seeds of the macro PR-AUC."""
-        if self.pr:
-            return self.pr.value
-        return _mean([run.results.test.pr_auc for run in self.architecture.runs])
-
-    @property
-    def roc_interval(self) -> Interval | None:
-        """95 % interval of the macro ROC-AUC: which clips are in the test split."""
-        return score_interval(self.roc) if self.roc else None
-
-    @property
-    def pr_interval(self) -> Interval | None:
-        """95 % interval of the macro PR-AUC."""
-        return score_interval(self.pr) if self.pr else None
 
     @property
     def deviation(self) -> float | None:
@@ -202,33 +180,24 @@ def score_group(group: Group, draws: Draws | None) -> ScoredGroup:
 def _score(architecture: Architecture, draws: Draws | None) -> Scored:
     models = draws.models(architecture.runs) if draws else None
     if draws is None or models is None:
-        tags = architecture.runs[0].tags
-        return Scored(architecture, None, None, {tag: _from_results(architecture, tag) for tag in tags})
-    roc, pr = draws.sampled.roc_auc, draws.sampled.pr_auc
-    per_tag = {}
-    for index, (tag, positives) in enumerate(zip(draws.tags, draws.sampled.positives, strict=True)):
-        of_roc, of_pr = roc.tag(models, index), pr.tag(models, index)
-        per_tag[tag] = TagScore(
-            int(positives),
-            _defined(of_roc.value),
-            _defined(of_pr.value),
-            score_interval(of_roc),
-            score_interval(of_pr),
+        return Scored(architecture, _mean_scores([run.results.test for run in architecture.runs]), None)
+    macro = draws.sampled.roc_auc.macro(models)
+    scores = split_scores(draws.sampled, draws.tags, models)
+    return Scored(architecture, scores, None if math.isnan(macro.value) else macro)
+
+
+def _mean_scores(tests: Sequence[SplitScores]) -> SplitScores:
+    """Return the means over runs, without intervals."""
+    per_tag = {
+        tag: TagScores(
+            roc_auc=_mean([test.per_tag[tag].roc_auc for test in tests]),
+            pr_auc=_mean([test.per_tag[tag].pr_auc for test in tests]),
+            positives=scores.positives,
         )
-    macro = roc.macro(models)
-    if math.isnan(macro.value):
-        return Scored(architecture, None, None, per_tag)
-    return Scored(architecture, macro, pr.macro(models), per_tag)
-
-
-def _from_results(architecture: Architecture, tag: str) -> TagScore:
-    found = [run.results.test.per_tag[tag] for run in architecture.runs]
-    roc, pr = (_mean([scores.roc_auc for scores in found]), _mean([scores.pr_auc for scores in found]))
-    return TagScore(found[0].positives, roc, pr)
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value
+        for tag, scores in tests[0].per_tag.items()
+    }
+    roc, pr = _mean([test.roc_auc for test in tests]), _mean([test.pr_auc for test in tests])
+    return SplitScores(roc_auc=roc, pr_auc=pr, undefined=tests[0].undefined, per_tag=per_tag)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -65,8 +65,8 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
     sentences = [_best(best, len(others) + 1, comparable)]
     if others:
         sentences.append(_lead(scored, best, others))
-    scores = best.per_tag.items()
-    if undefined := [tag for tag, score in scores if score.roc_auc is None]:
+    scores = best.scores.per_tag.values()
+    if undefined := best.scores.undefined:
         sentences.append(
             f"Left out of all means, without positive or without negative test clips: {', '.join(undefined)}."
         )
@@ -75,7 +75,7 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
             f"Too few test clips for an interval: at least {CLIPS} are needed, and for nine tags in ten "
             f"{RARE} positive and {RARE} negative ones."
         )
-    elif rare := [tag for tag, s in scores if s.roc_auc is not None and s.positives < PER_TAG]:
+    elif rare := [s for s in scores if s.roc_auc is not None and s.positives < PER_TAG]:
         sentences.append(
             f"Tags with fewer than {PER_TAG} positive test clips: {len(rare)} of {len(scores)}. So few do "
             "not show how far the AUC of a tag varies: these have no interval of their own."

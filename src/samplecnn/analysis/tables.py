@@ -1,6 +1,7 @@
 """The tables of a report: scores, differences, cost, tags, runs."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 
 from samplecnn.analysis.grid import Architecture
@@ -41,8 +42,8 @@ def score_fields(one: Scored) -> Record:
         "roc_auc_interval": one.roc_interval,
         "seeds": len(one.architecture.runs),
         "roc_auc_sd": one.deviation,
-        "pr_auc": one.pr_auc,
-        "pr_auc_interval": one.pr_interval,
+        "pr_auc": one.scores.pr_auc,
+        "pr_auc_interval": one.scores.pr_auc_interval,
     }
 
 
@@ -241,19 +242,8 @@ def per_tag(scored: ScoredGroup, best: Scored) -> Table:
 
 
 def _tag_records(one: Scored) -> list[Record]:
-    by_auc = sorted(one.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
-    return [
-        {
-            "cell": one.label,
-            "tag": tag,
-            "positives": score.positives,
-            "roc_auc": score.roc_auc,
-            "roc_auc_interval": score.roc_interval,
-            "pr_auc": score.pr_auc,
-            "pr_auc_interval": score.pr_interval,
-        }
-        for tag, score in by_auc
-    ]
+    by_auc = sorted(one.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
+    return [{"cell": one.label, "tag": tag, **asdict(scores)} for tag, scores in by_auc]
 
 
 def run_table(runs: Sequence[Run]) -> Table:
