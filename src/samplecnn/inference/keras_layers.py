@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplecnn.errors import UserError
 from samplecnn.model.network import DEPTH, LEVELS, WIDTH_FACTORS
 from samplecnn.runs.untrusted import strict_json
 
@@ -55,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ACTIVATIONS = {"se.fc1": "relu", "se.fc2": "sigmoid", "head_fc1": "linear", "head_fc2": "sigmoid"}  # of Dense
 
 
-class KerasError(ValueError):
+class KerasError(UserError):
     """A Keras file cannot be read, or is of another network."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.weights import require_same_names
-from samplecnn.text import shown
+from samplecnn.text import printable, shown
 
 DESCRIPTION, STATE = "samplecnn", "state_dict"
 NETWORK = "network."  # in front of the names of the network's tensors in the state
@@ -41,7 +41,7 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # torch.load has no common class for what a damaged file does to it
-        reason = shown(str(error).strip().partition("\n")[0][:MAX_REASON])[1:-1]
+        reason = printable(str(error).strip().partition("\n")[0][:MAX_REASON])
         raise RunError(f"{path} is not a checkpoint of samplecnn, or is damaged: {reason}") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(DESCRIPTION), dict):
         raise RunError(f"{path} is not a checkpoint of samplecnn: it does not say what it is of")
