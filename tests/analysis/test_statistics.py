@@ -274,7 +274,7 @@ def test_intervals_cover_what_is_true() -> None:
 def test_95_percent_intervals_cover_about_95_percent(
     clips: int, tags: int, shares: tuple[float, float], separations: tuple[float, float]
 ) -> None:
-    found = covered(clips, tags, shares, separations, simulations=1000)
+    found = covered(clips, tags, shares, separations, simulations=400)
     assert found["reported"] > 0.5
     for kind in ("roc", "difference", "tag"):
         assert 0.91 <= found[kind] <= 0.97, kind
@@ -285,9 +285,9 @@ def test_95_percent_intervals_cover_about_95_percent(
 @pytest.mark.slow
 def test_where_no_interval_is_given_it_would_be_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why there are limits: with many tags of a few clips the same intervals miss the truth more often."""
-    found = covered(57, 16, (0.3, 0.03), (0.7, 0.9), simulations=500)
+    found = covered(57, 16, (0.3, 0.03), (0.7, 0.9), simulations=300)
     assert found["reported"] < 0.02
     monkeypatch.setattr(statistics, "RARE_SHARE", 1.0)
-    found = covered(57, 16, (0.3, 0.03), (0.7, 0.9), simulations=500)
+    found = covered(57, 16, (0.3, 0.03), (0.7, 0.9), simulations=300)
     assert found["roc"] < 0.92
     assert found["pr"] < 0.7
