@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from samplecnn.analysis.comparisons import difference_interval
-from samplecnn.analysis.report import Report, make_report
+from samplecnn.analysis.comparison import difference_interval
+from samplecnn.analysis.page import Report
+from samplecnn.analysis.report import make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
 from samplecnn.runs.run import Run, read_run
 
@@ -110,7 +111,8 @@ def runs(folder: Path) -> str:
         start += len(found)
         first = first or estimate
         ends = score_interval(estimate)
-        low, high = difference_interval(estimate - first)
+        apart = difference_interval(estimate - first)
+        between = f" ({apart[0]:+.4f} to {apart[1]:+.4f})" if apart else ""
         values = [run.results.test.roc_auc for run in found]
         rows.append(
             [
@@ -118,7 +120,7 @@ def runs(folder: Path) -> str:
                 ", ".join(f"{value:.4f}" for value in values),
                 f"{estimate.value:.4f}",
                 f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "",
-                "" if found is base else f"{estimate.value - first.value:+.4f} ({low:+.4f} to {high:+.4f})",
+                "" if found is base else f"{estimate.value - first.value:+.4f}{between}",
             ]
         )
     head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first"]

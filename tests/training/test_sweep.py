@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from samplecnn.analysis.cells import BLOCKS, DAGGER
-from samplecnn.analysis.searches import ALPHAS, DECAY_BLOCKS, DECAYS
+from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
+from samplecnn.model.blocks import BLOCKS
 from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
