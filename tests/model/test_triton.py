@@ -274,12 +274,14 @@ def check_statistics() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", ["relu", "pool", "add", "shortcut"])
-def check_running_statistics(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("batches", "rate"), [(None, 0.25), (1, 1.0), (2, 0.5), (9, 0.25)])
+def check_running_statistics(name: str, dtype: torch.dtype, batches: int | None, rate: float) -> None:
     """They move as a batch norm moves them behind a convolution with its bias, whose gradient is zero."""
     x, w, b, o = inputs("xwbo", 3, 12, 10, dtype)
     wide = torch.promote_types(dtype, torch.float32)
     mean, offset = torch.randn(2, 12, dtype=wide, device=DEVICE)
-    running = triton_ops.Running(mean, mean.abs() + 0.5, offset.clone().requires_grad_(), momentum=0.25)
+    count = None if batches is None else torch.tensor(batches, device=DEVICE)
+    running = triton_ops.Running(mean, mean.abs() + 0.5, offset.clone().requires_grad_(), 0.25, count)
     old_mean, old_var = mean.double().clone(), running.var.double().clone()
     x.requires_grad_()
     ops = triton_ops
@@ -291,8 +293,8 @@ def check_running_statistics(name: str, dtype: torch.dtype) -> None:
     }
     calls[name]().sum().backward()
     values = x.detach().double().transpose(0, 1).flatten(1)
-    assert error(running.mean, 0.75 * old_mean + 0.25 * (values.mean(1) + offset)) < TOLERANCE[wide]
-    assert error(running.var, 0.75 * old_var + 0.25 * values.var(1, unbiased=False)) < TOLERANCE[wide]
+    assert error(running.mean, (1 - rate) * old_mean + rate * (values.mean(1) + offset)) < TOLERANCE[wide]
+    assert error(running.var, (1 - rate) * old_var + rate * values.var(1, unbiased=False)) < TOLERANCE[wide]
     assert running.offset.grad is not None
     assert not running.offset.grad.any()
 

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from samplecnn.analysis.cells import BLOCKS, DAGGER
 from samplecnn.analysis.searches import ALPHAS, DECAY_BLOCKS, DECAYS
-from samplecnn.training import config as configuration
 from samplecnn.runs.sweep_plan import read_plan
+from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
 from samplecnn.training.sweep import (
     Cell,

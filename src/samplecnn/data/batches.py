@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -82,7 +82,34 @@ class EpochBatches:
         yield from batches[self.rank :: self.world]
 
 
-class Batches:
+class Resumable:
+    """Batches that go on within a pass: Lightning keeps their state in its checkpoints."""
+
+    batch_sampler = None  # Lightning looks for one beside a sampler
+
+    def __init__(self, sampler: BatchIndices) -> None:
+        self.sampler = sampler
+        self._given = 0  # batches of this pass so far
+        self._first = 0  # batches that the next pass leaves out
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def indices(self) -> Iterator[np.ndarray]:
+        """Begin a pass: yield the segment indices of its batches."""
+        self._given, self._first = self._first, 0
+        yield from islice(self.sampler, self._given, None)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the pass have been given out."""
+        return {"given": self._given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Have the next pass begin after the batches that were given out, if that was not all."""
+        self._first = state_dict["given"] % len(self)
+
+
+class Batches(Resumable):
     """Iterable over the batches of one part, read from the store; `sampler` says which segments are in each.
 
     With `pin_memory` they are where a GPU can fetch them from by itself. With `ahead`, a thread gathers so
@@ -90,25 +117,22 @@ class Batches:
     (`experiments/speed/`). That thread never calls CUDA: it would break the capture of a graph.
     """
 
-    batch_sampler = None  # Lightning looks for one beside a sampler
-
     def __init__(
         self, store: Store, part: Part, sampler: BatchIndices, *, pin_memory: bool = False, ahead: int = 0
     ) -> None:
-        self.store, self.part, self.sampler = store, part, sampler
+        super().__init__(sampler)
+        self.store, self.part = store, part
         self.pin_memory, self.ahead = pin_memory, ahead
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
     def __iter__(self) -> Iterator[Batch]:
-        if self.ahead:
-            return prefetched(self._jobs(), self.ahead)
-        return (job() for job in self._jobs())
+        batches = prefetched(self._jobs(), self.ahead) if self.ahead else (job() for job in self._jobs())
+        for batch in batches:
+            self._given += 1
+            yield batch
 
     def _jobs(self) -> Iterator[Callable[[], Batch]]:
         nothing = np.empty(0, dtype=np.int64)
-        for segments, following in pairwise(chain(self.sampler, [nothing])):
+        for segments, following in pairwise(chain(self.indices(), [nothing])):
             yield partial(self._fill, self._empty(len(segments)), segments, following)
 
     def _empty(self, size: int) -> Batch:

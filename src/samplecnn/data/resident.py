@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
-from samplecnn.data.batches import Batch, BatchIndices
+from samplecnn.data.batches import Batch, BatchIndices, Resumable
 from samplecnn.data.store import Part, Store
 
 SEGMENT_BYTES = 2 * SEGMENT_SAMPLES
@@ -56,22 +56,19 @@ class ResidentPart:
         return Batch(self.waveforms.index_select(0, segments), self.labels.index_select(0, clips), clips)
 
 
-class ResidentBatches:
+class ResidentBatches(Resumable):
     """Iterable over the batches of a resident part: those of `Batches`, on the device already."""
 
-    batch_sampler = None  # Lightning looks for one beside a sampler
-
     def __init__(self, part: ResidentPart, sampler: BatchIndices) -> None:
-        self.part, self.sampler = part, sampler
-
-    def __len__(self) -> int:
-        return len(self.sampler)
+        super().__init__(sampler)
+        self.part = part
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = list(self.sampler)
+        batches = list(self.indices())
         # One transfer for the whole epoch.
         order = torch.from_numpy(np.concatenate(batches)).to(self.part.waveforms.device)
         for segments in order.split([len(batch) for batch in batches]):
+            self._given += 1
             yield self.part.batch(segments)
 
 

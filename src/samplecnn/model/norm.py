@@ -1,10 +1,10 @@
-"""Batch normalisation in Keras' form, and the switch between ways of computing it."""
+"""Batch normalisation in Keras' form, with running statistics that are right from the first step."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOMENTUM = 0.01  # weight of a batch in the running statistics
+MOMENTUM = 0.01  # weight of a batch in the running statistics: Keras' momentum is 1 less this
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -12,10 +12,15 @@ class BatchNorm(nn.BatchNorm2d):
 
     Differs from PyTorch's in its constants (epsilon 1e-3; the running statistics keep 0.99 of themselves)
     and in that the *biased* variance of the batch goes into the running variance.
+
+    Keras starts its running statistics at mean 0 and variance 1, of which a fifth is left after 160 steps.
+    Here they are the plain average of all batches until a batch would weigh less than Keras' 1 %, which is
+    after 100 steps; from then on the rule is Keras'. With ``from_first_step`` false it is Keras' throughout.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-3, momentum=MOMENTUM)
+        self.from_first_step = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel; in training mode by the batch's own statistics."""
@@ -27,13 +32,10 @@ class BatchNorm(nn.BatchNorm2d):
                 "batch norm needs at least 2 values per channel in training mode, "
                 f"but got a batch of shape {tuple(x.shape)}: train with batches of 2 or more segments"
             )
-        # PyTorch adds the unbiased variance, n / (n - 1) times the biased one: scale by this before the
-        # update and back after it.
-        assert self.running_var is not None
-        bessel = count / (count - 1)
-        running_var = self.running_var * bessel
-        y = F.batch_norm(x, self.running_mean, running_var, self.weight, self.bias, True, MOMENTUM, self.eps)
-        self.running_var.copy_(running_var / bessel)
+        # With a momentum of 1 PyTorch leaves the batch's own statistics here, its variance the unbiased one.
+        mean, variance = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
+        y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        self.update(mean, variance * ((count - 1) / count))
         return y
 
     @torch.no_grad()
@@ -41,5 +43,27 @@ class BatchNorm(nn.BatchNorm2d):
         """Move the running statistics towards a batch's mean and biased variance, both ``(channels,)``."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), MOMENTUM)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), MOMENTUM)
+        batches = self.count_batch()
+        rate: Tensor | float = MOMENTUM
+        if batches is not None:
+            rate = batches.to(self.running_mean.dtype).reciprocal_().clamp_(min=MOMENTUM)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), rate)
+
+    @torch.no_grad()
+    def count_batch(self) -> Tensor | None:
+        """Count one more batch; return how many there were, or None where its weight is Keras' always.
+
+        A batch weighs ``max(MOMENTUM, 1 / batches)``. The count stays on the device: nothing waits for it.
+        """
+        if not self.from_first_step:
+            return None
+        assert self.num_batches_tracked is not None
+        return self.num_batches_tracked.add_(1)
+
+
+def use_keras_statistics(network: nn.Module) -> None:
+    """Let the batch norms of a network keep running statistics as the authors' did, from 0 and 1 on."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.from_first_step = False

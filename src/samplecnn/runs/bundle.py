@@ -30,7 +30,7 @@ MAX_TAGS = 10_000
 # For what a run's configuration says of its machine, and a bundle leaves out: values that hold anywhere.
 ANYWHERE: dict[str, Any] = {"resume": None, "logger": {"name": "none"}}
 ANYWHERE_DATA = {"raw": None, "root": "data", "resident": "auto"}
-ANYWHERE_TRAINER = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 50}
+ANYWHERE_TRAINER = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 50, "save_every_minutes": 10}
 # What testing again needs of it.
 NEEDED = ("batch_size", "seed", "data.name", "data.split", "data.top", "trainer.precision")
 NEEDED_IF_THERE = ("fast", "data.train_segments", "data.test_segments")

@@ -33,7 +33,7 @@ DESCRIPTION_FORMAT = 1
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
-    *("logger", "resume", "fast", "trainer.log_every_n_steps"),
+    *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
 

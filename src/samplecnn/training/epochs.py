@@ -30,12 +30,16 @@ class EpochTable(pl.Callback):
         self.path = path
         self.echo = echo  # print a line per epoch
         self.rows: list[dict[str, float]] = []
-        self._started = self._trained = 0.0
+        self._started = self._trained = self._spent = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of all epochs, validation included, over all sittings of a resumed run."""
         return sum(row["seconds"] for row in self.rows)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of an epoch to go on within, with the seconds that it has taken so far."""
+        self._started = time.perf_counter() - self._spent
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -86,9 +90,10 @@ class EpochTable(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
+        """Return the rows so far, and how long the present epoch has taken."""
+        return {"rows": self.rows, "spent": time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
+        self._spent = state_dict.get("spent", 0.0)

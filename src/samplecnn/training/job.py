@@ -24,10 +24,11 @@ from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
+from samplecnn.model.norm import use_keras_statistics
 from samplecnn.runs import folder as runs
 from samplecnn.training import loggers
 from samplecnn.training.backends import choose, test_backend
-from samplecnn.training.checkpoints import RunCheckpoint
+from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
@@ -65,7 +66,8 @@ def make_trainer(config: Mapping[str, Any], run: Path, **options: Any) -> pl.Tra
     settings = config["trainer"]
     accelerator = resolve_accelerator(settings["accelerator"])
     return pl.Trainer(
-        default_root_dir=run,
+        default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
+        plugins=[WholeFiles()],
         accelerator=accelerator,
         devices=settings["devices"],
         precision=resolve_precision(settings["precision"], accelerator),  # type: ignore[arg-type]
@@ -126,6 +128,8 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
         "split_hash": selection.split_hash,
     }
     network = build(description, len(selection.tags), blocks)
+    if config.get("running_statistics", "keras") == "keras":  # as runs of earlier versions were trained
+        use_keras_statistics(network)
     accelerator = resolve_accelerator(config["trainer"]["accelerator"])
     device = torch.device(accelerator)
     plan = choose(
@@ -166,23 +170,26 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     watch = loggers.start(config["logger"], run, config=config, name=name, group=group)
     failed = True
     try:
+        chosen = instantiate(schedule(config))
         trainer = make_trainer(
             config,
             run,
             max_epochs=config["trainer"]["max_epochs"] or -1,
             limit_train_batches=config["trainer"]["limit_train_batches"],
             callbacks=[
-                instantiate(schedule(config)),
+                chosen,
                 table,
-                RunCheckpoint(run),
+                RunCheckpoint(
+                    run, tested=chosen.tested, every_minutes=config["trainer"].get("save_every_minutes", 10)
+                ),
                 *([TQDMProgressBar(refresh_rate=10)] if watched() else []),
             ],
             logger=watch.loggers,
         )
-        last = run / runs.LAST
-        if last.is_file():
-            log.info("%s goes on after its last whole epoch", run)
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        last = last_checkpoint(run)
+        if last is not None:
+            log.info("%s goes on where it stopped", run)
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
         epochs, seconds = list(table.rows), table.seconds
         trainer.test(module, datamodule=data, ckpt_path=run / runs.BEST, weights_only=True, verbose=False)
@@ -224,7 +231,7 @@ def train(config: dict[str, Any], run: Path, *, name: str, group: str | None = N
     finally:
         watch.close(failed=failed)
         if failed and (run / runs.LAST).is_file():
-            print(f"stopped; from the last whole epoch on: python train.py resume={run}", flush=True)
+            print(f"stopped; to go on from its last checkpoint: python train.py resume={run}", flush=True)
     return results
 
 

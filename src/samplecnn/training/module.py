@@ -56,6 +56,7 @@ class TaggingModule(pl.LightningModule):
         self.seed = seed
         self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
         self.test_scores: Scores | None = None
+        self._losses = torch.zeros(())  # sum over the epoch so far
 
     @property
     def data(self) -> SegmentDataModule:
@@ -72,7 +73,11 @@ class TaggingModule(pl.LightningModule):
         """Make the epoch's dropout a function of seed and epoch, so that resuming does not change it."""
         mixed = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]
         torch.manual_seed(int(mixed))
-        self._losses = torch.zeros((), device=self.device)  # their sum stays there: no wait per step
+        self._losses = torch.zeros((), device=self.device)  # the sum stays there: no wait per step
+
+    def on_train_start(self) -> None:
+        """Go on with the losses of a resumed epoch."""
+        self._losses = self._losses.to(self.device)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the mean cross-entropy of the batch; with a graph, take the whole step."""
@@ -156,5 +161,10 @@ class TaggingModule(pl.LightningModule):
         self.log("test/pr_auc", self.test_scores.macro_pr_auc)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the weights are of."""
+        """Say what the weights are of, and what the epoch's losses sum up to so far."""
         checkpoint["samplecnn"] = self.description
+        checkpoint["losses"] = self._losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the losses of an epoch to go on within."""
+        self._losses = checkpoint.get("losses", self._losses)

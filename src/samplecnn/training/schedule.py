@@ -1,7 +1,8 @@
 """How the learning rate moves: the paper's five plateau stages, or one short cycle.
 
 A schedule is a Lightning callback that sets the rate before every step. It keeps what it needs for resuming
-in the checkpoint.
+in the checkpoint. Its ``tested`` says which weights are the result: those of the epoch with the lowest
+validation loss (``"best"``), or those of the last epoch (``"last"``).
 """
 
 import logging
@@ -28,6 +29,8 @@ class PaperSchedule(pl.Callback):
     compares its count with the patience before it counts. The next stage starts from the weights with the
     stage's best loss, with fresh momentum; after the last stage training stops.
     """
+
+    tested = "best"
 
     def __init__(
         self,
@@ -105,13 +108,17 @@ class OneCycle(pl.Callback):
     """One cycle of the rate over ``trainer.max_epochs``: up for a share of the steps, then down to zero.
 
     Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
-    results need its own schedule.
+    results need its own schedule. While the rate is high the validation loss says little: the weights at the
+    end of the cycle are the result.
     """
+
+    tested = "last"
 
     def __init__(self, learning_rate: float = 0.1, *, warmup: float = 0.3, start: float = 0.04) -> None:
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
         self.start = start  # first rate as a share of the peak
+        self.step: int | None = None  # Lightning's own count starts again when a run goes on in a CUDA graph
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
@@ -124,7 +131,18 @@ class OneCycle(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
         steps = int(trainer.estimated_stepping_batches)
-        set_rate(trainer, pl_module, self.learning_rate(trainer.global_step, steps))
+        if self.step is None:
+            self.step = trainer.global_step
+        set_rate(trainer, pl_module, self.learning_rate(self.step, steps))
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps taken."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a step."""
+        self.step = state_dict["step"]
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:

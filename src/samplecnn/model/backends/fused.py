@@ -96,4 +96,4 @@ def _running(conv: nn.Conv2d, norm: BatchNorm) -> "ops.Running":
     assert conv.bias is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    return ops.Running(norm.running_mean, norm.running_var, conv.bias, MOMENTUM)
+    return ops.Running(norm.running_mean, norm.running_var, conv.bias, MOMENTUM, norm.count_batch())

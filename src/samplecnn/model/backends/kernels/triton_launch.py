@@ -47,13 +47,15 @@ class Running(NamedTuple):
 
     ``offset`` is the bias of the convolution in front, which that leaves out: under a batch norm it has no
     effect but on the running mean, and its gradient is zero. Adding it would take another pass over the map,
-    and its gradient one more.
+    and its gradient one more. A batch weighs ``momentum``, and more while there were few: 1 / ``batches``, of
+    shape (), this batch included.
     """
 
     mean: Tensor
     var: Tensor
     offset: Tensor
     momentum: float
+    batches: Tensor | None = None
 
 
 @dataclass(frozen=True)

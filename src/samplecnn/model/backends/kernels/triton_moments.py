@@ -130,6 +130,7 @@ def _merge_moments(
     running_mean: tl.tensor,  # in and out (channels,), or None, as the next two
     running_var: tl.tensor,
     offset: tl.tensor,  # (channels,), to be added to the mean that counts
+    batches: tl.tensor,  # () how many were seen, or None: each weighs ``momentum``
     time: tl.tensor,
     batch: tl.tensor,
     chunks: tl.tensor,
@@ -167,11 +168,14 @@ def _merge_moments(
     tl.store(var + column, variance, mask=exists)
     tl.store(rstd + column, 1.0 / tl.sqrt(variance + eps), mask=exists)
     if running_mean is not None:
-        told = center + tl.load(offset + column, mask=exists, other=0.0).to(wide)
+        rate = momentum
+        if batches is not None:
+            rate = tl.maximum(1.0 / tl.load(batches).to(wide), momentum)
+        batch_mean = center + tl.load(offset + column, mask=exists, other=0.0).to(wide)
         old = tl.load(running_mean + column, mask=exists, other=0.0).to(wide)
-        tl.store(running_mean + column, old + momentum * (told - old), mask=exists)
+        tl.store(running_mean + column, old + rate * (batch_mean - old), mask=exists)
         old = tl.load(running_var + column, mask=exists, other=0.0).to(wide)
-        tl.store(running_var + column, old + momentum * (variance - old), mask=exists)
+        tl.store(running_var + column, old + rate * (variance - old), mask=exists)
 
 
 @triton.jit(do_not_specialize=["time", "chunks", "chunk"])
@@ -252,7 +256,9 @@ def batch_moments(
     m2s = torch.empty_like(means)
     launch(_moments, work, x, x, weight, picked, means, m2s, time)
     mean, var, rstd = (sums(x, channels) for _ in range(3))
-    moved: tuple[Tensor | None, ...] = (None,) * 3 if running is None else running[:3]
+    moved: tuple[Tensor | None, ...] = (None,) * 4
+    if running is not None:
+        moved = (running.mean, running.var, running.offset, running.batches)
     arguments = (means, m2s, mean, var, rstd, *moved, time, batch, work.chunks, work.chunk)
     momentum = 0.0 if running is None else running.momentum
     launch_merge(_merge_moments, channels, x, *arguments, eps=eps, momentum=momentum)
