@@ -2,17 +2,21 @@
 
 A schedule is a Lightning callback that sets the rate before every step. It keeps what it needs for resuming
 in the checkpoint. Its ``tested`` says which weights are the result: those of the epoch with the lowest
-validation loss (``"best"``), or those of the last epoch (``"last"``).
+validation loss (``"best"``), or those of the last epoch (``"last"``). To add one: docs/new-schedule.md
 """
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from samplecnn.training.config import ConfigError
 from samplecnn.training.optimiser import KerasSGD
 
 log = logging.getLogger(__name__)
@@ -146,8 +150,36 @@ class OneCycle(pl.Callback):
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``, and log it."""
+    """Let all of the trainer's optimisers take their next step at ``rate``, and log it.
+
+    Raises ConfigError for a rate that is not greater than 0: the optimiser rescales its momentum by it.
+    """
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"the schedule sets a learning rate of {rate}: it has to be greater than 0")
     pl_module.log("learning_rate", rate)
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate
+
+
+# The schedules that come with the project, by their file in conf/schedule/.
+SCHEDULES: dict[str, type[pl.Callback]] = {"paper": PaperSchedule, "onecycle": OneCycle}
+
+
+def make_schedule(settings: Mapping[str, Any]) -> pl.Callback:
+    """Return the schedule that ``settings`` name by ``_target_``, with its options.
+
+    Raises ConfigError where there is no such class, where it does not take these options, and where it is
+    no schedule.
+    """
+    target = settings["_target_"]
+    try:
+        schedule = instantiate(dict(settings))
+    except InstantiationException as error:
+        raise ConfigError(f"schedule._target_={target} cannot be made: {error.__cause__ or error}") from error
+    if not isinstance(schedule, pl.Callback) or getattr(schedule, "tested", None) not in ("best", "last"):
+        raise ConfigError(
+            f"schedule._target_={target} is no schedule: that is a Lightning callback with an attribute "
+            'tested = "best" or "last" (docs/new-schedule.md)'
+        )
+    return schedule
