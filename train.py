@@ -32,16 +32,19 @@ def main(config: DictConfig) -> None:
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         plain = configuration.validate(config)
-        name = title(settings) if sweep else configuration.describe(overrides)
+        # A resumed run has the name that it had.
+        name = None
+        if plain["resume"] is None:
+            name = title(settings) if sweep else configuration.describe(overrides)
 
         # After the checks: they load PyTorch.
         from samplecnn.training.job import train
         from samplecnn.training.resume import resumed
 
         if plain["resume"] is not None:
-            plain, name = resumed(plain, overrides), None
+            plain = resumed(plain, overrides)
         logger = plain["logger"]
-        if "run_name" in logger:  # kept with the run, which has the same when it is resumed
+        if "run_name" in logger:
             logger["run_name"] = name = logger["run_name"] or name
         group = Path(settings.sweep.dir).name if sweep else None
         results = train(plain, Path(settings.runtime.output_dir), name=name, group=group)
@@ -49,7 +52,7 @@ def main(config: DictConfig) -> None:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
         sys.exit(f"{error}")
-    auc = results["test"]["roc_auc"]
+    auc = results.test.roc_auc
     score = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
 

@@ -26,7 +26,7 @@ import torch
 from loading import make_store
 from measure import in_turns, machine, spread, tell, write
 from samplecnn.hardware import multiplies_bfloat16
-from samplecnn.runs.folder import read_results
+from samplecnn.runs.results import read_results
 from samplecnn.training.backends import Plan
 from samplecnn.training.evaluate import evaluate
 from training import STEPS, our_step
@@ -105,12 +105,12 @@ def main() -> None:
                 f"Testing {options.test_clips} clips takes {min(later):.1f} s, {first:.1f} s the first time."
             )
     precision = "bf16" if multiplies_bfloat16(device.type) else "fp32"
-    bare = spread(bare_steps(str(results["backend"]), precision, options, device.type))
+    bare = spread(bare_steps(str(results.backend), precision, options, device.type))
     trained = spread([row["segments_per_second"] for row in rows])
     epoch = spread([row["seconds"] for row in rows])
     overhead = bare["median"] / trained["median"] - 1
     tell(
-        f"{options.block}, width {options.width}, batch {options.batch}, {precision}, {results['path']}",
+        f"{options.block}, width {options.width}, batch {options.batch}, {precision}, {results.backend}",
         ["", "segments/s", "range"],
         [
             ["the step alone", f"{bare['median']:.1f}", f"{bare['min']:.1f}-{bare['max']:.1f}"],
@@ -121,8 +121,8 @@ def main() -> None:
     print(
         f"An epoch with its validation takes {epoch['median']:.1f} s; the whole command took {whole:.0f} s."
     )
-    told |= {"backend": results["backend"], "precision": precision, "bare": bare, "trained": trained}
-    told |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results["peak_memory_bytes"]}
+    told |= {"backend": results.backend, "precision": precision, "bare": bare, "trained": trained}
+    told |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results.peak_memory_bytes}
     write(options.json, told)
 
 

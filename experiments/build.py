@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from samplecnn.analysis.comparisons import difference_interval
 from samplecnn.analysis.report import Report, make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
-from samplecnn.runs.records import Run, read_run
+from samplecnn.runs.run import Run, read_run
 
 HERE = Path(__file__).parent
 DRAWS = 2000  # of the bootstrap
@@ -199,7 +199,7 @@ def runs(folder: Path) -> str:
         first = first or estimate
         ends = score_interval(estimate)
         low, high = difference_interval(estimate - first)
-        values = [run.results["test"]["roc_auc"] for run in found]
+        values = [run.results.test.roc_auc for run in found]
         rows.append(
             [
                 name,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from samplecnn.training.schedule import set_rate
+from samplecnn.training.schedule import Schedule, set_rate
 
 
-class InverseRoot(pl.Callback):
+class InverseRoot(Schedule):
     """Up in a line for ``warmup`` steps, then down with the root of the step (Vaswani et al. 2017)."""
 
     tested = "best"

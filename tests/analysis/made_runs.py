@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from samplecnn.runs.folder import config_hash
+from samplecnn.runs.config import config_hash
 from samplecnn.runs.metrics import score
 from samplecnn.training.config import register, validate
 

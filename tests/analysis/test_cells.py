@@ -9,7 +9,7 @@ from analysis.made_runs import labels, make_run
 from samplecnn.analysis.cells import Group, ReportError, differing, groups
 from samplecnn.analysis.data_sets import one_data_set
 from samplecnn.analysis.missing import missing
-from samplecnn.runs.records import Run, read_run
+from samplecnn.runs.run import Run, read_run
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_different_splits_are_refused(tmp_path: Path) -> None:
 
 def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -> None:
     found = [read_run(make_run(tmp_path / name)) for name in ("a", "b")]
-    per_tag = found[1].results["test"]["per_tag"]
+    per_tag = found[1].results.test.per_tag
     per_tag["another"] = per_tag.pop("tag 3")
     with pytest.raises(ReportError) as refused:
         one_data_set(found)

@@ -34,7 +34,7 @@ def test_million_song_dataset(world: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     world.run("train.py", *data, "data.top=2", "block=rese2", *QUICK, f"hydra.run.dir={run}")
     assert (results(run)["data"], results(run)["split"]) == ("msd", "published")
-    config = read_config(run)
+    config = read_config(run).plain
     assert (config["dropout"], config["block"]["dropout"], config["weight_decay"]) == (0, 0, 0)
 
 

@@ -37,7 +37,7 @@ def predictions(run: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_run_folder_says_it_all(world: World, run: Path) -> None:
-    config = read_config(run)
+    config = read_config(run).plain
     assert config["block"]["name"] == "se"
     assert (config["seed"], config["width"], config["batch_size"]) == (3, 2, 23)
     told = results(run)
@@ -88,7 +88,7 @@ def test_recorded_by_weights_and_biases_without_a_login(run: Path) -> None:
     assert recorded.id == (run / "wandb_id.txt").read_text()
     assert recorded.exit_code == 0
     assert "seed=3" in recorded.name
-    config = read_config(run)
+    config = read_config(run).plain
     assert {key: recorded.config[key] for key in config} == config
     told = results(run)
     assert recorded.summary["test/roc_auc"] == pytest.approx(told["test"]["roc_auc"])  # type: ignore[index]

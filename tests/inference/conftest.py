@@ -8,6 +8,7 @@ import pytest
 from inference.models import description, network
 from samplecnn.inference.keras_import import AUTHORS_TAGS
 from samplecnn.inference.onnx_export import OnnxFile, write_onnx
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
 
 
@@ -22,5 +23,5 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("onnx")
     told = description("se", width=8, tags=list(AUTHORS_TAGS))
-    model = Model(network(told), AUTHORS_TAGS, 22050, told, Path("made"))
+    model = Model(network(told), Description.read(told, "made"), Path("made"))
     return Exported(model, folder, write_onnx(model, folder, half=True))

@@ -15,6 +15,7 @@ from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import OnnxFile
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
+from samplecnn.runs.config import TrainerConfig
 from samplecnn.runs.folder import Model, RunError, load_model, read_config
 
 MADE = "trained with samplecnn"
@@ -40,6 +41,8 @@ def test_the_same_probabilities(tmp_path: Path, kind: str, multi: bool) -> None:
 def test_what_is_in_the_folder(tmp_path: Path) -> None:
     made = model(tmp_path)
     config = {
+        "block": {"name": "se", "_target_": "samplecnn.model.blocks.SE", "alpha": 2},
+        **{"multi": True, "width": 3, "dropout": 0.5, "weight_decay": 0.0, "schedule": {"stages": 5}},
         "seed": 3,
         "batch_size": 23,
         "fast": False,
@@ -61,7 +64,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     assert sorted(path.name for path in folder.iterdir()) == sorted([CARD, CONFIG, WEIGHTS])
     told = json.loads((folder / CONFIG).read_text())
-    assert told["model"] == made.description
+    assert told["model"] == made.description.as_dict()
     assert told["weights"]["sha256"] == hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     assert told["weights"]["bytes"] == (folder / WEIGHTS).stat().st_size
     assert set(told["versions"]) == {"samplecnn", "torch", "safetensors"}
@@ -72,11 +75,9 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     assert all(torch.equal(read[name], tensor) for name, tensor in made.network.state_dict().items())
     # For another machine the configuration is whole again.
     here = read_config(folder)
-    assert (here["seed"], here["batch_size"], here["fast"], here["data"]["name"]) == (3, 23, False, "mini")
-    assert (here["data"]["root"], here["data"]["raw"], here["resume"]) == ("data", None, None)
-    assert here["trainer"] == {
-        **{"precision": "32", "accelerator": "auto", "devices": 1, "log_every_n_steps": 50}
-    }
+    assert (here.seed, here.batch_size, here.fast, here.data.name) == (3, 23, False, "mini")
+    assert (here.data.root, here.data.raw, here.logger.name) == ("data", None, "none")
+    assert here.trainer == TrainerConfig(precision="32", accelerator="auto", devices=1, log_every_n_steps=50)
 
 
 def test_the_same_model_is_the_same_bytes(tmp_path: Path) -> None:

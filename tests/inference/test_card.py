@@ -15,29 +15,44 @@ from inference.models import TAGS, description
 from samplecnn.inference import card
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import OnnxFile
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
+from samplecnn.runs.results import Results
 
-RESULTS: dict[str, Any] = {
-    **{"epochs": 12, "train_seconds": 90.0, "hardware": "a processor"},
-    "interval": "95 % intervals",
-    "test": {
-        **{"roc_auc": 0.91, "roc_auc_interval": [0.9, 0.92], "pr_auc": 0.4, "pr_auc_interval": None},
-        "undefined": ["piano"],
-        "per_tag": {
-            "guitar": {"roc_auc": 0.93, "roc_auc_interval": [0.9, 0.95], "pr_auc": 0.5, "positives": 7},
-            "piano": {"roc_auc": None, "roc_auc_interval": None, "pr_auc": None, "positives": 0},
-            "solo | loud": {"roc_auc": 0.89, "pr_auc": 0.3, "positives": 3},
+RESULTS = Results.read(
+    {
+        **{
+            "block": "se",
+            "multi": True,
+            "seed": 0,
+            "data": "mini",
+            "split": "clean",
+            "split_hash": "ab" * 32,
         },
-    },
-}
+        **{"width": 3, "parameters": 1000, "precision": "32-true", "config_hash": "c"},
+        **{"epochs": 12, "train_seconds": 90.0, "hardware": "a processor", "interval": "95 % intervals"},
+        "test": {
+            **{"roc_auc": 0.91, "roc_auc_interval": [0.9, 0.92], "pr_auc": 0.4, "pr_auc_interval": None},
+            "undefined": ["piano"],
+            "per_tag": {
+                "guitar": {"roc_auc": 0.93, "roc_auc_interval": [0.9, 0.95], "pr_auc": 0.5, "positives": 7},
+                "piano": {"roc_auc": None, "roc_auc_interval": None, "pr_auc": None, "positives": 0},
+                "solo | loud": {"roc_auc": 0.89, "pr_auc": 0.3, "positives": 3},
+            },
+        },
+    }
+)
 
 
-def told(**changes: Any) -> dict[str, Any]:
-    return {"model": description("se"), "results": RESULTS, "source": "trained with samplecnn", **changes}
+def made(
+    name: str, *, results: Results | None = RESULTS, license_id: str | None = None, **changes: Any
+) -> str:
+    network = Description.read(description("se", **changes), "made")
+    return card.write(network, name, source="trained with samplecnn", results=results, license_id=license_id)
 
 
 def test_what_the_hub_reads() -> None:
-    read: Any = ModelCard(card.write(told(), "my model", license_id="mit")).data
+    read: Any = ModelCard(made("my model", license_id="mit")).data
     assert (read.library_name, read.pipeline_tag, read.license) == (
         "samplecnn",
         "audio-classification",
@@ -51,14 +66,14 @@ def test_what_the_hub_reads() -> None:
     (first, _) = read.eval_results or []
     assert (first.dataset_type, first.dataset_split) == ("mini", "test")
     assert first.dataset_name == "samplecnn's built-in set (clean)"
-    untested: Any = ModelCard(card.write(told(results=None), "my model"))
+    untested: Any = ModelCard(made("my model", results=None))
     assert untested.data.eval_results is None
     assert "Not tested by this project." in untested.content
     assert "No licence of the weights is stated." in untested.content
 
 
 def test_the_results() -> None:
-    text = card.write(told(), "my model")
+    text = made("my model")
     assert "| **mean** | 0.9100 [0.9000, 0.9200] | 0.4000 | |" in text
     assert "| guitar | 0.9300 [0.9000, 0.9500] | 0.5000 | 7 |" in text
     assert "| piano | undefined | undefined | 0 |" in text
@@ -70,14 +85,14 @@ def test_names_are_no_markup() -> None:
     """Neither Markdown nor YAML nor HTML comes out of a file's names."""
     evil = ["[x](javascript:1)", "<script>alert(1)</script>", "a | b | c"]
     name = 'x"\n---\nlicense: evil\n# big'
-    made = card.write(told(model=description("se", tags=evil, split=name, data="a: b"), results=None), name)
-    read: Any = ModelCard(made).data
+    text = made(name, results=None, tags=evil, split=name, data="a: b")
+    read: Any = ModelCard(text).data
     assert read.license is None
-    assert made.count("\n---\n") == 1
-    assert "<script" not in made
-    assert "](javascript" not in made
-    assert "\n# big" not in made
-    assert r"a \| b \| c" in made
+    assert text.count("\n---\n") == 1
+    assert "<script" not in text
+    assert "](javascript" not in text
+    assert "\n# big" not in text
+    assert r"a \| b \| c" in text
 
 
 def code_of(text: str) -> list[str]:
@@ -112,4 +127,4 @@ def test_the_code_on_the_card_runs(
 
 
 def test_tags_are_listed() -> None:
-    assert f"Tags: {TAGS[0]}, {TAGS[1]}, solo \\| loud." in card.write(told(), "x")
+    assert f"Tags: {TAGS[0]}, {TAGS[1]}, solo \\| loud." in made("x")

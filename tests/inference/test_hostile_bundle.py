@@ -32,7 +32,8 @@ def bundle(sound: Path, tmp_path: Path) -> Path:
 
 
 CONFIGURED: dict[str, Any] = {
-    **{"seed": 0, "batch_size": 23, "fast": "auto"},
+    **{"block": {"name": "se"}, "multi": True, "width": 3, "dropout": 0.5, "weight_decay": 0},
+    **{"seed": 0, "batch_size": 23, "fast": "auto", "schedule": {}},
     "data": {"name": "mini", "split": "clean", "top": None},
     "trainer": {"precision": "auto"},
 }
@@ -48,18 +49,24 @@ def refused(folder: Path, words: str, file: str = WEIGHTS) -> None:
     ("changes", "words"),
     [
         ({"library_name": "transformers"}, "is not of a samplecnn bundle"),
-        ({"format": 2}, "has format '2'; this version reads 1"),
+        ({"format": 2}, "has format 2; this version reads 1"),
         ({"model": ...}, "model is a NoneType, not an object"),
-        ({"weights": []}, "weights is a list, not an object"),
+        ({"weights": []}, r"has no weights\.sha256"),
         ({"weights__sha256": ...}, r"has no weights\.sha256"),
-        ({"results": "good"}, "results is a str"),
-        ({"model__tags": ["guitar", "guitar", "piano"]}, "names a tag twice"),
+        ({"results": "good"}, "results holds a str, not an object"),
+        (
+            {"model__tags": ["guitar", "guitar", "piano"]},
+            "model.tags=.* must be a list of 1 to 10,000 different names",
+        ),
         ({"model__tags": ["a", "b", "\x1b[2Jc"]}, "is not a printable name"),
         ({"model__tags": ["a", "b", "\ud800"]}, "is not a printable name"),
-        ({"model__tags": ["a", "b", 3]}, "'3' is not a printable name"),
-        ({"model__tags": []}, "is not a list of 1 to 10,000 names"),
-        ({"model__sample_rate": 0}, r"model\.sample_rate is 0; allowed are 1,000 to 1,000,000 Hz"),
+        ({"model__tags": ["a", "b", 3]}, "model.tags=.* must be a list of 1 to 10,000 different names"),
+        ({"model__tags": []}, "model.tags=.* must be a list of 1 to 10,000 different names"),
+        ({"model__sample_rate": 0}, r"model\.sample_rate=0 must be a whole number of 1,000 to 1,000,000 Hz"),
         ({"model__sample_rate": "22050"}, r"model\.sample_rate"),
+        ({"model__format": 7}, r"has model\.format 7; this version reads 1"),
+        ({"model__width": "wide"}, r"model\.width='wide' must be a whole number of at least 1"),
+        ({"model__block": "se"}, r"model\.block='se' must be an object with a name"),
     ],
 )
 def test_configurations(bundle: Path, changes: dict[str, Any], words: str) -> None:
@@ -70,11 +77,9 @@ def test_configurations(bundle: Path, changes: dict[str, Any], words: str) -> No
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model__format": 7}, "has format 7; this version reads 1"),
         ({"model__width": 4}, r"with shape \[.*\]; the network needs \["),
         ({"model__width": 10**5}, "more than 4,294,967,296"),  # and takes no memory to find out
         ({"model__width": 10**9}, "not a complete model"),
-        ({"model__width": "wide"}, "cannot be built with the options"),
         ({"model__multi": False}, "has weights|with shape"),
         ({"model__block": {"name": "basic"}}, "has weights that the network does not have: 'blocks.0.se"),
         ({"model__block": {"name": "rese2", "alpha": 2}}, "lacks weights of the network: 'blocks.0.bn2"),
@@ -82,7 +87,6 @@ def test_configurations(bundle: Path, changes: dict[str, Any], words: str) -> No
         ({"model__block": {"name": "se", "alpha": -1}}, "alpha must be greater than 0"),
         ({"model__block": {"name": "os.system"}}, r"unknown block 'os\.system'"),
         ({"model__block": {"name": "se", "_target_": "os.system"}}, "cannot be built with the options"),
-        ({"model__block": "se"}, "model"),
         ({"model__tags": ["only"]}, r"with shape \[3, 24\]; the network needs \[1, 24\]"),
         ({"weights__sha256": "0" * 64}, "is damaged or was changed: its SHA-256 is .*, and should be 0000"),
     ],
@@ -244,17 +248,17 @@ def test_the_cache_of_the_hub(bundle: Path, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"config": None}, r"holds no configuration of a run \(made for a test\)"),
-        ({"config__data": 5}, r"config\.data is not an object"),
-        ({"config__data__name": "../../etc"}, r"config\.data\.name is \.\./\.\./etc; it must be a name"),
-        ({"config__data__split": ...}, r"config\.data\.split is missing"),
-        ({"config__batch_size": 1e9}, r"config\.batch_size is 1000000000\.0; it must be a whole number"),
-        ({"config__fast": "os.system"}, r"config\.fast is os\.system; it must be auto, true or false"),
+        ({"config__data": 5}, r"config\.data is a int, not an object"),
+        ({"config__data__name": "../../etc"}, r"config\.data\.name='\.\./\.\./etc' must be a name"),
+        ({"config__data__split": ...}, r"has no config\.data\.split"),
+        ({"config__batch_size": 1e9}, r"config\.batch_size=1000000000\.0 must be a whole number"),
+        ({"config__fast": "os.system"}, r"config\.fast='os\.system' must be auto, true or false"),
         ({"config__trainer__precision": "64"}, "one of auto, 32, 16-mixed, bf16-mixed"),
-        ({"config__data__test_segments": 0}, r"config\.data\.test_segments is 0"),
+        ({"config__data__test_segments": 0}, r"config\.data\.test_segments=0 must be"),
     ],
 )
 def test_configurations_of_runs(bundle: Path, changes: dict[str, Any], words: str) -> None:
-    assert read_config(bundle)["data"]["name"] == "mini"
+    assert read_config(bundle).data.name == "mini"
     rewrite(bundle, **changes)
     with pytest.raises(RunError, match=words):
         read_config(bundle)

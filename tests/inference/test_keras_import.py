@@ -26,7 +26,7 @@ def probabilities(model: Model) -> np.ndarray:
 @pytest.mark.parametrize(("name", "block"), [("se-multi-narrow", "se"), ("rese-multi-narrow", "rese2")])
 def test_the_authors_files(name: str, block: str) -> None:
     model = import_keras(KERAS / f"{name}.hdf5")
-    told = model.description
+    told = model.description.as_dict()
     assert told["block"] == {"name": block, "alpha": 2}
     assert (told["multi"], told["width"]) == (True, 8)
     assert (model.tags, model.sample_rate) == (AUTHORS_TAGS, 22050)
@@ -40,10 +40,10 @@ def test_the_same_probabilities_from_file_bundle_and_checkpoint(tmp_path: Path) 
     """Bit by bit; the checkpoint has the weights of ``net_se_multi.npz``, of which the file is."""
     imported = import_keras(KERAS / "se-multi-narrow.hdf5")
     write_bundle(imported, tmp_path / "bundle", source="imported for a test")
-    network = build(imported.description, 50)
+    network = build(imported.description.as_dict(), 50)
     set_weights(network, load("net_se_multi"))
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    torch.save({"samplecnn": imported.description, "state_dict": state}, tmp_path / "a.ckpt")
+    torch.save({"samplecnn": imported.description.as_dict(), "state_dict": state}, tmp_path / "a.ckpt")
     x = load("waveform")["x"]
     taggers = [samplecnn.load(tmp_path / name, precision="32") for name in ("bundle", "a.ckpt")]
     ours = [tagger.predict_segments(x) for tagger in taggers]
@@ -62,8 +62,8 @@ def test_every_architecture_is_recognised(tmp_path: Path, block: str, levels: st
     path = write(tmp_path / "a.hdf5", weights, block, multi=levels == "multi", offset=7)
     model = make_model(path, *keras_hdf5.read(str(path)))  # in this process, to save time
     options = {"alpha": 2} if "se" in block else {}
-    assert model.description["block"] == {"name": block, **options}
-    assert (model.description["multi"], model.description["width"]) == (levels == "multi", 8)
+    assert model.description.block == {"name": block, **options}
+    assert (model.description.multi, model.description.width) == (levels == "multi", 8)
     np.testing.assert_allclose(probabilities(model), arrays["output"], atol=1e-5, rtol=0)
 
 
@@ -85,7 +85,7 @@ def test_full_size(tmp_path: Path, block: str) -> None:
     network = build(told, 50).eval()
     path = write(tmp_path / "full.hdf5", weights_of(network, block), block)
     model = import_keras(path)
-    assert {key: model.description[key] for key in told} == told
+    assert {key: model.description.as_dict()[key] for key in told} == told
     expected = network.state_dict()
     assert model.network.state_dict().keys() == expected.keys()
     for name, tensor in model.network.state_dict().items():

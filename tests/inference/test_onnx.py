@@ -22,6 +22,7 @@ from samplecnn.inference.onnx_export import OnnxError, OnnxFile, halved, save_ch
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.runs.bundle import ONNX, ONNX_HALF
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
 
 
@@ -108,7 +109,7 @@ def test_every_architecture(tmp_path: Path, kind: str, levels: str) -> None:
     told = description(kind, multi=levels == "multi", width=8, tags=list(AUTHORS_TAGS))
     made, arrays = build(told, 50), load(f"net_{kind}_{levels}")
     set_weights(made, arrays)
-    model = Model(made.eval(), AUTHORS_TAGS, 22050, told, Path("golden"))
+    model = Model(made.eval(), Description.read(told, "made"), Path("golden"))
     (file,) = write_onnx(model, tmp_path)
     assert off(file, model, 5) <= 1e-4
     np.testing.assert_allclose(run(file.path, load("waveform")["x"]), arrays["output"], atol=1e-5, rtol=0)
@@ -118,7 +119,7 @@ def test_every_architecture(tmp_path: Path, kind: str, levels: str) -> None:
 @pytest.mark.parametrize("kind", ["se", "rese2"])
 def test_full_size(tmp_path: Path, kind: str) -> None:
     told = description(kind, block={"name": kind, "alpha": 16}, width=128)
-    model = Model(network(told), tuple(told["tags"]), 22050, told, Path("made"))
+    model = Model(network(told), Description.read(told, "made"), Path("made"))
     full, half = write_onnx(model, tmp_path, half=True)
     assert off(full, model, 5) <= 1e-4
     assert off(half, model, 5) <= 5e-2
@@ -136,6 +137,6 @@ class Average(Basic):
 @pytest.mark.slow
 def test_a_block_of_one_s_own(tmp_path: Path) -> None:
     told = description(block={"name": "average"})
-    model = Model(network(told, average=Average), tuple(told["tags"]), 22050, told, Path("made"))
+    model = Model(network(told, average=Average), Description.read(told, "made"), Path("made"))
     (file,) = write_onnx(model, tmp_path)
     assert off(file, model, 5) <= 1e-4

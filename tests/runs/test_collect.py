@@ -16,7 +16,7 @@ from analysis.made_runs import make_run
 from samplecnn.runs.collect import Collected, collect
 from samplecnn.runs.folder import RunError
 from samplecnn.runs.predictions import read_predictions
-from samplecnn.runs.records import read_run
+from samplecnn.runs.run import read_run
 
 
 def names(found: Collected) -> list[str]:
@@ -96,7 +96,7 @@ def test_without_epochs_and_predictions(sweep: Path) -> None:
     run = read_run(sweep / "0")
     assert run.predictions is None
     assert run.epochs == ()
-    assert run.seconds_per_epoch == pytest.approx(run.results["train_seconds"] / run.results["epochs"])
+    assert run.seconds_per_epoch == pytest.approx(run.results.train_seconds / run.results.epochs)
 
 
 def test_unfinished_runs_are_named(sweep: Path) -> None:
@@ -155,18 +155,18 @@ def test_what_is_off_may_be_absent(sweep: Path) -> None:
     [
         (lambda r: r.pop("split_hash"), "has no split_hash: it was written by samplecnn 0.1.0, and this is "),
         (lambda r: r.update(versions=None, test={}), r"has no test.roc_auc: .* samplecnn of unknown version"),
-        (lambda r: r["test"].update(per_tag={}), "per_tag names no tags"),
+        (lambda r: r["test"].update(per_tag={}), "test.per_tag={} must be scores by tag, of at least one"),
         (lambda r: r["test"]["per_tag"]["tag 0"].pop("roc_auc"), "has no test.per_tag.tag 0.roc_auc"),
         (
             lambda r: r["test"].update(roc_auc=1.01),
-            "test.roc_auc='1.01' must be null or a number from 0 to 1",
+            "test.roc_auc=1.01 must be null or a number from 0 to 1",
         ),
-        (lambda r: r["test"].update(roc_auc=float("nan")), "test.roc_auc='nan' must be"),
-        (lambda r: r.update(epochs=0), "epochs='0' must be a whole number of at least 1"),
+        (lambda r: r["test"].update(roc_auc=float("nan")), "NaN is not a finite number"),
+        (lambda r: r.update(epochs=0), "epochs=0 must be a whole number of at least 1"),
         (lambda r: r.update(block="../../x"), "block='../../x' must be a name"),
         (lambda r: r.update(hardware="\x1b[2J"), "hardware=.* must be a printable text"),
         (lambda r: r.update(block="basic"), "config.yaml and results.json are of different runs"),
-        (lambda r: r.update(test=[1]), "has no test.roc_auc"),
+        (lambda r: r.update(test=[1]), "test is a list, not an object"),
         (lambda r: r["test"].update(roc_auc=0.5), "predictions.npz and results.json are of different runs"),
         (
             lambda r: r["test"].update(per_tag=dict(reversed(r["test"]["per_tag"].items()))),

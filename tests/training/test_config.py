@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from samplecnn.training import config as configuration
-from samplecnn.training.config import ConfigError, describe, explain, resumed, validate
+from samplecnn.training.config import ConfigError, describe, explain, validate
+from samplecnn.training.resume import resumed
 from samplecnn.training.sweep import cells
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -187,12 +187,12 @@ def costs(scored: ScoredGroup) -> Table:
         records.append(
             {
                 **identify(one.cell),
-                "parameters": runs[0].results["parameters"],
+                "parameters": runs[0].results.parameters,
                 "seconds_per_epoch": seconds,
                 "relative": _relative(one.cell, scored.group.table1("basic", one.cell.multi)),
                 "paper": COST.get(one.cell.block) if one.cell.in_table1 else None,
-                "epochs": sum(run.results["epochs"] for run in runs) / len(runs),
-                "train_seconds": sum(run.results["train_seconds"] for run in runs) / len(runs),
+                "epochs": sum(run.results.epochs for run in runs) / len(runs),
+                "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
             }
         )
     columns = [
@@ -220,7 +220,7 @@ def _relative(cell: Cell, basic: Cell | None) -> float | None:
         same = [
             other.seconds_per_epoch
             for other in (basic.runs if basic else ())
-            if other.results["hardware"] == run.results["hardware"]
+            if other.results.hardware == run.results.hardware
         ]
         if same and sum(same) > 0:
             ratios.append(run.seconds_per_epoch * len(same) / sum(same))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samplecnn.analysis.tables import compact
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 BLOCKS = {
     "basic": "Basic",
@@ -154,7 +154,7 @@ def _cells(runs: Sequence[Run]) -> list[Cell]:
     for run in runs:
         decay = float(run.settings.get("weight_decay") or 0)
         block = {k: v for k, v in run.settings.items() if k.startswith("block.")}
-        key = (run.results["block"], run.results["multi"], decay, block)
+        key = (run.results.block, run.results.multi, decay, block)
         for known, entry in members:
             if known == key:
                 entry.append(run)
@@ -177,7 +177,7 @@ def _cells(runs: Sequence[Run]) -> list[Cell]:
 def _options(run: Run) -> dict[str, Any]:
     """Return a block's options; dropout only where it is not the data set's default (the paper: 0.2)."""
     options = {k.removeprefix("block."): v for k, v in run.settings.items() if k.startswith("block.")}
-    usual = {"dropout": run.settings.get("data.block_dropout", 0.2)} if run.results["block"] in BLOCKS else {}
+    usual = {"dropout": run.settings.get("data.block_dropout", 0.2)} if run.results.block in BLOCKS else {}
     known = {"name": options.get("name"), "_target_": options.get("_target_"), **usual}
     return {key: value for key, value in options.items() if key not in known or known[key] != value}
 

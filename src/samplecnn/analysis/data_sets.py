@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from samplecnn.analysis.cells import ReportError
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 Kind = tuple[str, ...]  # data set, split, split hash, tags
 LISTED = 6  # runs, or tags, of a kind in an error message
@@ -18,12 +18,12 @@ def one_data_set(runs: Sequence[Run], only: str | None = None) -> list[Run]:
     kinds: dict[Kind, list[Run]] = {}
     for run in runs:
         told = run.results
-        if only is None or told["split_hash"].startswith(only):
-            kinds.setdefault((told["data"], told["split"], told["split_hash"], *run.tags), []).append(run)
+        if only is None or told.split_hash.startswith(only):
+            kinds.setdefault((told.data, told.split, told.split_hash, *run.tags), []).append(run)
     if len(kinds) == 1:
         return next(iter(kinds.values()))
     if not kinds:
-        known = ", ".join(sorted({run.results["split_hash"][:12] for run in runs}))
+        known = ", ".join(sorted({run.results.split_hash[:12] for run in runs}))
         raise ReportError(f"--only {only}: no run has a split hash that begins so; there are {known}")
     several_hashes = len({kind[2] for kind in kinds}) > 1
     choice = (

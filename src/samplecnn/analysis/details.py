@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import FEW_POSITIVES
 from samplecnn.analysis.tables import Column, Record, Table, between, decimals, interval, plain
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 
 def per_tag(scored: ScoredGroup, best: Scored) -> Table:
@@ -55,16 +55,16 @@ def run_table(runs: Sequence[Run]) -> Table:
     records = [
         {
             "run": run.name,
-            "block": run.results["block"],
-            "multi": run.results["multi"],
+            "block": run.results.block,
+            "multi": run.results.multi,
             "seed": run.seed,
-            "roc_auc": run.results["test"]["roc_auc"],
-            "epochs": run.results["epochs"],
-            "train_seconds": run.results["train_seconds"],
-            "precision": run.results["precision"],
-            "hardware": run.results["hardware"],
-            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-            "config_hash": run.results["config_hash"],
+            "roc_auc": run.results.test.roc_auc,
+            "epochs": run.results.epochs,
+            "train_seconds": run.results.train_seconds,
+            "precision": run.results.precision,
+            "hardware": run.results.hardware,
+            "versions": ", ".join(f"{name} {version}" for name, version in run.results.versions.items()),
+            "config_hash": run.results.config_hash,
         }
         for run in runs
     ]

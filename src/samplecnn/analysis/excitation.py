@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from samplecnn.analysis.cooccurrence import TagCounts
 from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.files import write
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.network import SampleCNN
-from samplecnn.runs.folder import write_atomically
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,5 +197,5 @@ def write_tables(excited: Excitations, tags: Sequence[str], folder: Path) -> lis
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_atomically(path, text.getvalue())
+    write(path, text.getvalue())
     return path

@@ -8,7 +8,7 @@ from samplecnn.analysis.published import SPLITS, Split
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import FEW_POSITIVES
 from samplecnn.analysis.tables import number, span
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 DATA_SETS = {
     "mtat": "MagnaTagATune",
@@ -21,7 +21,7 @@ DATA_SETS = {
 
 def headline(run: Run) -> str:
     """Name the report."""
-    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results['data'])}"
+    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results.data)}"
 
 
 def subject(runs: Sequence[Run], clips: int | None) -> str:
@@ -29,7 +29,7 @@ def subject(runs: Sequence[Run], clips: int | None) -> str:
     told = runs[0].results
     test = f"{clips:,} test clips, " if clips else ""
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
-    return f"{count} on store {told['data']}, split {told['split']}: {test}{len(runs[0].tags)} tags."
+    return f"{count} on store {told.data}, split {told.split}: {test}{len(runs[0].tags)} tags."
 
 
 def caution(run: Run, split: Split | None) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from samplecnn.analysis.cells import BLOCKS
 from samplecnn.analysis.scores import Scored
 from samplecnn.analysis.tables import Column, Record, Table, between, decimals, interval, plain
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 # Table 1: ROC-AUC on MagnaTagATune by block: multi-level aggregation, none. ReSE-2 with weight decay.
 TABLE1 = {
@@ -76,7 +76,7 @@ def matching(run: Run) -> Split | None:
     called.
     """
     clips = len(run.predictions.clip_ids) if run.predictions is not None else None
-    told = (run.dataset, run.results["split"], len(run.tags), clips)
+    told = (run.dataset, run.results.split, len(run.tags), clips)
     return next((split for split in SPLITS if split == told), None)
 
 

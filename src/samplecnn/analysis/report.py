@@ -22,8 +22,8 @@ from samplecnn.analysis.published import MTAT, Split, elsewhere, matching, table
 from samplecnn.analysis.scores import ScoredGroup, draw, score_group
 from samplecnn.analysis.statistics import CHUNK
 from samplecnn.analysis.tables import Table, write_csv
+from samplecnn.files import write
 from samplecnn.runs.collect import Collected, collect
-from samplecnn.runs.folder import write_atomically
 
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
@@ -142,7 +142,7 @@ def make_report(
         missing=missing(sorted_groups, names),
         problems=_problems(found),
         runs=details.run_table(found.runs),
-        split_hash=found.runs[0].results["split_hash"],
+        split_hash=found.runs[0].results.split_hash,
         folders=[run.path for run in found.runs],
     )
     _write(report, out)
@@ -217,4 +217,4 @@ def _write(report: Report, out: Path) -> None:
             (out / f"{name}.csv").unlink(missing_ok=True)
     for name, tables in by_file.items():
         write_csv(tables, out / name)
-    write_atomically(page, render(report, GENERATOR, sorted(by_file)))
+    write(page, render(report, GENERATOR, sorted(by_file)))

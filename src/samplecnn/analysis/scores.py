@@ -17,7 +17,7 @@ from samplecnn.analysis.comparisons import (
 )
 from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap, score_interval
 from samplecnn.runs.predictions import Predictions
-from samplecnn.runs.records import Run
+from samplecnn.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Scored:
     @cached_property
     def by_seed(self) -> list[float]:
         """Macro ROC-AUC of each run that has one."""
-        return [auc for run in self.cell.runs if (auc := run.results["test"]["roc_auc"]) is not None]
+        return [auc for run in self.cell.runs if (auc := run.results.test.roc_auc) is not None]
 
     @property
     def roc_auc(self) -> float | None:
@@ -104,7 +104,7 @@ class Scored:
     @property
     def pr_auc(self) -> float | None:
         """Mean over seeds of the macro PR-AUC."""
-        return self.pr.value if self.pr else _mean([run.results["test"]["pr_auc"] for run in self.cell.runs])
+        return self.pr.value if self.pr else _mean([run.results.test.pr_auc for run in self.cell.runs])
 
     @property
     def roc_interval(self) -> Interval | None:
@@ -215,12 +215,12 @@ def _score(cell: Cell, draws: Draws | None) -> Scored:
 
 
 def _from_results(cell: Cell, tag: str) -> TagScore:
-    told = [run.results["test"]["per_tag"][tag] for run in cell.runs]
+    told = [run.results.test.per_tag[tag] for run in cell.runs]
     return TagScore(
-        told[0]["positives"],
-        _mean([values["roc_auc"] for values in told]),
+        told[0].positives,
+        _mean([values.roc_auc for values in told]),
         None,
-        _mean([values["pr_auc"] for values in told]),
+        _mean([values.pr_auc for values in told]),
         None,
     )
 

@@ -95,7 +95,7 @@ def _table(
         for value, cell in one.points:
             difference = scored.difference(cell, usual) if cell is not usual else None
             told = {"series": one.name, "value": value, **identify(cell.cell), **evaluate(cell)}
-            told["parameters"] = cell.cell.runs[0].results["parameters"]
+            told["parameters"] = cell.cell.runs[0].results.parameters
             records.append({**told, **compare(difference)})
     columns = [
         Column("architecture", plain("series")),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samplecnn.errors import UserError
+
 if TYPE_CHECKING:
     from samplecnn.inference.tagger import Tagger
 
@@ -26,11 +28,11 @@ def own_block_option() -> argparse.ArgumentParser:
 
 
 def newest_run(folder: Path) -> Path:
-    """Return the run folder below ``folder`` that finished last; ValueError if there is none."""
+    """Return the run folder below ``folder`` that finished last; UserError if there is none."""
     finished = [path.parent for path in folder.rglob("results.json")]
     trained = [run for run in finished if (run / "checkpoints" / "best.ckpt").is_file()]
     if not trained:
-        raise ValueError(f"no finished run below {folder.resolve()}: name a model, or train one first")
+        raise UserError(f"no finished run below {folder.resolve()}: name a model, or train one first")
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
 
 
@@ -38,7 +40,17 @@ def load_tagger(path: Path, blocks: Sequence[str]) -> "Tagger":
     """Return the tagger in a run folder or checkpoint, with the classes of the user's own blocks."""
     from samplecnn.inference.tagger import load
 
+    warn_unfinished(path)
     return load(path, blocks=own_blocks(blocks))
+
+
+def warn_unfinished(path: Path) -> bool:
+    """Say on stderr that a model is that of a run which has not finished; return whether it is."""
+    from samplecnn.runs.folder import unfinished
+
+    if sentence := unfinished(path):
+        print(f"samplecnn: {sentence}", file=sys.stderr)
+    return sentence is not None
 
 
 def own_blocks(named: Sequence[str]) -> dict[str, Any]:
@@ -49,12 +61,12 @@ def own_blocks(named: Sequence[str]) -> dict[str, Any]:
 
         name, separator, target = text.partition("=")
         if not separator or "." not in target:
-            raise ValueError(f"--block {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")
+            raise UserError(f"--block {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")
         sys.path.insert(0, "")  # as `python train.py` finds it: beside where one stands
         try:
             blocks[name] = get_class(target)
         except Exception as error:  # Hydra wraps whatever an import raises
-            raise ValueError(f"--block {text}: {target} cannot be imported: {error}") from error
+            raise UserError(f"--block {text}: {target} cannot be imported: {error}") from error
     return blocks
 
 

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import load_tagger, own_block_option, own_blocks
+from samplecnn.cli.common import load_tagger, own_block_option, own_blocks, warn_unfinished
+from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from samplecnn.runs.metrics import Scores
@@ -13,20 +14,19 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser."""
-    own_block = own_block_option()
+    shared = own_block_option()
+    shared.add_argument("run", type=Path, metavar="RUN")
+    shared.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
 
     evaluate = commands.add_parser(
-        "evaluate", parents=[own_block], help="test a run again, from its folder and the prepared data"
+        "evaluate", parents=[shared], help="test a run again, from its folder and the prepared data"
     )
-    evaluate.add_argument("run", type=Path, metavar="RUN")
-    evaluate.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
     evaluate.add_argument("--json", action="store_true", help="the scores as JSON")
     evaluate.set_defaults(command=run_evaluate)
 
     example = commands.add_parser(
-        "example", parents=[own_block], help="tag a clip of the test split, with its true tags beside"
+        "example", parents=[shared], help="tag a clip of the test split, with its true tags beside"
     )
-    example.add_argument("run", type=Path, metavar="RUN")
     example.add_argument("--clip", metavar="ID", help="clip id (default: the first with three tags or more)")
     example.set_defaults(command=run_example)
 
@@ -35,6 +35,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Test a run again and print its scores per tag."""
     from samplecnn.training.evaluate import evaluate
 
+    warn_unfinished(options.run)
     scores = evaluate(options.run, data_root=options.data_root, blocks=own_blocks(options.block))
     if options.json:
         print(json.dumps(scores.as_dict(), indent=1))
@@ -45,15 +46,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_example(options: argparse.Namespace) -> int:
     """Tag one test clip and print its true tags beside."""
+    import numpy as np
+
     from samplecnn.training.evaluate import example_clip
 
-    clip = example_clip(options.run, options.clip)
+    clip = example_clip(options.run, options.clip, data_root=options.data_root)
     tagger = load_tagger(options.run, options.block)
-    probabilities = tagger.predict_file(clip.path)
-    print(f"clip {clip.id} of the test split, never trained on: {clip.path}")
+    probabilities = tagger.predict(clip.samples / np.float32(32768), clip.sample_rate)
+    print(f"clip {printable(clip.id)} of the test split, never trained on: {printable(clip.path)}")
     for name, probability in sorted(zip(tagger.tags, probabilities, strict=True), key=lambda pair: -pair[1]):
         truth = "true" if name in clip.tags else ""
-        print(f"  {probability:5.1%}  {name:<24}{truth}".rstrip())
+        print(f"  {probability:5.1%}  {printable(name):<24}{truth}".rstrip())
     return 0
 
 
@@ -61,14 +64,15 @@ def print_scores(scores: "Scores") -> None:
     """Print the scores of all tags as a table, best first."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("tag", "ROC-AUC", "PR-AUC", "positive clips")
-    told = scores.as_dict()
-    for tag, values in sorted(told["per_tag"].items(), key=lambda item: -(item[1]["roc_auc"] or 0)):
+    per_tag = scores.as_dict()["per_tag"]
+    for tag, values in sorted(per_tag.items(), key=lambda item: -(item[1]["roc_auc"] or 0)):
         cells = [
             "undefined" if values[key] is None else f"{values[key]:.4f}" for key in ("roc_auc", "pr_auc")
         ]
-        table.add_row(tag, *cells, str(values["positives"]))
+        table.add_row(Text(printable(tag)), *cells, str(values["positives"]))
     table.add_section()
     table.add_row("mean", f"{scores.macro_roc_auc:.4f}", f"{scores.macro_pr_auc:.4f}", "")
     Console().print(table)

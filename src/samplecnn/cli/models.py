@@ -2,15 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import own_block_option, own_blocks, positive
+from samplecnn.cli.common import own_block_option, own_blocks, positive, warn_unfinished
+from samplecnn.errors import UserError
+from samplecnn.text import is_printable, shown
 
 if TYPE_CHECKING:
-    from samplecnn.analysis.statistics import Bootstrap
     from samplecnn.inference.onnx_export import OnnxFile
 
 LARGEST_TAGS = 1 << 20  # bytes of a file of tags
@@ -65,13 +65,14 @@ def add_commands(commands: Any) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
+    from samplecnn.analysis.intervals import results_with_intervals
     from samplecnn.inference.bundle import check_place, write_bundle
     from samplecnn.inference.onnx_export import require_libraries, write_onnx
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
 
     if options.half and not options.onnx:
-        raise ValueError("--half is a variant of the ONNX file: say --onnx --half")
+        raise UserError("--half is a variant of the ONNX file: say --onnx --half")
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
         require_libraries()
@@ -80,10 +81,12 @@ def run_export(options: argparse.Namespace) -> int:
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
         source, config, results = given.source, given.config, given.results
-        check_told(results)
     elif options.run.is_dir():
-        config = read_config(options.run)
-        results = tested(options.run, draws=options.draws)
+        config = read_config(options.run).plain
+        if warn_unfinished(options.run):
+            print("samplecnn export: the bundle tells no results", file=sys.stderr)
+        else:
+            results = results_with_intervals(options.run, draws=options.draws)
     exported = write_bundle(
         model,
         options.folder,
@@ -96,54 +99,6 @@ def run_export(options: argparse.Namespace) -> int:
     )
     print_bundle(options.folder, exported)
     return 0
-
-
-def check_told(results: Mapping[str, Any] | None) -> None:
-    """Raise RunError for results in a bundle that cannot be passed on."""
-    from samplecnn.runs.records import check_results
-
-    if results is not None:
-        check_results(results)
-
-
-def tested(run: Path, *, draws: int) -> dict[str, Any] | None:
-    """Return the results of a run with 95 % intervals; None, with a word, for one that has not finished."""
-    from samplecnn.analysis.statistics import bootstrap
-    from samplecnn.runs.folder import RunError, read_results
-    from samplecnn.runs.predictions import belong_to, read_predictions
-    from samplecnn.runs.records import check_results
-
-    if not (run / "results.json").is_file():
-        print(f"samplecnn export: {run} has not finished: the bundle tells no results", file=sys.stderr)
-        return None
-    results = read_results(run)
-    check_results(results)
-    predictions = read_predictions(run)
-    if predictions is None:
-        return results
-    if not belong_to(predictions, results["test"]):
-        raise RunError(f"{run}: predictions.npz and results.json are of different runs: tags or AUC differ")
-    sampled = bootstrap(predictions.labels, [predictions.probabilities], draws=draws)
-    results["test"] = with_intervals(results["test"], sampled)
-    results["interval"] = f"95 % intervals, from {draws:,} draws of the test clips (bootstrap)"
-    return results
-
-
-def with_intervals(test: Mapping[str, Any], sampled: "Bootstrap") -> dict[str, Any]:
-    """Return the scores of a test with their intervals beside; None where there is none to tell."""
-    from samplecnn.analysis.statistics import score_interval
-
-    kinds = {"roc_auc": sampled.roc_auc, "pr_auc": sampled.pr_auc}
-
-    def beside(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(scores) | {f"{kind}_interval": interval for kind, interval in intervals.items()}
-
-    per_tag = {
-        tag: beside(scores, {kind: score_interval(drawn.tag([0], i)) for kind, drawn in kinds.items()})
-        for i, (tag, scores) in enumerate(test["per_tag"].items())
-    }
-    macro = beside(test, {kind: score_interval(drawn.macro([0])) for kind, drawn in kinds.items()})
-    return macro | {"per_tag": per_tag}
 
 
 def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
@@ -169,25 +124,27 @@ def run_import_keras(options: argparse.Namespace) -> int:
     tags = read_tags(options.tags) if options.tags else None
     model = import_keras(options.file, tags)
     write_bundle(model, options.folder, source=source(options.file), force=options.force)
-    block = dict(model.description["block"])
-    said = ", ".join([block.pop("name"), *(f"{key} {value:g}" for key, value in block.items())])
-    levels = "multi" if model.description["multi"] else "no multi"
-    print(f"{said}, {levels}, width {model.description['width']}, {len(model.tags)} tags")
+    network = model.description
+    options_of_block = [f"{key} {value:g}" for key, value in network.block.items() if key != "name"]
+    block = ", ".join([network.block["name"], *options_of_block])
+    levels = "multi" if network.multi else "no multi"
+    print(f"{block}, {levels}, width {network.width}, {len(model.tags)} tags")
     print_bundle(options.folder, [])
     return 0
 
 
 def read_tags(path: Path) -> list[str]:
-    """Return the names in a text file, a line each; ValueError for one that cannot be a tag."""
-    with path.open("rb") as file:
-        data = file.read(LARGEST_TAGS + 1)
-    if len(data) > LARGEST_TAGS:
-        raise ValueError(f"{path} has more than {LARGEST_TAGS >> 20} MiB: not a list of tags")
-    names = data.decode("utf-8").splitlines()
+    """Return the names in a text file, a line each; UserError for one that cannot be a tag."""
+    from samplecnn.runs.untrusted import read_bytes
+
+    try:
+        names = read_bytes(path, LARGEST_TAGS).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8: {error}") from error
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
-        if not name.strip() or not name.isprintable() or name in seen:
-            raise ValueError(f"{path}, line {number}: {name[:80]!r} is empty, repeated or not printable")
+        if not name.strip() or not is_printable(name) or name in seen:
+            raise UserError(f"{path}, line {number}: {shown(name)} is empty, repeated or not printable")
         seen.add(name)
     return names
 

@@ -1,4 +1,4 @@
-"""Write a model to give away: see `samplecnn/training/bundle.py` for what is in the folder.
+"""Write a model to give away: see `samplecnn/runs/bundle.py` for what is in the folder.
 
 It is made beside its place and renamed, so that there is a whole bundle or none.
 """
@@ -17,7 +17,10 @@ from samplecnn.inference import card
 from samplecnn.inference.onnx_export import OnnxFile
 from samplecnn.runs import weights
 from samplecnn.runs.bundle import CARD, CONFIG, FILES, FORMAT, WEIGHTS
-from samplecnn.runs.folder import Model, RunError, identity
+from samplecnn.runs.config import identity
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import Model
+from samplecnn.runs.results import Results
 
 LIBRARIES = ("samplecnn", "torch", "safetensors")
 
@@ -27,7 +30,7 @@ def write_bundle(
     folder: Path,
     *,
     source: str,
-    results: Mapping[str, Any] | None = None,
+    results: Results | None = None,
     config: Mapping[str, Any] | None = None,
     license_id: str | None = None,
     onnx: Callable[[Model, Path], list[OnnxFile]] | None = None,
@@ -35,33 +38,39 @@ def write_bundle(
 ) -> list[OnnxFile]:
     """Write a bundle into ``folder``; return its ONNX files.
 
-    ``source`` says in words where the weights come from. ``results`` are those of a run's test, perhaps with
-    intervals (``roc_auc_interval`` beside ``roc_auc``, two numbers); ``config`` the run's configuration, of
-    which paths, logger and machine are left out. ``onnx`` writes the ONNX files into the folder that it is
-    given. Raises RunError where something is in the folder's place: with ``force`` a bundle is replaced, and
-    any other folder is still left alone.
+    ``source`` says in words where the weights come from. ``results`` are those of a run's test, ``config``
+    its configuration in plain values, of which paths, logger and machine are left out. ``onnx`` writes the
+    ONNX files into the folder that it is given. Raises RunError where something is in the folder's place:
+    with ``force`` a bundle is replaced, and any other folder is still left alone.
     """
     data = weights.encode(model.network.state_dict())
-    told = {
+    content = {
         "format": FORMAT,
         "library_name": "samplecnn",
-        "model": model.description,
+        "model": model.description.as_dict(),
         "weights": {"file": WEIGHTS, "sha256": weights.sha256(data), "bytes": len(data)},
         "source": source,
-        "results": results,
-        # A test gives the same numbers on the path that it took before, which is no part of the identity.
+        "results": None if results is None else results.as_dict(),
+        # A test gives the same numbers on the backend that it took before, which is no part of the identity.
         "config": None if config is None else {**identity(config), "fast": config.get("fast", "auto")},
         "versions": {name: version(name) for name in LIBRARIES},
     }
     try:
-        text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError) as error:
         raise RunError(f"the results or the configuration cannot be written as JSON: {error}") from error
     with replacing(folder, force=force) as made:
         (made / WEIGHTS).write_bytes(data)
         (made / CONFIG).write_text(text, encoding="utf-8")
         exported = [] if onnx is None else onnx(model, made)
-        readme = card.write(told, folder.resolve().name, exported, license_id=license_id)
+        readme = card.write(
+            model.description,
+            folder.resolve().name,
+            exported,
+            source=source,
+            results=results,
+            license_id=license_id,
+        )
         (made / CARD).write_text(readme, encoding="utf-8")
     return [replace(file, path=folder / file.path.name) for file in exported]
 

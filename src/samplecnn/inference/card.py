@@ -3,7 +3,7 @@
 Markdown under the front matter that the Hugging Face Hub reads. Names that come from files are escaped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -11,6 +11,9 @@ import yaml
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.inference.onnx_export import AVERAGING, FRAMING, INPUT, OUTPUT, OnnxFile
 from samplecnn.runs.bundle import ONNX
+from samplecnn.runs.description import Description
+from samplecnn.runs.results import Results, SplitScores, TagScores
+from samplecnn.text import is_printable
 
 # Data sets by the name of their configuration: title, and what to know of them.
 DATA = {
@@ -44,22 +47,28 @@ CITATION = """```bibtex
 
 
 def write(
-    told: Mapping[str, Any], name: str, onnx: Sequence[OnnxFile] = (), *, license_id: str | None = None
+    model: Description,
+    name: str,
+    onnx: Sequence[OnnxFile] = (),
+    *,
+    source: str,
+    results: Results | None = None,
+    license_id: str | None = None,
 ) -> str:
-    """Return the card. ``told`` is the content of the bundle's ``config.json``, ``name`` its heading."""
+    """Return the card, with ``name`` as its heading. ``source`` says where the weights come from."""
     parts = [
-        front_matter(told, name, with_onnx=bool(onnx), license_id=license_id),
+        front_matter(model, name, results, with_onnx=bool(onnx), license_id=license_id),
         f"# {escaped(name)}",
-        *_summary(told),
+        *_summary(model, source),
         "## Use",
-        *_use(told["model"]["sample_rate"]),
-        *(_use_onnx(told["model"], onnx) if onnx else ()),
+        *_use(model.sample_rate),
+        *(_use_onnx(model, onnx) if onnx else ()),
         "## Data",
-        _data(told["model"]),
+        _data(model),
         "## Results",
-        *_results(told["results"]),
+        *_results(results),
         "## Limits",
-        _limits(told["model"]["sample_rate"], license_id),
+        _limits(model.sample_rate, license_id),
         "## Citation",
         CITATION,
     ]
@@ -68,15 +77,19 @@ def write(
 
 def escaped(text: str) -> str:
     """Return a name with everything escaped that Markdown or HTML would take for more than a letter."""
-    marked = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~:" else c for c in text if c.isprintable())
+    marked = "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~:" else c for c in text if is_printable(c))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def front_matter(
-    told: Mapping[str, Any], name: str, *, with_onnx: bool = False, license_id: str | None = None
+    model: Description,
+    name: str,
+    results: Results | None = None,
+    *,
+    with_onnx: bool = False,
+    license_id: str | None = None,
 ) -> str:
     """Return what the Hub reads of a card: YAML between two lines of dashes."""
-    model, results = told["model"], told["results"]
     matter: dict[str, Any] = {
         "library_name": "samplecnn",
         "pipeline_tag": "audio-classification",
@@ -90,18 +103,17 @@ def front_matter(
     }
     if license_id:
         matter["license"] = license_id
-    scores = {} if results is None else results["test"]
     metrics = [
-        {"type": key, "name": f"{title} (mean over tags)", "value": round(scores[key], 4)}
+        {"type": key, "name": f"{title} (mean over tags)", "value": round(value, 4)}
         for key, title in SCORES.items()
-        if scores.get(key) is not None
+        if results is not None and (value := getattr(results.test, key)) is not None
     ]
     if metrics:
         result = {
             "task": {"type": "audio-classification", "name": "Music auto-tagging"},
             "dataset": {
-                "type": str(model.get("data")),
-                "name": f"{_title(model)} ({model.get('split')})",
+                "type": str(model.data),
+                "name": f"{_title(model)} ({model.split})",
                 "split": "test",
             },
             "metrics": metrics,
@@ -110,23 +122,22 @@ def front_matter(
     return f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---"
 
 
-def _title(model: Mapping[str, Any]) -> str:
-    name = str(model.get("data"))
+def _title(model: Description) -> str:
+    name = str(model.data)
     return DATA[name][0] if name in DATA else name
 
 
-def _summary(told: Mapping[str, Any]) -> Iterator[str]:
-    model = told["model"]
-    block = model["block"]
+def _summary(model: Description, source: str) -> Iterator[str]:
+    block = model.block
     alpha = f" (amplifying ratio {block['alpha']:g})" if "alpha" in block else ""
-    levels = "the last three of them joined (multi-level)" if model["multi"] else "the last one read alone"
+    levels = "the last three of them joined (multi-level)" if model.multi else "the last one read alone"
     kind = BLOCKS.get(block["name"], escaped(block["name"]))
     yield (
-        f"Says which of {len(model['tags'])} tags music has, from its raw waveform. A sample-level CNN after "
-        f"Kim, Lee and Nam (2018): nine {kind} blocks{alpha}, {levels}, {model['width']} channels in the "
-        f"first. The weights were {escaped(str(told['source']))}."
+        f"Says which of {len(model.tags)} tags music has, from its raw waveform. A sample-level CNN after "
+        f"Kim, Lee and Nam (2018): nine {kind} blocks{alpha}, {levels}, {model.width} channels in the "
+        f"first. The weights were {escaped(source)}."
     )
-    yield f"Tags: {', '.join(map(escaped, model['tags']))}."
+    yield f"Tags: {', '.join(map(escaped, model.tags))}."
 
 
 def _use(rate: int) -> Iterator[str]:
@@ -145,7 +156,7 @@ probabilities = tagger.predict(waveform, sample_rate)  # one per tag, in the ord
     )
 
 
-def _use_onnx(model: Mapping[str, Any], onnx: Sequence[OnnxFile]) -> Iterator[str]:
+def _use_onnx(model: Description, onnx: Sequence[OnnxFile]) -> Iterator[str]:
     yield "### ONNX"
     rows = ["| file | opset | bytes | largest difference from PyTorch | allowed |", "| --- " * 5 + "|"]
     for file in onnx:
@@ -160,7 +171,7 @@ def _use_onnx(model: Mapping[str, Any], onnx: Sequence[OnnxFile]) -> Iterator[st
     yield "\n".join(rows)
     yield (
         f"Input `{INPUT}`: float32 (batch, {SEGMENT_SAMPLES}), any batch. Output `{OUTPUT}`: float32 (batch, "
-        f"{len(model['tags'])}). Differences are of probabilities. The half-size file, if there is one, has "
+        f"{len(model.tags)}). Differences are of probabilities. The half-size file, if there is one, has "
         "its weights in 16 bits and computes in 32. Tags, rate, framing and averaging are in the metadata."
     )
     yield f"""```python
@@ -170,50 +181,50 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("{ONNX}")
 tags = json.loads(session.get_modelmeta().custom_metadata_map["tags"])
-count = max(1, len(waveform) // {SEGMENT_SAMPLES})  # waveform: mono, float32, {model["sample_rate"]:,} Hz
+count = max(1, len(waveform) // {SEGMENT_SAMPLES})  # waveform: mono, float32, {model.sample_rate:,} Hz
 waveform = np.pad(waveform, (0, max(0, {SEGMENT_SAMPLES} - len(waveform))))
 segments = waveform[: count * {SEGMENT_SAMPLES}].reshape(count, {SEGMENT_SAMPLES})
 probabilities = session.run(None, {{"{INPUT}": segments}})[0].mean(axis=0)
 ```"""
 
 
-def _data(model: Mapping[str, Any]) -> str:
-    name = str(model.get("data"))
+def _data(model: Description) -> str:
+    name = str(model.data)
     known = f" {DATA[name][1]}" if name in DATA else ""
-    split_hash = f" (hash `{escaped(str(model['split_hash']))[:16]}`)" if model.get("split_hash") else ""
-    return f"{escaped(_title(model))}, split *{escaped(str(model.get('split')))}*{split_hash}.{known}"
+    split_hash = f" (hash `{escaped(model.split_hash)[:16]}`)" if model.split_hash else ""
+    return f"{escaped(_title(model))}, split *{escaped(str(model.split))}*{split_hash}.{known}"
 
 
-def _results(results: Mapping[str, Any] | None) -> Iterator[str]:
+def _results(results: Results | None) -> Iterator[str]:
     if results is None:
         yield "Not tested by this project."
         return
-    test = results["test"]
+    test = results.test
     about = [
         "On the clips of the test split: probabilities averaged over a clip's segments, a score per tag, and "
         "the mean over tags. They cannot be compared with scores on other splits or tags."
     ]
-    if results.get("interval"):
-        about.append(f"In brackets: {escaped(str(results['interval']))}.")
-    if test.get("undefined"):
+    if results.interval:
+        about.append(f"In brackets: {escaped(results.interval)}.")
+    if test.undefined:
         about.append(
             "A tag without positive or without negative clips has no score, and no part in the mean."
         )
-    seconds = results["train_seconds"]
+    seconds = results.train_seconds
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    about.append(f"Trained for {results['epochs']} epochs in {time} ({escaped(results['hardware'])}).")
+    about.append(f"Trained for {results.epochs} epochs in {time} ({escaped(results.hardware)}).")
     yield " ".join(about)
     rows = ["| tag | ROC-AUC | PR-AUC | positive clips |", "| --- | --- | --- | --- |"]
     rows.append(f"| **mean** | {_cells(test)} | |")
-    ranked = sorted(test["per_tag"].items(), key=lambda item: -(item[1]["roc_auc"] or 0))
-    rows += [f"| {escaped(tag)} | {_cells(scores)} | {scores['positives']} |" for tag, scores in ranked]
+    ranked = sorted(test.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
+    rows += [f"| {escaped(tag)} | {_cells(scores)} | {scores.positives} |" for tag, scores in ranked]
     yield "\n".join(rows)
 
 
-def _cells(scores: Mapping[str, Any]) -> str:
+def _cells(scores: SplitScores | TagScores) -> str:
     cells = []
     for key in SCORES:
-        value, interval = scores[key], scores.get(f"{key}_interval")
+        value, interval = getattr(scores, key), getattr(scores, f"{key}_interval")
         cell = "undefined" if value is None else f"{value:.4f}"
         cells.append(cell if interval is None else f"{cell} [{interval[0]:.4f}, {interval[1]:.4f}]")
     return " | ".join(cells)

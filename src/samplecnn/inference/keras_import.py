@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from samplecnn.inference import keras_hdf5
 from samplecnn.inference.keras_layers import Arrays, KerasError, describe, our_weights
 from samplecnn.model.architecture import build
-from samplecnn.runs.folder import DESCRIPTION_FORMAT, Model
-from samplecnn.runs.weights import strict_json
+from samplecnn.runs.description import Description
+from samplecnn.runs.folder import Model
+from samplecnn.runs.untrusted import strict_json
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FILE = 2 << 30  # bytes; theirs have about 100 MB, with the optimiser's state 200 MB
@@ -68,20 +69,18 @@ def make_model(
         raise KerasError(
             f"{path} has {told.outputs} outputs, but {len(names)} tags were named: name all, in their order"
         )
-    description = {
-        "format": DESCRIPTION_FORMAT,
+    description = Description(
         **told.architecture,
-        "tags": list(names),
-        "sample_rate": SAMPLE_RATE,
-        "data": "mtat" if tags is None else "unknown",
-        "split": "clean" if tags is None else "unknown",
-        "split_hash": None,
-    }
+        tags=names,
+        sample_rate=SAMPLE_RATE,
+        data="mtat" if tags is None else "unknown",
+        split="clean" if tags is None else "unknown",
+    )
     with torch.device("meta"):
-        network = build(description, len(names))
+        network = build(description.as_dict(), len(names))
     network.load_state_dict(our_weights(path, arrays, told, network.state_dict()), assign=True)
     network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Model(network, names, SAMPLE_RATE, description, path)
+    return Model(network, description, path)
 
 
 def read_arrays(path: Path, *, seconds: float = SECONDS) -> tuple[Arrays, dict[str, str]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplecnn.model.network import DEPTH, LEVELS, WIDTH_FACTORS
-from samplecnn.runs.weights import strict_json
+from samplecnn.runs.untrusted import strict_json
 
 Arrays = Mapping[str, NDArray[np.float32]]  # by "layer/weight"
 

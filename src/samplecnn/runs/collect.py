@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samplecnn.runs.folder import RunError
-from samplecnn.runs.records import CONFIG, RESULTS, Run, read_run
+from samplecnn.runs.config import CONFIG
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.results import RESULTS
+from samplecnn.runs.run import Run, read_run
 from samplecnn.runs.sweep_plan import CELL, CELLS, read_plan
+from samplecnn.text import printable
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
     """Add the runs in ``folders`` to what was found; return what is wrong with the others."""
     problems = []
     for folder in folders:
-        name = _printable(os.path.relpath(folder, base))
+        name = printable(os.path.relpath(folder, base))
         try:
             found.runs.append(read_run(folder, name))
         except (RunError, OSError) as error:
@@ -93,21 +96,16 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
 
 def _planned(sweep: Path) -> dict[str, str]:
     """Return what makes each job of a sweep, by its folder in it; empty for a folder that is no sweep."""
-    return {name: _printable(" ".join(overrides)) for name, overrides in read_plan(sweep).items()}
+    return {name: printable(" ".join(overrides)) for name, overrides in read_plan(sweep).items()}
 
 
 def _not_started(sweep: Path, base: Path) -> list[LeftOut]:
     """Return the planned jobs of a sweep that have no folder yet."""
     return [
-        LeftOut(_printable(os.path.relpath(sweep / name, base)), f"{cell}: not started")
+        LeftOut(printable(os.path.relpath(sweep / name, base)), f"{cell}: not started")
         for name, cell in _planned(sweep).items()
         if not (sweep / name).exists()
     ]
-
-
-def _printable(text: str) -> str:
-    """Return a text without what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _keep_newest(found: Collected) -> None:

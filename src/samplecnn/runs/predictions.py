@@ -1,4 +1,4 @@
-"""A run's ``predictions.npz``: what it said of each test clip, read as hostile."""
+"""A run's ``predictions.npz``: what it said of each test clip; untrusted input."""
 
 import math
 import zipfile
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samplecnn.runs.folder import RunError
+from samplecnn.files import writing
+from samplecnn.runs.errors import RunError
 from samplecnn.runs.metrics import Scores, score
+from samplecnn.runs.results import SplitScores
 
 FILE = "predictions.npz"
 LIMIT = 1 << 30  # bytes, unpacked; the Million Song Dataset's 28,435 test clips take 20 MB
@@ -70,14 +72,27 @@ def _checked(arrays: dict[str, NDArray[Any]]) -> Predictions:
     )
 
 
-def belong_to(predictions: Predictions, test: dict[str, Any]) -> bool:
+def write_predictions(run: Path, predictions: Predictions) -> None:
+    """Write predictions into a run folder."""
+    with writing(run / FILE) as file:
+        np.savez_compressed(
+            file,
+            clip_ids=np.array(predictions.clip_ids),
+            tags=np.array(predictions.tags),
+            labels=predictions.labels,
+            probabilities=predictions.probabilities,
+        )
+
+
+def belong_to(predictions: Predictions, test: SplitScores) -> bool:
     """Say whether the results of the test are those of the predictions."""
     scores = predictions.scores()
-    if scores.tags != tuple(test["per_tag"]):
+    if scores.tags != tuple(test.per_tag):
         return False
-    for ours, theirs in ((scores.macro_roc_auc, test["roc_auc"]), (scores.macro_pr_auc, test["pr_auc"])):
-        if math.isnan(ours) != (theirs is None):
-            return False
-        if theirs is not None and abs(ours - theirs) > TOLERANCE:
+    for ours, theirs in ((scores.macro_roc_auc, test.roc_auc), (scores.macro_pr_auc, test.pr_auc)):
+        if theirs is None or math.isnan(ours):
+            if not (theirs is None and math.isnan(ours)):
+                return False
+        elif abs(ours - theirs) > TOLERANCE:
             return False
     return True

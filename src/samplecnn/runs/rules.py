@@ -2,10 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
+
+from samplecnn.runs.errors import RunError
+from samplecnn.text import is_printable, shown
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ def _one_of(*values: str) -> Rule:
 POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
 NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
 SHARE = Rule("a number from 0 up to, but not including, 1", lambda v: _number(v) and 0 <= v < 1)
+COUNT = _at_least(1)
+WHOLE = _at_least(0)
+FLAG = Rule("true or false", lambda v: isinstance(v, bool))
+AUTO_FLAG = Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool))
+PRINTABLE = Rule("a printable text", lambda v: isinstance(v, str) and bool(v) and is_printable(v))
+OBJECT = Rule("an object", lambda v: isinstance(v, Mapping))
 TEXT = Rule("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip()))
 NAME = Rule(
     "a name of letters, digits, '.', '_' and '-'",
@@ -48,14 +59,14 @@ NAME = Rule(
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 RULES: dict[str, Rule] = {
-    "multi": Rule("true or false", lambda v: isinstance(v, bool)),
-    "width": _at_least(1),
+    "multi": FLAG,
+    "width": COUNT,
     "dropout": SHARE,
     "weight_decay": NOT_NEGATIVE,
     "running_statistics": _one_of("average", "keras"),
     "batch_size": _at_least(2),
-    "scale_rate": Rule("true or false", lambda v: isinstance(v, bool)),
-    "fast": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
+    "scale_rate": FLAG,
+    "fast": AUTO_FLAG,
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _at_least(1, optional=True),
@@ -70,14 +81,14 @@ RULES: dict[str, Rule] = {
     "data.top": _at_least(1, optional=True),
     "data.split": TEXT,
     "data.clips": _at_least(16),
-    "data.seed": _at_least(0),
+    "data.seed": WHOLE,
     "data.excerpt_seconds": Rule(
         "a number greater than 0, or null", lambda v: v is None or POSITIVE.holds(v)
     ),
     "data.excerpt_start": _one_of("start", "middle"),
     "data.train_segments": _at_least(1, optional=True),
     "data.test_segments": _at_least(1, optional=True),
-    "data.resident": Rule("auto, true or false", lambda v: v == "auto" or isinstance(v, bool)),
+    "data.resident": AUTO_FLAG,
     "data.vocabulary": Rule(
         "published, or a whole number of at least 1", lambda v: v == "published" or (_whole(v) and v >= 1)
     ),
@@ -91,17 +102,51 @@ RULES: dict[str, Rule] = {
     "data.dropout": SHARE,
     "data.block_dropout": SHARE,
     "schedule.learning_rate": POSITIVE,
-    "schedule.stages": _at_least(1),
+    "schedule.stages": COUNT,
     "schedule.factor": Rule("a number between 0 and 1", lambda v: _number(v) and 0 < v <= 1),
-    "schedule.patience": _at_least(0),
+    "schedule.patience": WHOLE,
     "schedule.decay": NOT_NEGATIVE,
     "schedule.warmup": SHARE,
     "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
-    "trainer.devices": _at_least(1),
+    "trainer.devices": COUNT,
     "trainer.precision": _one_of(*PRECISIONS),
     "trainer.max_epochs": _at_least(1, optional=True),
     "trainer.save_every_minutes": POSITIVE,
     "trainer.limit_train_batches": _at_least(1, optional=True),
-    "trainer.log_every_n_steps": _at_least(1),
+    "trainer.log_every_n_steps": COUNT,
     "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
 }
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested objects under dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, absent: str = "") -> Record:
+    """Return a record of plain values, each of which keeps the rule of its field.
+
+    The fields of ``record``, a dataclass, are annotated with ``Annotated[type, rule]``, or are such records
+    themselves; what a file holds beside them is left out. Raises RunError, which names ``where`` and the key
+    with ``prefix`` in front, for a value that breaks its rule, and (followed by ``absent``) for none where
+    the field has no default.
+    """
+    if not isinstance(plain, Mapping):
+        raise RunError(f"{where}: {prefix.rstrip('.') or 'it'} is a {type(plain).__name__}, not an object")
+    hints = get_type_hints(record, include_extras=True)
+    values = {}
+    for field in fields(record):  # type: ignore[arg-type]
+        if field.name in plain:
+            value, hint = plain[field.name], hints[field.name]
+            if isinstance(hint, type) and is_dataclass(hint):
+                value = checked(hint, value, where, f"{prefix}{field.name}.", absent=absent)
+            elif not (rule := hint.__metadata__[0]).holds(value):
+                raise RunError(f"{where}: {prefix}{field.name}={shown(value)} must be {rule.allowed}")
+            values[field.name] = value
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise RunError(f"{where} has no {prefix}{field.name}{absent}")
+    return record(**values)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from samplecnn.files import write
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.untrusted import read_json
 
 CELL, CELLS = "cell.json", "cells.json"
-MAX_BYTES = 16 << 20  # of such a file
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def write_job(folder: Path, overrides: Sequence[str], sweep: str) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds; an empty one where there is none."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path)
+    except (OSError, RunError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,15 +1,12 @@
-"""A network's weights in a safetensors file: plain bytes with a table in front, read as hostile.
+"""A network's weights in a safetensors file: plain bytes with a table in front; untrusted input.
 
 The table is compared with what the network expects before the file is read: names, shapes, types and size.
 Reading is in one go, so that what is checked is what is used, whatever happens to the file meanwhile.
 """
 
 import hashlib
-import json
-import math
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.untrusted import strict_json
+from samplecnn.text import shown
 
 PREFIX = 8  # bytes that hold the length of the table
 MAX_TABLE = 1 << 20  # bytes; a full-size ReSE-2 network's takes 20 kB
@@ -86,19 +85,28 @@ def _table(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     return table, PREFIX + length
 
 
-def _compare(path: Path, table: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
-    for names, what in ((expected.keys() - table.keys(), "lacks"), (table.keys() - expected.keys(), "has")):
+def require_same_names(path: Path, found: Collection[str], expected: Collection[str]) -> None:
+    """Raise RunError unless a file's weights have the names of the network's."""
+    for names, what in (
+        (set(expected) - set(found), "lacks weights of the network"),
+        (set(found) - set(expected), "has weights that the network does not have"),
+    ):
         if names:
-            told = ", ".join(repr(name)[:80] for name in sorted(names)[:3])
+            some = ", ".join(shown(name) for name in sorted(names)[:3])
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            kind = "of the network" if what == "lacks" else "that the network does not have"
-            raise RunError(f"{path} {what} weights {kind}: {told}{more}")
+            raise RunError(f"{path} {what}: {some}{more}")
+
+
+def _compare(path: Path, table: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+    require_same_names(path, table, expected)
     for name, tensor in expected.items():
         entry = table[name] if isinstance(table[name], dict) else {}
         for key, ours in (("dtype", TYPES.get(tensor.dtype)), ("shape", list(tensor.shape))):
             theirs = entry.get(key)
             if theirs != ours:
-                raise RunError(f"{path} has {name!r} with {key} {str(theirs)[:80]}; the network needs {ours}")
+                raise RunError(
+                    f"{path} has {name!r} with {key} {shown(theirs).strip(chr(39))}; the network needs {ours}"
+                )
 
 
 def _check_values(path: Path, name: str, tensor: Tensor) -> None:
@@ -108,25 +116,3 @@ def _check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise RunError(f"{path} has NaN or infinite weights in {name!r}")
     if name.endswith("running_var") and (tensor < 0).any():
         raise RunError(f"{path} has a negative variance in {name!r}")
-
-
-def strict_json(data: bytes) -> Any:
-    """Parse UTF-8 JSON; ValueError also for repeated keys, NaN, infinities and hundreds of levels."""
-
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
-            raise ValueError(f"{repeated[:80]!r} appears twice")
-        return table
-
-    def finite(text: str) -> float:
-        if not math.isfinite(value := float(text)):
-            raise ValueError(f"{text[:20]} is not a finite number")
-        return value
-
-    try:
-        text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=distinct, parse_float=finite, parse_constant=finite)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
-from samplecnn.runs.rules import RULES
+from samplecnn.runs.rules import RULES, flat
 from samplecnn.training.help import register_help
 
 
@@ -44,15 +44,6 @@ def register() -> None:
     open_node = OmegaConf.create({}, flags={"struct": False})
     ConfigStore.instance().store(group="schema", name="open", node=open_node)
     register_help()
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested objects under dotted keys."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def validate(config: DictConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The table of a run's epochs: losses, scores, speed and memory."""
 
 import csv
+import io
 import resource
 import sys
 import time
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from samplecnn.files import write
 
 
 def peak_memory(device: torch.device) -> int:
@@ -76,12 +79,11 @@ class EpochTable(pl.Callback):
             **speed,
         }
         self.rows.append(row)
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(row))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write(self.path, text.getvalue())
         if self.echo:
             print(
                 f"epoch {row['epoch']:3.0f}  train loss {row['train_loss']:.4f}  "

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
-from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_checkpoint, read_config
+from samplecnn.runs.config import RunConfig
+from samplecnn.runs.description import Description
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import load_model, read_config, read_description
 from samplecnn.runs.metrics import Scores
 from samplecnn.training.backends import test_backend
 from samplecnn.training.job import make_trainer, quiet_libraries
@@ -32,7 +36,7 @@ def evaluate(
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)
     module = TaggingModule(
-        model.network, description=model.description, test_backend=test_backend(config.get("fast", "auto"))
+        model.network, description=model.description.as_dict(), test_backend=test_backend(config.fast)
     )
     trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)
@@ -41,14 +45,14 @@ def evaluate(
 
 
 def open_data(
-    run: Path, config: Mapping[str, Any], description: Mapping[str, Any], data_root: Path | None = None
+    run: Path, config: RunConfig, description: Description, data_root: Path | None = None
 ) -> SegmentDataModule:
     """Return the data that a run was trained on; RunError if the store now holds other clips or tags."""
-    store = Store.open((data_root or Path(config["data"]["root"])) / config["data"]["name"])
+    store = Store.open((data_root or Path(config.data.root)) / config.data.name)
     data = make_data(config, store)
     for what, ours, theirs in (
-        ("tags", list(data.selection.tags), description["tags"]),
-        ("split", data.selection.split_hash, description["split_hash"]),
+        ("tags", data.selection.tags, description.tags),
+        ("split", data.selection.split_hash, description.split_hash),
     ):
         if ours != theirs:
             raise RunError(
@@ -58,23 +62,25 @@ def open_data(
     return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExampleClip:
     """A clip of the test split with its true tags."""
 
     id: str
-    path: Path
+    path: str  # relative to the data set's audio
     tags: tuple[str, ...]
+    samples: NDArray[np.int16]  # (samples,)
+    sample_rate: int  # Hz
 
 
-def example_clip(run: Path, clip_id: str | None = None) -> ExampleClip:
+def example_clip(run: Path, clip_id: str | None = None, *, data_root: Path | None = None) -> ExampleClip:
     """Return a test clip of a run: the one with ``clip_id``, or the first with three tags or more.
 
-    Raises RunError for an id that is not in the test split and where the audio is no longer there.
+    Its samples come from the store in ``data_root``, by default where the run found it. Raises RunError for
+    an id that is not in the test split.
     """
-    config = read_config(run)
-    data = open_data(run, config, read_checkpoint(find_checkpoint(run))["samplecnn"])
-    part = data.selection.parts["test"]
+    data = open_data(run, read_config(run), read_description(run), data_root)
+    part, store = data.selection.parts["test"], data.store
     if clip_id is None:
         index = int((part.labels.sum(axis=1) >= 3).argmax())
     elif clip_id in part.clip_ids:
@@ -82,12 +88,7 @@ def example_clip(run: Path, clip_id: str | None = None) -> ExampleClip:
     else:
         some = ", ".join(part.clip_ids[:3])
         raise RunError(f"clip {clip_id!r} is not in the test split of {run}; it has {some}, ...")
-    relative = data.store.clip_paths[part.clips[index]]
-    raw = Path(config["data"]["raw"] or "")
-    for path in (raw / "mp3" / relative, raw / relative):
-        if config["data"]["raw"] and path.is_file():
-            tags = tuple(
-                tag for tag, label in zip(data.selection.tags, part.labels[index], strict=True) if label
-            )
-            return ExampleClip(part.clip_ids[index], path, tags)
-    raise RunError(f"the audio of clip {part.clip_ids[index]} ({relative}) is not below data.raw={raw}")
+    clip = int(part.clips[index])
+    tags = tuple(tag for tag, label in zip(data.selection.tags, part.labels[index], strict=True) if label)
+    path = store.clip_paths[clip]
+    return ExampleClip(part.clip_ids[index], path, tags, store.clip(clip), store.sample_rate)

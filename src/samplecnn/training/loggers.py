@@ -7,6 +7,7 @@ is a run of the job type ``report`` in the same group.
 import csv
 import logging
 import os
+import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from samplecnn.runs.folder import read_config, write_atomically
-from samplecnn.runs.metrics import Scores
+from samplecnn.errors import UserError
+from samplecnn.files import write
+from samplecnn.runs.config import RunConfig, read_config
+from samplecnn.runs.results import Results
 from samplecnn.runs.sweep_plan import read_job
 
 if TYPE_CHECKING:
@@ -29,24 +32,27 @@ WANDB_ID = "wandb_id.txt"  # in the run folder, from before the first step
 TAG_LENGTH = 64  # characters that Weights & Biases allows
 
 
+class LoggerError(UserError):
+    """What is asked for cannot be logged."""
+
+
 @dataclass
-class Watch:
-    """A run's logger, with what has to be said to it at the end."""
+class RunLogger:
+    """What a run is logged with: Lightning's loggers, and the W&B run that has to be ended."""
 
     loggers: list[Logger] = field(default_factory=list)
     wandb: "Run | None" = None
 
-    def results(self, scores: Scores, summary: dict[str, Any]) -> None:
+    def log_results(self, results: Results) -> None:
         """Put the per-tag table and the summary where they are seen first."""
         if self.wandb is None:
             return
         import wandb
 
         columns: list[str | int] = ["tag", "roc_auc", "pr_auc", "positives"]
-        per_tag = scores.as_dict()["per_tag"]
-        rows = [[tag, *(values[column] for column in columns[1:])] for tag, values in per_tag.items()]
+        rows = [[tag, s.roc_auc, s.pr_auc, s.positives] for tag, s in results.test.per_tag.items()]
         self.wandb.log({"test/per_tag": wandb.Table(columns=columns, data=rows)})
-        self.wandb.summary.update(summary)
+        self.wandb.summary.update({k: v for k, v in results.as_dict().items() if not isinstance(v, dict)})
 
     def close(self, *, failed: bool) -> None:
         """End the run, so that the next of a multirun begins its own; say how to upload an offline one."""
@@ -55,52 +61,49 @@ class Watch:
         offline, folder = self.wandb.settings._offline, self.wandb.settings.sync_dir
         self.wandb.finish(exit_code=int(failed))
         if offline:
-            print(f"Weights & Biases: recorded offline; to upload: wandb sync {folder}", flush=True)
+            print(
+                f"Weights & Biases: recorded offline; to upload: wandb sync {shlex.quote(folder)}", flush=True
+            )
 
 
-def start(
-    settings: dict[str, Any], run: Path, *, config: dict[str, Any], name: str, group: str | None
-) -> Watch:
-    """Start the logger that ``settings`` (of ``conf/logger/``) ask for, writing into the run folder."""
-    starters = {"wandb": _wandb, "csv": _csv, "tensorboard": _tensorboard, "none": lambda *_: Watch()}
-    return starters[settings["name"]](settings, run, config, name, group)
+def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> RunLogger:
+    """Start the logger that the configuration asks for, writing into the run folder."""
+    match config.logger.name:
+        case "wandb":
+            started = _start_wandb(config, run, name, group)
+            return RunLogger([WandbLogger(experiment=started)], started)
+        case "csv":
+            # The logger empties a folder that it finds: a resumed run gets the next one.
+            logger: Logger = CSVLogger(run, name="csv", version=len(list(run.glob("csv/version_*"))))
+        case "tensorboard":
+            try:
+                logger = TensorBoardLogger(run, name="tensorboard", version="")
+            except ModuleNotFoundError as error:
+                raise LoggerError(
+                    'logger=tensorboard needs TensorBoard: pip install "samplecnn[tensorboard]"'
+                ) from error
+        case _:
+            return RunLogger()
+    logger.log_hyperparams(config.plain)
+    return RunLogger([logger])
 
 
-def _csv(_settings: Any, run: Path, config: dict[str, Any], _name: str, _group: str | None) -> Watch:
-    # The logger empties a folder that it finds: a resumed run gets the next one.
-    logger = CSVLogger(run, name="csv", version=len(list(run.glob("csv/version_*"))))
-    logger.log_hyperparams(config)
-    return Watch([logger])
-
-
-def _tensorboard(_settings: Any, run: Path, config: dict[str, Any], _name: str, _group: str | None) -> Watch:
-    try:
-        logger = TensorBoardLogger(run, name="tensorboard", version="")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            'logger=tensorboard needs TensorBoard: pip install "samplecnn[tensorboard]"'
-        ) from error
-    logger.log_hyperparams(config)
-    return Watch([logger])
-
-
-def _wandb(
-    settings: dict[str, Any], run: Path, config: dict[str, Any], name: str, group: str | None
-) -> Watch:
-    tags = [config["block"]["name"], "multi" if config["multi"] else "no multi", config["data"]["name"]]
+def _start_wandb(config: RunConfig, run: Path, name: str | None, group: str | None) -> "Run":
+    settings = config.logger
+    tags = [config.block["name"], "multi" if config.multi else "no multi", config.data.name]
     started = _begin(
         run,
-        project=settings["project"],
-        entity=settings["entity"],
-        group=settings["group"] or group,
+        project=settings.project,
+        entity=settings.entity,
+        group=settings.group or group,
         job_type="train",
         name=name,
         tags=[tag[:TAG_LENGTH] for tag in tags],
-        config=config,
+        config=config.plain,
     )
     started.define_metric("trainer/global_step")
     started.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return Watch([WandbLogger(experiment=started)], started)
+    return started
 
 
 def _begin(folder: Path, **arguments: Any) -> "Run":
@@ -113,7 +116,7 @@ def _begin(folder: Path, **arguments: Any) -> "Run":
     else:
         # Written before the first step, so that a resumed run goes on in the same W&B run.
         if not id_file.is_file():
-            write_atomically(id_file, uuid.uuid4().hex[:12])
+            write(id_file, uuid.uuid4().hex[:12])
         arguments["id"] = id_file.read_text(encoding="utf-8").strip()
     arguments["dir"] = str(folder)
     mode: Any = os.environ.get("WANDB_MODE")
@@ -133,14 +136,14 @@ def attach_report(folder: Path, runs: Sequence[Path]) -> None:
 
     CSV files become tables that can be sorted, PNG files images, pages and SVG figures are shown as they are;
     all files are an artifact of the type ``report`` too. The same folder again goes on in the same W&B run.
-    Raises ValueError for an empty folder, and for runs that were not recorded by Weights & Biases or are of
+    Raises LoggerError for an empty folder, and for runs that were not recorded by Weights & Biases or are of
     several projects or groups.
     """
     import wandb
 
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != WANDB_ID)
     if not files:
-        raise ValueError(f"{folder} holds no files to attach")
+        raise LoggerError(f"{folder} holds no files to attach")
     project, entity, group = _place(runs)
     of = group or ", ".join(run.name for run in runs)
     arguments = {"project": project, "entity": entity, "group": group, "job_type": "report"}
@@ -154,22 +157,22 @@ def attach_report(folder: Path, runs: Sequence[Path]) -> None:
         report.log_artifact(artifact)
         failed = False
     finally:
-        Watch(wandb=report).close(failed=failed)
+        RunLogger(wandb=report).close(failed=failed)
 
 
 def _place(runs: Sequence[Path]) -> tuple[str, str | None, str | None]:
     """Return project, entity and group that runs were recorded in."""
     places: dict[tuple[str, str | None, str | None], Path] = {}
     for run in runs:
-        settings = read_config(run)["logger"]
-        if settings["name"] == "wandb":
-            place = settings["project"], settings["entity"], settings["group"] or read_job(run).sweep
+        settings = read_config(run).logger
+        if settings.name == "wandb":
+            place = settings.project or "", settings.entity, settings.group or read_job(run).sweep
             places.setdefault(place, run)
     if not places:
-        raise ValueError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
+        raise LoggerError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
     if len(places) > 1:
-        told = "; ".join(f"{run}: {project}, {group}" for (project, _, group), run in places.items())
-        raise ValueError(f"the runs are of several projects or groups of Weights & Biases: {told}")
+        found = "; ".join(f"{run}: {project}, {group}" for (project, _, group), run in places.items())
+        raise LoggerError(f"the runs are of several projects or groups of Weights & Biases: {found}")
     return next(iter(places))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.overrides import override
 from samplecnn.runs.config import CONFIG, read_config
-from samplecnn.runs.rules import RULES
-from samplecnn.training.config import PATHS, ConfigError, check, flat
+from samplecnn.runs.rules import RULES, flat
+from samplecnn.training.config import PATHS, ConfigError, check
 from samplecnn.training.schedule import SCHEDULES
 
 RESUMABLE = ("trainer", "logger", "fast")

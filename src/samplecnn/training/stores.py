@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import MANIFEST, Store
+from samplecnn.runs.config import RunConfig
 from samplecnn.training.config import ConfigError
 
 log = logging.getLogger(__name__)
@@ -49,16 +50,16 @@ def prepare_store(
     return path
 
 
-def make_data(config: Mapping[str, Any], store: Store) -> SegmentDataModule:
+def make_data(config: RunConfig, store: Store) -> SegmentDataModule:
     """Return the batches that the configuration asks for, from an open store."""
-    data = config["data"]
+    data = config.data
     return SegmentDataModule(
         store.path,
-        split=data["split"],
-        top=data["top"],
-        batch_size=config["batch_size"],
-        seed=config["seed"],
-        train_segments=data.get("train_segments"),
-        test_segments=data.get("test_segments"),
-        resident=data.get("resident", "auto"),
+        split=data.split,
+        top=data.top,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        train_segments=data.train_segments,
+        test_segments=data.test_segments,
+        resident=data.resident,
     )

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
+from samplecnn.runs.rules import flat
 from samplecnn.runs.sweep_plan import CELL, read_plan
 from samplecnn.training.config import ConfigError, describe, validate
 
@@ -146,8 +147,7 @@ def grid(config: DictConfig) -> list[list[str]]:
             f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} chooses as it goes, so that "
             "nothing can be checked before: use Hydra's own sweeper, or a sweep of Weights & Biases"
         )
-    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()]
-    overrides += config.hydra.overrides.task
+    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
     try:
         planned = cells(overrides)
     except HydraException as error:
@@ -161,29 +161,21 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.runs import folder as runs  # only now: it loads PyTorch
+    from samplecnn.runs.config import NOT_IDENTITY, read_config  # only now: it loads PyTorch
+    from samplecnn.runs.folder import LAST
 
-    if not any((folder / name).is_file() for name in (runs.LAST, "results.json")):
+    if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
-    try:
-        there, here = dict(_flat(runs.read_config(folder))), dict(_flat(config))
-    except Exception as error:  # the yaml library's own
-        raise ConfigError(f"{folder / 'config.yaml'} cannot be read: {error}") from error
+    there, here = (
+        {key: json.dumps(value) for key, value in flat(plain)}  # as the configuration's hash sees them
+        for plain in (read_config(folder).plain, config)
+    )
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
-        if not any(key == name or key.startswith(f"{name}.") for name in runs.NOT_IDENTITY)
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
         and there.get(key) != here.get(key)
     ]
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted keys with their values, written as the configuration's hash sees them."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value)
 
 
 def cells(overrides: Sequence[str]) -> list[list[str]]:

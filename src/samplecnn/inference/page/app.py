@@ -113,12 +113,12 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
 
 def describe(name: str, tagger: Tagger) -> dict[str, Any]:
     """Return what the page says of a model."""
-    told = tagger.description
+    network = tagger.description
     about = [
-        told["block"]["name"],
-        "multi-level" if told["multi"] else "one level",
-        f"width {told['width']}",
-        f"{len(tagger.tags)} tags of {told['data']}",
+        network.block["name"],
+        "multi-level" if network.multi else "one level",
+        f"width {network.width}",
+        f"{len(tagger.tags)} tags of {network.data}",
     ]
     return {
         "name": name,

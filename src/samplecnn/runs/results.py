@@ -1,0 +1,171 @@
+"""What came of a run: ``results.json`` in its folder, and ``results`` in a bundle's ``config.json``."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from samplecnn.files import write
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.metrics import Scores
+from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, RULES, WHOLE, Rule, checked
+from samplecnn.runs.untrusted import read_json
+from samplecnn.text import is_printable, shown
+
+RESULTS = "results.json"
+INTERVALS = ("roc_auc_interval", "pr_auc_interval")
+
+Interval = tuple[float, float]
+
+
+def _is_auc(value: Any) -> bool:
+    return NOT_NEGATIVE.holds(value) and value < 1 + 1e-5  # single precision may go a little beyond 1
+
+
+AUC = Rule("null or a number from 0 to 1", lambda v: v is None or _is_auc(v))
+INTERVAL = Rule(
+    "null or two numbers from 0 to 1",
+    lambda v: v is None or (isinstance(v, list | tuple) and len(v) == 2 and all(map(_is_auc, v))),
+)
+OPTIONAL_NUMBER = Rule("null or a number of at least 0", lambda v: v is None or NOT_NEGATIVE.holds(v))
+OPTIONAL_TEXT = Rule("null or a printable text", lambda v: v is None or PRINTABLE.holds(v))
+BY_TAG = Rule("scores by tag, of at least one", lambda v: isinstance(v, dict) and bool(v))
+TAGS = Rule("a list of tags", lambda v: isinstance(v, list | tuple) and all(map(PRINTABLE.holds, v)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagScores:
+    """The scores of one tag; None where it has no positive or no negative clip."""
+
+    roc_auc: Annotated[float | None, AUC]
+    pr_auc: Annotated[float | None, AUC]
+    positives: Annotated[int, WHOLE]  # clips
+    roc_auc_interval: Annotated[Interval | None, INTERVAL] = None
+    pr_auc_interval: Annotated[Interval | None, INTERVAL] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScores:
+    """The scores of a split: the means over its tags, and those of each."""
+
+    loss: Annotated[float | None, OPTIONAL_NUMBER] = None  # cross-entropy per segment
+    roc_auc: Annotated[float | None, AUC]
+    pr_auc: Annotated[float | None, AUC]
+    undefined: Annotated[tuple[str, ...], TAGS] = ()  # tags that the means leave out
+    per_tag: Annotated[dict[str, TagScores], BY_TAG]
+    roc_auc_interval: Annotated[Interval | None, INTERVAL] = None
+    pr_auc_interval: Annotated[Interval | None, INTERVAL] = None
+
+    @classmethod
+    def read(cls, plain: Any, where: str, *, absent: str = "") -> "SplitScores":
+        """Check plain values; RunError, which names ``where`` and the key, for one that is not allowed."""
+        if isinstance(plain, dict) and BY_TAG.holds(plain.get("per_tag")):
+            per_tag = {}
+            for tag, scores in plain["per_tag"].items():
+                if not is_printable(tag):
+                    raise RunError(f"{where}: the name of tag {shown(tag)} is not printable")
+                per_tag[tag] = checked(TagScores, scores, where, f"test.per_tag.{tag}.", absent=absent)
+            plain = {**plain, "per_tag": per_tag}
+        return checked(cls, plain, where, "test.", absent=absent)
+
+    @classmethod
+    def of(cls, scores: Scores, loss: float) -> "SplitScores":
+        """Return the scores of a test as they are kept."""
+        return cls.read({"loss": loss, **scores.as_dict()}, "the test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run is, what it took and how well it does."""
+
+    block: Annotated[str, NAME]
+    multi: Annotated[bool, RULES["multi"]]
+    seed: Annotated[int, RULES["seed"]]
+    data: Annotated[str, NAME]
+    split: Annotated[str, PRINTABLE]
+    split_hash: Annotated[str, PRINTABLE]
+    width: Annotated[int, COUNT]
+    parameters: Annotated[int, COUNT]
+    epochs: Annotated[int, COUNT]
+    train_seconds: Annotated[float, NOT_NEGATIVE]
+    val: Annotated[Mapping[str, float], OBJECT] = field(default_factory=dict)
+    test: Annotated[SplitScores, Rule("scores", lambda v: True)]
+    segments_per_second: Annotated[float | None, OPTIONAL_NUMBER] = None  # of training
+    peak_memory_bytes: Annotated[int | None, OPTIONAL_NUMBER] = None
+    precision: Annotated[str, PRINTABLE]
+    backend: Annotated[str | None, OPTIONAL_TEXT] = None
+    hardware: Annotated[str, PRINTABLE]
+    versions: Annotated[Mapping[str, str], OBJECT] = field(default_factory=dict)
+    config_hash: Annotated[str, PRINTABLE]
+    interval: Annotated[str | None, OPTIONAL_TEXT] = None  # how the intervals were made
+
+    @classmethod
+    def read(cls, plain: Any, where: str = RESULTS) -> "Results":
+        """Check plain values; RunError, which names ``where`` and the key, for one that is not allowed."""
+        if not isinstance(plain, dict):
+            raise RunError(f"{where} holds a {type(plain).__name__}, not an object")
+        versions = plain.get("versions")
+        pairs = versions.items() if isinstance(versions, dict) else ()
+        versions = {key: value for key, value in pairs if PRINTABLE.holds(key) and PRINTABLE.holds(value)}
+        absent = _other_version(versions.get("samplecnn", "of unknown version"))
+        read = {
+            **plain,
+            "versions": versions,
+            "backend": plain.get("backend", plain.get("path")),  # its name in earlier results
+            "test": SplitScores.read(plain.get("test", {}), where, absent=absent),
+        }
+        return checked(cls, read, where, absent=absent)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        plain = asdict(self)
+        if self.interval is None:
+            for scores in (plain["test"], *plain["test"]["per_tag"].values()):
+                for key in INTERVALS:
+                    del scores[key]
+        return {key: value for key, value in plain.items() if value is not None}
+
+
+def _other_version(theirs: str) -> str:
+    ours = version("samplecnn")
+    return (
+        f": it was written by samplecnn {theirs[:20]}, and this is {ours}: "
+        "report with that one, or train again"
+    )
+
+
+def read_results(run: Path) -> Results:
+    """Return the results of a finished run; RunError if there are none, or no sound ones."""
+    path = run / RESULTS
+    if not path.is_file():
+        raise RunError(f"{run} has no {RESULTS}: the run has not finished (resume={run} goes on with it)")
+    try:
+        plain = read_json(path)
+    except RunError as error:
+        raise RunError(f"{error}: train the run again") from error
+    return Results.read(plain, str(path))
+
+
+def write_results(run: Path, results: Results) -> None:
+    """Write the results into a run folder, which has finished with that."""
+    write(run / RESULTS, json.dumps(results.as_dict(), indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, and the commit where the program runs from a git checkout."""
+    found = {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
+    here = Path(__file__).parent
+    if (here.parents[2] / ".git").exists() and (git := shutil.which("git")):
+        git_says = subprocess.run(
+            [git, "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if git_says.returncode == 0:
+            found["commit"] = git_says.stdout.strip()
+    return found

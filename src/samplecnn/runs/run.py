@@ -1,0 +1,120 @@
+"""One finished run, read from its folder; untrusted input.
+
+Needed are ``results.json`` and ``config.yaml``; with ``predictions.npz`` there are intervals, with
+``metrics.csv`` learning curves. Checkpoints are not looked at.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from samplecnn.runs.config import CONFIG, NOT_IDENTITY, RunConfig, read_config
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
+from samplecnn.runs.results import RESULTS, Results, read_results
+from samplecnn.runs.rules import flat
+from samplecnn.runs.untrusted import MAX_JSON, read_bytes
+from samplecnn.text import is_printable
+
+EPOCHS = "metrics.csv"
+CURVES = ("epoch", "train_loss", "val_loss", "val_roc_auc", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run."""
+
+    path: Path
+    name: str  # the folder, relative to the folder above all runs
+    results: Results
+    config: RunConfig
+    epochs: tuple[Mapping[str, float], ...]  # rows of metrics.csv; none if it cannot be read
+    predictions: Predictions | None
+    notes: tuple[str, ...] = ()  # what is wrong with it and did not keep it out
+
+    @property
+    def seed(self) -> int:
+        """What initial weights, order and dropout were drawn from."""
+        return self.results.seed
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What the outputs mean, in their order."""
+        return tuple(self.results.test.per_tag)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the run computes, as one level of dotted keys: without paths, logger and machine.
+
+        What is off (null or false) is left out, so that a key which an earlier version did not have yet makes
+        no difference where it is off.
+        """
+        values = {**dict(flat(self.config.plain)), "trainer.precision": self.results.precision}
+        dropped = (*NOT_IDENTITY, "trainer.accelerator")
+        return {
+            key: value
+            for key, value in values.items()
+            if value is not None
+            and value is not False
+            and not any(key == name or key.startswith(f"{name}.") for name in dropped)
+        }
+
+    @property
+    def identity(self) -> tuple[dict[str, Any], str]:
+        """What two runs have in common that should have the same results."""
+        return self.settings, self.results.split_hash
+
+    @property
+    def dataset(self) -> str:
+        """The kind of data set: ``mtat``, ``mini``, ``msd``, ... whatever the store is called."""
+        return self.config.dataset
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Training and validation of an epoch: the median, which a slow first epoch does not move."""
+        seconds = sorted(row["seconds"] for row in self.epochs)
+        if not seconds:
+            return self.results.train_seconds / self.results.epochs
+        middle = len(seconds) // 2
+        return (seconds[middle] + seconds[~middle]) / 2
+
+
+def read_run(folder: Path, name: str | None = None) -> Run:
+    """Read one run folder; RunError where it has not finished, is damaged or was left by another version."""
+    results, config = read_results(folder), read_config(folder)
+    for key, value in flat(config.plain):
+        if not is_printable(f"{key}{value}"):
+            raise RunError(f"{CONFIG}: {key!r} holds what cannot be printed")
+    theirs = results.block, results.multi, results.seed
+    if (config.block["name"], config.multi, config.seed) != theirs:
+        raise RunError(f"{CONFIG} and {RESULTS} are of different runs: block, multi or seed differ")
+    notes = []
+    predictions: Predictions | None = None
+    epochs: tuple[dict[str, float], ...] = ()
+    try:
+        predictions = read_predictions(folder)
+    except RunError as error:
+        notes.append(f"{error}: it has no interval")
+    if predictions is not None and not belong_to(predictions, results.test):
+        raise RunError(f"predictions.npz and {RESULTS} are of different runs: their tags or AUC differ")
+    try:
+        epochs = read_epochs(folder / EPOCHS)
+    except (ValueError, OSError, csv.Error) as error:
+        notes.append(f"{EPOCHS} cannot be read ({error}): it has no learning curve")
+    return Run(folder, name or folder.name, results, config, epochs, predictions, tuple(notes))
+
+
+def read_epochs(path: Path) -> tuple[dict[str, float], ...]:
+    """Return the rows of a run's table of epochs, none without the file; ValueError for another file."""
+    if not path.is_file():
+        return ()
+    text = io.StringIO(read_bytes(path, MAX_JSON).decode("utf-8"), newline="")
+    rows = tuple({key: float(row.get(key) or "") for key in CURVES} for row in csv.DictReader(text))
+    if not all(math.isfinite(row["seconds"]) and row["seconds"] >= 0 for row in rows):
+        raise ValueError("seconds are not numbers of at least 0")
+    return rows

@@ -1,0 +1,135 @@
+"""Small files that may come from anywhere: read whole, with bounds, and as plain values only.
+
+Every fault is a ``RunError`` that names the file. No class that a file names is made, no reference to the
+environment or to other values is followed.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from samplecnn.runs.errors import RunError
+from samplecnn.text import shown
+
+MAX_YAML = 256 << 10  # bytes; a run's configuration takes 2 kB
+MAX_JSON = 16 << 20  # bytes; results with 10,000 tags take 2 MB
+MAX_DEPTH = 20  # of nested YAML; a configuration has 4 levels
+MAX_ALIASES = 10
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return a file's content; RunError for more than ``limit`` bytes."""
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+        raise RunError(f"{path} has more than {size}: not such a file of ours")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_JSON) -> Any:
+    """Return what a JSON file holds; RunError for anything that `strict_json` refuses."""
+    try:
+        return strict_json(read_bytes(path, limit))
+    except RunError:
+        raise
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON, or damaged: {error}") from error
+
+
+def strict_json(data: bytes) -> Any:
+    """Parse UTF-8 JSON; ValueError also for repeated keys, NaN, infinities and hundreds of levels."""
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"{repeated[:80]!r} appears twice")
+        return table
+
+    def finite(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text[:20]} is not a finite number")
+        return value
+
+    try:
+        text = data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=distinct, parse_float=finite, parse_constant=finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads numbers as OmegaConf writes them (``1e-6`` is one), and dates as text."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":float"))]
+    for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and plain values of a YAML file.
+
+    Raises RunError for a file that is too large, too deep or full of aliases, for anything but texts,
+    numbers, true, false, null, lists and objects of these, and for an interpolation (``${...}``): what it
+    stands for would come from this machine.
+    """
+    try:
+        text = read_bytes(path, MAX_YAML).decode("utf-8")
+        _check_events(text)
+        found = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
+        if not isinstance(found, dict):
+            raise ValueError("it does not hold keys and values")
+        _check_plain(found, "")
+    except RunError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise RunError(f"{path}{where} cannot be read: {shown(reason)[1:-1]}") from error
+    return found
+
+
+def _check_events(text: str) -> None:
+    """Raise ValueError for what would take long or much memory to load; nothing is loaded yet."""
+    depth = aliases = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        aliases += isinstance(event, yaml.AliasEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it has more than {MAX_DEPTH} levels")
+        if aliases > MAX_ALIASES:
+            raise ValueError(f"it has more than {MAX_ALIASES} aliases")
+
+
+def _check_plain(value: Any, key: str) -> None:
+    """Raise ValueError for a key or value that is not plain. Loops through aliases end in RecursionError."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"the key {shown(name)} is not a text")
+            _check_plain(below, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for below in value:
+            _check_plain(below, key)
+    elif isinstance(value, str):
+        if "${" in value:
+            raise ValueError(f"{key}={value} is an interpolation, which a run's files do not have")
+    elif value is not None and not isinstance(value, int | float):
+        raise ValueError(f"{key} is a {type(value).__name__}, not a text or number")

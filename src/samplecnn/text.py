@@ -1,0 +1,30 @@
+"""Text out of files, made fit to be shown: names and tags come from anywhere."""
+
+import reprlib
+
+JOINERS = "\u200c\u200d"  # in the words of some scripts; they steer nothing
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+
+
+def is_printable(text: str) -> bool:
+    """Say whether a text has nothing in it that would steer a terminal: no escapes, no turns of direction."""
+    return all(letter.isprintable() or letter in JOINERS for letter in text)
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal, with ``?`` for everything that would steer it."""
+    return "".join(letter if letter.isprintable() or letter in JOINERS else "?" for letter in text)
+
+
+def csv_text(text: str) -> str:
+    """Return a text for a CSV file: printable, and with ``'`` in front of what spreadsheets would compute."""
+    shown = printable(text)
+    return f"'{shown}" if text.startswith(FORMULA) else shown
+
+
+def shown(value: object) -> str:
+    """Return a value for a message about it: as Python writes it, but short, flat and printable."""
+    return printable(_short.repr(value))
