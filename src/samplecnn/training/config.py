@@ -51,15 +51,15 @@ def validate(config: DictConfig) -> dict[str, Any]:
 
     Raises ConfigError that names every impossible value with what is allowed.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        plain = None if missing else OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error
     if missing:
         raise ConfigError(
             f"a value is needed for {', '.join(missing)}: give {missing[0]}=... on the command line"
         )
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error)) from error
     assert isinstance(plain, dict)
     return check({str(key): value for key, value in plain.items()})
 
