@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
@@ -116,7 +117,7 @@ def compose_cells(config: DictConfig) -> Iterator[tuple[Cell, dict[str, Any]]]:
     for number, overrides in enumerate(grid(config)):
         try:
             composed = _compose(config, number, overrides)
-        except (HydraException, ConfigError) as error:
+        except (HydraException, OmegaConfBaseException, ConfigError) as error:
             raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
         yield composed
 
