@@ -192,6 +192,7 @@ def test_what_cannot_be_planned_stops_with_a_reason(override: str, message: str)
 
 def test_a_sweeper_that_chooses_as_it_goes_is_refused() -> None:
     config = OmegaConf.create(OmegaConf.to_container(multirun("seed=0")))
+    assert isinstance(config, DictConfig)
     config.hydra.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
     with pytest.raises(SystemExit, match="chooses as it goes"):
         SweepGuard().on_multirun_start(config)

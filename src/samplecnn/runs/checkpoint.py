@@ -30,14 +30,14 @@ ALLOWED = re.compile(
 )
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     """Return a checkpoint's plain values and tensors; RunError for anything else, pickled code included.
 
-    The tensors are mapped from the file, which must not change while they are used.
+    Tensors that are ``mapped`` stay in the file, which must not change while they are used.
     """
     try:
         _check_archive(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError:
         raise
     except Exception as error:  # torch.load has no common class for what a damaged file does to it

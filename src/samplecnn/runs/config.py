@@ -45,10 +45,10 @@ class TrainerConfig:
     precision: Annotated[str | int, RULES["trainer.precision"]]
     accelerator: Annotated[str, RULES["trainer.accelerator"]] = "auto"
     devices: Annotated[int, RULES["trainer.devices"]] = 1
-    save_every_minutes: Annotated[float, RULES["trainer.save_every_minutes"]] = 10
     max_epochs: Annotated[int | None, RULES["trainer.max_epochs"]] = None
     limit_train_batches: Annotated[int | None, RULES["trainer.limit_train_batches"]] = None
     log_every_n_steps: Annotated[int, RULES["trainer.log_every_n_steps"]] = 50
+    save_every_minutes: Annotated[float, RULES["trainer.save_every_minutes"]] = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,10 @@ class RunConfig:
     width: Annotated[int, RULES["width"]]
     dropout: Annotated[float, RULES["dropout"]]
     weight_decay: Annotated[float, RULES["weight_decay"]]
-    running_statistics: Annotated[str, RULES["running_statistics"]] = "keras"
     batch_size: Annotated[int, RULES["batch_size"]]
     seed: Annotated[int, RULES["seed"]]
     scale_rate: Annotated[bool, RULES["scale_rate"]] = False
+    running_statistics: Annotated[str, RULES["running_statistics"]] = "keras"
     fast: Annotated[str | bool, RULES["fast"]] = "auto"
     data: DataConfig
     trainer: TrainerConfig

@@ -24,8 +24,10 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from samplecnn.files import writing
+from samplecnn.runs.checkpoint import read_checkpoint
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import BEST, LAST
+from samplecnn.training.epochs import EpochTable
 from samplecnn.training.schedule import MONITOR
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class WholeFiles(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint of this version, or of one that kept its best score elsewhere."""
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(Path(path), mapped=False)
         states = checkpoint.get("callbacks", {})
         for key in [key for key in states if key.startswith("RunCheckpoint{")]:
             score = states.pop(key).get("best_model_score")
@@ -78,6 +80,19 @@ def last_checkpoint(run: Path) -> Path | None:
     if damaged:
         raise RunError(f"{'; '.join(damaged)}: train the run again, in another folder")
     return None
+
+
+def finished(path: Path, max_epochs: int | None, table: EpochTable) -> bool:
+    """Say whether a checkpoint has ``max_epochs`` epochs or more behind it; if so, put them into the table.
+
+    A run is ended early so: resumed with fewer epochs than it has.
+    """
+    state = read_checkpoint(path)["callbacks"]["EpochTable"]
+    if max_epochs is None or len(state["rows"]) < max_epochs:
+        return False
+    log.info("%d epochs are trained, and trainer.max_epochs=%d: testing", len(state["rows"]), max_epochs)
+    table.load_state_dict(state)
+    return True
 
 
 def _damage(path: Path) -> str | None:

@@ -18,6 +18,7 @@ from torch import nn
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Selection, Store
+from samplecnn.files import remove_unfinished
 from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
@@ -32,7 +33,7 @@ from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, SplitScores, read_results, versions, write_results
 from samplecnn.training import loggers
 from samplecnn.training.backends import Plan, choose, test_backend
-from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, last_checkpoint
+from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
@@ -159,6 +160,8 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
         test_backend=test_backend(config.fast),
     )
     run.mkdir(parents=True, exist_ok=True)
+    for folder in (run, run / "checkpoints"):
+        remove_unfinished(folder)
     write_config(run, config)
     log_start(config, run, network, data)
     logger = loggers.start(config, run, name=name, group=group)
@@ -211,25 +214,24 @@ def fit_and_test(
     plan: Plan,
     lightning_loggers: list[Logger],
 ) -> Results:
-    """Train, test the best weights, write down the predictions; return the results."""
-    table = EpochTable(run / "metrics.csv", echo=not watched())
-    progress = [TQDMProgressBar(refresh_rate=10)] if watched() else []
+    """Train, test the weights that count, write down the predictions; return the results."""
     schedule = make_schedule(scaled(config))
-    checkpoints = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
+    table = EpochTable(run / "metrics.csv", echo=not watched())
+    keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
+    progress = [TQDMProgressBar(refresh_rate=10)] if watched() else []
     trainer = make_trainer(
         config,
         run,
         max_epochs=config.trainer.max_epochs or -1,
         limit_train_batches=config.trainer.limit_train_batches,
-        callbacks=[schedule, table, checkpoints, *progress],
+        callbacks=[schedule, table, keeper, *progress],
         logger=lightning_loggers,
     )
     last = last_checkpoint(run)
     if last is not None:
         log.info("%s goes on where it stopped", run)
-    trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-    # Taken now: reading the best checkpoint puts the callbacks back to its epoch.
-    epochs, seconds = list(table.rows), table.seconds
+    if last is None or not finished(last, config.trainer.max_epochs, table):
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     trainer.test(module, datamodule=data, ckpt_path=run / BEST, weights_only=True, verbose=False)
     assert module.test_scores is not None
     assert module.test_probabilities is not None
@@ -244,12 +246,12 @@ def fit_and_test(
         split_hash=selection.split_hash,
         width=config.width,
         parameters=count_parameters(module.network),
-        epochs=len(epochs),
-        train_seconds=seconds,
-        val={"loss": min(row["val_loss"] for row in epochs)},
+        epochs=len(table.rows),
+        train_seconds=table.seconds,
+        val={"loss": min(row["val_loss"] for row in table.rows)},
         test=SplitScores.of(module.test_scores, float(trainer.callback_metrics["test/loss"])),
-        segments_per_second=statistics.median(row["segments_per_second"] for row in epochs),
-        peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in epochs),
+        segments_per_second=statistics.median(row["segments_per_second"] for row in table.rows),
+        peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in table.rows),
         precision=str(trainer.precision),
         backend=str(plan),
         hardware=describe(torch.device(resolve_accelerator(config.trainer.accelerator))),
@@ -268,5 +270,3 @@ def quiet_libraries() -> None:
     """Silence what Lightning says that a user can do nothing about."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
-    # A resumed run goes on in its own folder.
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")

@@ -1,0 +1,184 @@
+"""Trainings that are killed and stopped, at any moment: they go on to the same end.
+
+The processes are forked from a server that has PyTorch loaded, so that a start takes milliseconds.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from e2e.conftest import ROOT, World
+from samplecnn.training import config as configuration
+from samplecnn.training.checkpoints import last_checkpoint
+from samplecnn.training.job import train
+
+OTHER_DISK = Path("/dev/shm")
+
+
+def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | None) -> None:
+    """What a child process does."""
+    with said.open("a") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    if temporary is not None:
+        os.environ["TMPDIR"] = str(temporary)
+    torch.set_num_threads(1)
+    train(config, run, name="killed")
+
+
+class Training:
+    """A small training, started again and again in one folder."""
+
+    def __init__(self, world: World, run: Path, *overrides: str) -> None:
+        configuration.register()
+        settings = ["logger=none", "width=2", "block=rese2", "block.alpha=1", "seed=7", "batch_size=4"]
+        limits = ["trainer.limit_train_batches=9", "trainer.max_epochs=3", "fast=false"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = compose("train", [*world.data, *settings, *limits, *overrides])
+        self.config = configuration.validate(composed)
+        self.run = run
+        run.parent.mkdir(parents=True, exist_ok=True)
+        self.said = run.with_name(f"{run.name}.txt")
+        self.said.touch()
+        self.context: BaseContext = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["samplecnn.training.job"])
+
+    def start(self, temporary: Path | None = None) -> BaseProcess:
+        process = self.context.Process(  # type: ignore[attr-defined]
+            target=train_here, args=(self.config, self.run, self.said, temporary)
+        )
+        process.start()
+        assert isinstance(process, BaseProcess)
+        return process
+
+    def finish(self) -> float:
+        """Train to the end; return the seconds that it took."""
+        begun = time.monotonic()
+        process = self.start()
+        process.join(300)
+        assert process.exitcode == 0, self.said.read_text()[-3000:]
+        return time.monotonic() - begun
+
+    def outcome(self) -> dict[str, Any]:
+        """What two trainings have in common if nothing was lost."""
+        best = torch.load(self.run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+        last = torch.load(self.run / "checkpoints/last.ckpt", weights_only=True)
+        with np.load(self.run / "predictions.npz") as file:
+            predictions = file["probabilities"]
+        losses = [line.split(",")[3:7] for line in (self.run / "metrics.csv").read_text().splitlines()]
+        return {"best": best, "last": last["state_dict"], "predictions": predictions, "losses": losses}
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    for kind in ("best", "last"):
+        assert one[kind].keys() == other[kind].keys()
+        for name, tensor in one[kind].items():
+            assert torch.equal(tensor, other[kind][name]), (kind, name)
+    np.testing.assert_array_equal(one["predictions"], other["predictions"])
+    assert one["losses"] == other["losses"]
+
+
+@pytest.fixture(scope="module")
+def whole(world: World) -> tuple[dict[str, Any], float]:
+    """A training that nothing stopped, and the seconds that it took."""
+    training = Training(world, world.folder / "runs" / "never-killed")
+    training.finish()  # prepares the data too
+    shutil.rmtree(training.run)
+    seconds = training.finish()
+    return training.outcome(), seconds
+
+
+def kill_often(world: World, whole: tuple[dict[str, Any], float], name: str, kills: int) -> None:
+    """Kill trainings at random moments, with a checkpoint at nearly every step.
+
+    A third of them have their temporary folder on another file system.
+    """
+    expected, seconds = whole
+    draw = random.Random(name)
+    left, number = kills, 0
+    while left:
+        training = Training(
+            world, world.folder / "runs" / f"{name}-{number}", "trainer.save_every_minutes=0.0005"
+        )
+        number += 1
+        other = OTHER_DISK if number % 3 == 0 and OTHER_DISK.is_dir() else None
+        for _ in range(min(left, 5)):
+            process = training.start(other)
+            process.join(draw.uniform(0.1, 1.0) * seconds)
+            process.kill()
+            process.join()
+            left -= 1
+        training.finish()
+        assert_same(training.outcome(), expected)
+        assert not list((training.run / "checkpoints").glob("*.tmp"))
+
+
+def test_killed_at_any_moment(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    kill_often(world, whole, "killed", 8)
+
+
+@pytest.mark.slow
+def test_killed_a_hundred_times(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    kill_often(world, whole, "hundred", 100)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_asked_to_stop_within_an_epoch(
+    world: World, whole: tuple[dict[str, Any], float], number: signal.Signals
+) -> None:
+    """A checkpoint at once, the exit status of the signal, and the same end when it goes on."""
+    training = Training(world, world.folder / "runs" / number.name, "trainer.save_every_minutes=1000")
+    process = training.start()
+    while "epoch   0" not in training.said.read_text():
+        assert process.is_alive(), training.said.read_text()
+        time.sleep(0.002)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 128 + number, training.said.read_text()
+    assert "to go on from its last checkpoint: python train.py resume=" in training.said.read_text()
+    training.finish()
+    assert_same(training.outcome(), whole[0])
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def changed(data: bytes) -> bytes:
+    """A few bytes in the middle: longer than what lies between two tensors."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 1 for byte in data[middle : middle + 200]) + data[middle + 200 :]
+
+
+@pytest.mark.parametrize("damage", [cut, changed])
+def test_a_damaged_checkpoint(
+    world: World, whole: tuple[dict[str, Any], float], damage: Callable[[bytes], bytes]
+) -> None:
+    """The checkpoint before it goes on, to the same end."""
+    training = Training(world, world.folder / "runs" / damage.__name__)
+    training.finish()
+    (training.run / "results.json").unlink()
+    last = training.run / "checkpoints/last.ckpt"
+    last.write_bytes(damage(last.read_bytes()))
+    found = last_checkpoint(training.run)
+    assert found is not None
+    assert found.name == "previous.ckpt"
+    training.finish()
+    said = training.said.read_text()
+    assert "last.ckpt is damaged" in said
+    assert "going on from the one before, previous.ckpt" in said
+    assert_same(training.outcome(), whole[0])
