@@ -36,6 +36,7 @@ def main(config: DictConfig) -> None:
         name = None
         if plain["resume"] is None:
             name = title(settings) if sweep else configuration.describe(overrides)
+            name = name.replace("${", "{")  # the run's file holds no interpolation
 
         # After the checks: they load PyTorch.
         from samplecnn.training.job import train

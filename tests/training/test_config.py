@@ -167,6 +167,16 @@ def test_a_custom_block_takes_any_option() -> None:
     assert config["block"] == {"name": "mine", "_target_": "my.Block", "taps": 5}
 
 
+def test_options_of_one_s_own_are_one_s_own() -> None:
+    """Also where a block or schedule of the project has one of that name."""
+    mine = ["schedule=custom", "schedule._target_=my.Schedule", "schedule.warmup=500", "schedule.stages=many"]
+    assert composed(*mine)["schedule"] == {"_target_": "my.Schedule", "warmup": 500, "stages": "many"}
+    block = ["block=custom", "block.name=mine", "block._target_=my.Block", "block.alpha=-1"]
+    assert composed(*block)["block"] == {"name": "mine", "_target_": "my.Block", "alpha": -1}
+    with pytest.raises(ConfigError, match=r"block\.name=a b: must be a name"):
+        composed(*block, "block.name='a b'")
+
+
 def test_no_regularisation_on_msd() -> None:
     """The paper: "None of the regularizations are used on MSD"; what one asks for oneself still counts."""
     config = composed("data=msd", "block=rese2")

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
     problems += [
         f"{key}={values[key]}: must be {rule.allowed}"
         for key, rule in RULES.items()
-        if key in values and not rule.holds(values[key])
+        if key in values and not _is_own_option(key, values) and not rule.holds(values[key])
     ]
     if str(values.get("schedule._target_")).endswith("OneCycle") and values["trainer.max_epochs"] is None:
         problems.append("schedule=onecycle needs trainer.max_epochs, the length of its cycle")
@@ -83,6 +83,17 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("\n".join(problems))
     absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
     return {**plain, "data": {**plain["data"], **{k.partition(".")[2]: v for k, v in absolute.items()}}}
+
+
+def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:
+    """Say whether a key is an option of a user's block or schedule, whatever ours of that name may be."""
+    group, _, name = key.partition(".")
+    target = str(values.get(f"{group}._target_", "samplecnn."))
+    return (
+        group in ("block", "schedule")
+        and name not in ("name", "_target_")
+        and not target.startswith("samplecnn.")
+    )
 
 
 def describe(overrides: Sequence[str]) -> str:
