@@ -1,5 +1,7 @@
 """Experiments by command: interrupted, run again, side by side, on a cluster, in Weights & Biases."""
 
+import contextlib
+import csv
 import json
 import os
 import re
@@ -305,7 +307,9 @@ def commands(page: str) -> list[str]:
         ("new-schedule.md", "own_schedule/inverse_root.py", "own_schedule/schedule/inverse_root.yaml", 4),
     ],
 )
-def test_the_pages_show_the_files_that_they_name(page: str, code: str, configuration: str, count: int) -> None:
+def test_the_pages_show_the_files_that_they_name(
+    page: str, code: str, configuration: str, count: int
+) -> None:
     text = (ROOT / "docs" / page).read_text()
     (shown_code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (shown_configuration,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
