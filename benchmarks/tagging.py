@@ -9,6 +9,7 @@ what `samplecnn tag` calls.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
-from measure import Variants, Work, describe_threads, in_turns, machine, options, spread, tell, write
+from measure import (
+    Variants,
+    Work,
+    by_block,
+    in_turns,
+    machine,
+    markdown,
+    median_and_range,
+    options,
+    spread,
+    write,
+)
 from reference import Reference
 from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
@@ -66,6 +78,17 @@ def ours(song: str, block: str, width: int, dtype: torch.dtype) -> Work:
     return work
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out how many times as fast as it plays the song is tagged, per block and variant."""
+    rows = []
+    for block, found in by_block(results, "times_real_time").items():
+        speeds = found["times_real_time"]
+        base = speeds["reference, as it comes"]["median"]
+        for name, rate in speeds.items():
+            rows.append([block, name, *median_and_range(rate, ".0f"), f"{rate['median'] / base:.2f}"])
+    return markdown(["block", "", "times real time", "range", "over the first"], rows)
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = options(__doc__ or "")
@@ -90,22 +113,8 @@ def main() -> None:
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
             rates = {name: spread([seconds / second for second in told]) for name, told in times.items()}
             results[block] = {"times_real_time": rates}
-            base = rates["reference, as it comes"]["median"]
-            tell(
-                f"{seconds:.0f} s of {song.suffix}, {block}, width {chosen.width}, "
-                f"{describe_threads(chosen.threads, torch.device('cpu'))}",
-                ["", "x real time", "range", "x as it comes"],
-                [
-                    [
-                        name,
-                        f"{rate['median']:.0f}",
-                        f"{rate['min']:.0f}-{rate['max']:.0f}",
-                        f"{rate['median'] / base:.2f}",
-                    ]
-                    for name, rate in rates.items()
-                ],
-            )
-    write(chosen.json, results)
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Bad input on the command line, and the commands on a finished run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_example_shows_true_tags(world: World, run: Path) -> None:
     assert sum(line.endswith("true") for line in out.splitlines()) >= 2
     refused = world.run("samplecnn", "example", run, "--clip", "no-such-clip", status=1)
     assert "'no-such-clip' is not in the test split" in refused.stderr
+
+
+def test_a_run_that_has_not_finished(world: World, run: Path) -> None:
+    half = world.folder / "half"
+    (half / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/best.ckpt"):
+        shutil.copyfile(run / name, half / name)
+    for command in ("evaluate", "example"):
+        assert "half has not finished training" in world.run("samplecnn", command, half).stderr
+        assert "has not finished" not in world.run("samplecnn", command, run).stderr
 
 
 def test_tag_any_audio(world: World, run: Path) -> None:

@@ -3,6 +3,7 @@
 The processes are forked from a server that has PyTorch loaded, so that a start takes milliseconds.
 """
 
+import logging
 import multiprocessing
 import os
 import random
@@ -21,6 +22,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from e2e.conftest import ROOT, World
+from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
 from samplecnn.training.checkpoints import last_checkpoint
 from samplecnn.training.job import train
@@ -33,6 +35,7 @@ def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | 
     with said.open("a") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    logging.basicConfig(level=logging.INFO)
     if temporary is not None:
         os.environ["TMPDIR"] = str(temporary)
     torch.set_num_threads(1)
@@ -71,6 +74,17 @@ class Training:
         process.join(300)
         assert process.exitcode == 0, self.said.read_text()[-3000:]
         return time.monotonic() - begun
+
+    def stop_within_second_epoch(self, number: signal.Signals) -> None:
+        """Train until the first epoch has ended, and then a little."""
+        process = self.start()
+        while "epoch   0" not in self.said.read_text():
+            assert process.is_alive(), self.said.read_text()
+            time.sleep(0.002)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == 128 + number, self.said.read_text()
 
     def outcome(self) -> dict[str, Any]:
         """What two trainings have in common if nothing was lost."""
@@ -141,14 +155,7 @@ def test_asked_to_stop_within_an_epoch(
 ) -> None:
     """A checkpoint at once, the exit status of the signal, and the same end when it goes on."""
     training = Training(world, world.folder / "runs" / number.name, "trainer.save_every_minutes=1000")
-    process = training.start()
-    while "epoch   0" not in training.said.read_text():
-        assert process.is_alive(), training.said.read_text()
-        time.sleep(0.002)
-    assert process.pid is not None
-    os.kill(process.pid, number)
-    process.join(60)
-    assert process.exitcode == 128 + number, training.said.read_text()
+    training.stop_within_second_epoch(number)
     assert "to go on from its last checkpoint: python train.py resume=" in training.said.read_text()
     training.finish()
     assert_same(training.outcome(), whole[0])
@@ -182,3 +189,33 @@ def test_a_damaged_checkpoint(
     assert "last.ckpt is damaged" in said
     assert "going on from the one before, previous.ckpt" in said
     assert_same(training.outcome(), whole[0])
+
+
+def test_resumed_with_fewer_epochs_it_is_tested(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    """What was trained so far is the result: as if the run had been stopped there."""
+    training = Training(world, world.folder / "runs" / "fewer")
+    training.finish()
+    (training.run / "results.json").unlink()
+    done = Training(world, training.run)
+    done.config = {**done.config, "resume": str(training.run)}
+    done.config["trainer"] = {**done.config["trainer"], "max_epochs": 2}
+    done.finish()
+    assert "3 epochs are trained, and trainer.max_epochs=2: testing" in done.said.read_text()
+    assert read_results(training.run).epochs == 3
+    assert_same(training.outcome(), whole[0])
+
+
+def test_the_end_of_a_cycle_is_tested(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    """Stopped within an epoch too, where the rate goes on with the cycle."""
+    del whole  # the data are prepared
+    runs = world.folder / "runs"
+    outcomes = []
+    for name in ("cycle", "cycle-stopped"):
+        training = Training(world, runs / name, "schedule=onecycle")
+        if name == "cycle-stopped":
+            training.stop_within_second_epoch(signal.SIGTERM)
+        training.finish()
+        outcomes.append(training.outcome())
+    assert_same(*outcomes)
+    for name, tensor in outcomes[0]["best"].items():
+        assert torch.equal(tensor, outcomes[0]["last"][name]), name

@@ -14,7 +14,7 @@ from torch import nn
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.runs.config import config_hash
-from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_config
+from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_config, unfinished
 from samplecnn.runs.results import read_results, versions
 
 TAGS = ["guitar", "piano", "drums"]
@@ -164,6 +164,18 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(RunError, match="holds a list"):
         read_results(tmp_path)
+
+
+def test_a_run_that_has_not_finished_is_said_to_be(tmp_path: Path) -> None:
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    best.touch()
+    assert unfinished(best) is None  # a checkpoint that lies about
+    (tmp_path / "run" / "config.yaml").touch()
+    for path in (tmp_path / "run", best):
+        assert "run has not finished training: this is its best model so far" in str(unfinished(path))
+    (tmp_path / "run" / "results.json").touch()
+    assert unfinished(tmp_path / "run") is unfinished(best) is None
 
 
 def test_config_hash_is_of_what_is_computed() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from samplecnn import __version__
 from samplecnn.cli import data, evaluate, excitation, models, report, serve, tag
 from samplecnn.errors import UserError
 
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
     )
+    top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
     for module in (tag, evaluate, data, excitation, report, models, serve):
         module.add_commands(commands)

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samplecnn.errors import UserError
 from samplecnn.inference.bundle import check_place, replacing
 from samplecnn.inference.onnx_export import MAX_BYTES
 from samplecnn.runs.bundle import (
@@ -44,7 +45,7 @@ MAX_SIZES = {  # bytes that are downloaded at most
 }
 
 
-class HubError(ValueError):
+class HubError(UserError):
     """The Hub cannot give or take a model."""
 
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplecnn.errors import UserError
 from samplecnn.model.network import DEPTH, LEVELS, WIDTH_FACTORS
 from samplecnn.runs.untrusted import strict_json
 
@@ -55,13 +56,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ACTIVATIONS = {"se.fc1": "relu", "se.fc2": "sigmoid", "head_fc1": "linear", "head_fc2": "sigmoid"}  # of Dense
 
 
-class KerasError(ValueError):
+class KerasError(UserError):
     """A Keras file cannot be read, or is of another network."""
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """A network of the authors', told from its layers."""
+    """A network of the authors', recognised by its layers."""
 
     architecture: dict[str, Any]  # block, multi, width, dropout
     outputs: int  # tags
@@ -222,7 +223,7 @@ def _check_settings(path: Path, text: str, ours: Mapping[str, str]) -> None:
 
 
 def our_weights(
-    path: Path, arrays: Arrays, told: Recognised, expected: Mapping[str, Tensor]
+    path: Path, arrays: Arrays, recognised: Recognised, expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the weights by our names, in our layout, of the shapes of ``expected``.
 
@@ -236,7 +237,7 @@ def our_weights(
             array = array.transpose(2, 1, 0)[:, :, None, :]
         elif array.ndim == 2:
             array = array.T
-        name = f"{told.layers[layer]}.{RENAMED[weight]}"
+        name = f"{recognised.layers[layer]}.{RENAMED[weight]}"
         if not np.isfinite(array).all():
             raise KerasError(f"{path} has NaN or infinite weights in {key}")
         if weight == "moving_variance" and (array < 0).any():

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.errors import UserError
 from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import PLAIN
 from samplecnn.runs.bundle import ONNX, ONNX_HALF
@@ -45,7 +46,7 @@ FRAMING = (
 AVERAGING = "The probability of a tag for a recording is the mean over its segments."
 
 
-class OnnxError(ValueError):
+class OnnxError(UserError):
     """A network cannot be exported to ONNX, or not faithfully."""
 
 

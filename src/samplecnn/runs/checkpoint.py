@@ -17,13 +17,13 @@ from torch import Tensor
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.weights import require_same_names
-from samplecnn.text import shown
+from samplecnn.text import printable, shown
 
 DESCRIPTION, STATE = "samplecnn", "state_dict"
 NETWORK = "network."  # in front of the names of the network's tensors in the state
 MAX_PICKLE = 32 << 20  # bytes; a checkpoint's takes 100 kB
 MAX_REASON = 300  # characters
-# What a pickle may name. PyTorch allows a few more, which can be told to take any memory.
+# What a pickle may name. PyTorch allows a few more, which could be asked for any amount of memory.
 ALLOWED = re.compile(
     r"collections (OrderedDict|defaultdict)|torch\._utils _rebuild_(tensor_v2|parameter)"
     r"|torch (Size|device|\w+Storage|b?float\d+|u?int\d+|bool)|torch\.serialization _get_layout"
@@ -41,7 +41,7 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # torch.load has no common class for what a damaged file does to it
-        reason = shown(str(error).strip().partition("\n")[0][:MAX_REASON])[1:-1]
+        reason = printable(str(error).strip().partition("\n")[0][:MAX_REASON])
         raise RunError(f"{path} is not a checkpoint of samplecnn, or is damaged: {reason}") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(DESCRIPTION), dict):
         raise RunError(f"{path} is not a checkpoint of samplecnn: it does not say what it is of")

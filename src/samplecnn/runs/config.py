@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from samplecnn.files import write
 from samplecnn.runs.description import BLOCK
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import OBJECT, RULES, TEXT, Rule, checked, flat
+from samplecnn.runs.rules import OBJECT, RULES, TEXT, checked, flat
 from samplecnn.runs.untrusted import read_yaml
 
 CONFIG = "config.yaml"
@@ -21,7 +21,6 @@ NOT_IDENTITY = (
     *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
-OPTIONAL_TEXT = Rule("null or a text", lambda v: v is None or TEXT.holds(v))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +55,10 @@ class LoggerConfig:
     """Where it can be watched."""
 
     name: Annotated[str, RULES["logger.name"]] = "none"
-    project: Annotated[str | None, OPTIONAL_TEXT] = None
-    entity: Annotated[str | None, OPTIONAL_TEXT] = None
-    group: Annotated[str | None, OPTIONAL_TEXT] = None
-    run_name: Annotated[str | None, OPTIONAL_TEXT] = None
+    project: Annotated[str | None, TEXT] = None
+    entity: Annotated[str | None, TEXT] = None
+    group: Annotated[str | None, TEXT] = None
+    run_name: Annotated[str | None, TEXT] = None
 
 
 @dataclass(frozen=True, kw_only=True)

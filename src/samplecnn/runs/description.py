@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 from samplecnn.data.resampling import RATES
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import FLAG, NAME, RULES, Rule, checked
+from samplecnn.runs.rules import FLAG, NAME, RULES, TEXT, Rule, checked
 from samplecnn.text import shown
 
 FORMAT = 1
 MAX_TAGS = 10_000
 
 BLOCK = Rule("an object with a name", lambda v: isinstance(v, Mapping) and NAME.holds(v.get("name")))
-TEXT = Rule("a text or null", lambda v: v is None or isinstance(v, str))
 
 
 def _are_tags(value: Any) -> bool:

@@ -26,13 +26,11 @@ def _is_auc(value: Any) -> bool:
     return NOT_NEGATIVE.holds(value) and value < 1 + 1e-5  # single precision may go a little beyond 1
 
 
-AUC = Rule("null or a number from 0 to 1", lambda v: v is None or _is_auc(v))
+AUC = Rule("null or a number from 0 to 1", _is_auc)
 INTERVAL = Rule(
     "null or two numbers from 0 to 1",
-    lambda v: v is None or (isinstance(v, list | tuple) and len(v) == 2 and all(map(_is_auc, v))),
+    lambda v: isinstance(v, list | tuple) and len(v) == 2 and all(map(_is_auc, v)),
 )
-OPTIONAL_NUMBER = Rule("null or a number of at least 0", lambda v: v is None or NOT_NEGATIVE.holds(v))
-OPTIONAL_TEXT = Rule("null or a printable text", lambda v: v is None or PRINTABLE.holds(v))
 BY_TAG = Rule("scores by tag, of at least one", lambda v: isinstance(v, dict) and bool(v))
 TAGS = Rule("a list of tags", lambda v: isinstance(v, list | tuple) and all(map(PRINTABLE.holds, v)))
 
@@ -52,7 +50,7 @@ class TagScores:
 class SplitScores:
     """The scores of a split: the means over its tags, and those of each."""
 
-    loss: Annotated[float | None, OPTIONAL_NUMBER] = None  # cross-entropy per segment
+    loss: Annotated[float | None, NOT_NEGATIVE] = None  # cross-entropy per segment
     roc_auc: Annotated[float | None, AUC]
     pr_auc: Annotated[float | None, AUC]
     undefined: Annotated[tuple[str, ...], TAGS] = ()  # tags that the means leave out
@@ -94,14 +92,14 @@ class Results:
     train_seconds: Annotated[float, NOT_NEGATIVE]
     val: Annotated[Mapping[str, float], OBJECT] = field(default_factory=dict)
     test: Annotated[SplitScores, Rule("scores", lambda v: True)]
-    segments_per_second: Annotated[float | None, OPTIONAL_NUMBER] = None  # of training
-    peak_memory_bytes: Annotated[int | None, OPTIONAL_NUMBER] = None
+    segments_per_second: Annotated[float | None, NOT_NEGATIVE] = None  # of training
+    peak_memory_bytes: Annotated[int | None, NOT_NEGATIVE] = None
     precision: Annotated[str, PRINTABLE]
-    backend: Annotated[str | None, OPTIONAL_TEXT] = None
+    backend: Annotated[str | None, PRINTABLE] = None
     hardware: Annotated[str, PRINTABLE]
     versions: Annotated[Mapping[str, str], OBJECT] = field(default_factory=dict)
     config_hash: Annotated[str, PRINTABLE]
-    interval: Annotated[str | None, OPTIONAL_TEXT] = None  # how the intervals were made
+    interval: Annotated[str | None, PRINTABLE] = None  # how the intervals were made
 
     @classmethod
     def read(cls, plain: Any, where: str = RESULTS) -> "Results":

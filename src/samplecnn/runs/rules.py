@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from samplecnn.runs.errors import RunError
 from samplecnn.text import is_printable, shown
@@ -131,9 +132,9 @@ def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, a
     """Return a record of plain values, each of which keeps the rule of its field.
 
     The fields of ``record``, a dataclass, are annotated with ``Annotated[type, rule]``, or are such records
-    themselves; what a file holds beside them is left out. Raises RunError, which names ``where`` and the key
-    with ``prefix`` in front, for a value that breaks its rule, and (followed by ``absent``) for none where
-    the field has no default.
+    themselves; null is allowed where the type has None. What a file holds beside them is left out. Raises
+    RunError, which names ``where`` and the key with ``prefix`` in front, for a value that breaks its rule,
+    and (followed by ``absent``) for none where the field has no default.
     """
     if not isinstance(plain, Mapping):
         raise RunError(f"{where}: {prefix.rstrip('.') or 'it'} is a {type(plain).__name__}, not an object")
@@ -144,8 +145,10 @@ def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, a
             value, hint = plain[field.name], hints[field.name]
             if isinstance(hint, type) and is_dataclass(hint):
                 value = checked(hint, value, where, f"{prefix}{field.name}.", absent=absent)
-            elif not (rule := hint.__metadata__[0]).holds(value):
-                raise RunError(f"{where}: {prefix}{field.name}={shown(value)} must be {rule.allowed}")
+            elif not (value is None and NoneType in get_args(get_args(hint)[0])):
+                rule: Rule = hint.__metadata__[0]
+                if not rule.holds(value):
+                    raise RunError(f"{where}: {prefix}{field.name}={shown(value)} must be {rule.allowed}")
             values[field.name] = value
         elif field.default is MISSING and field.default_factory is MISSING:
             raise RunError(f"{where} has no {prefix}{field.name}{absent}")

@@ -4,17 +4,19 @@ Every fault is a ``RunError`` that names the file. No class that a file names is
 environment or to other values is followed.
 """
 
+import io
 import json
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from samplecnn.runs.errors import RunError
-from samplecnn.text import shown
+from samplecnn.text import printable, shown
 
 MAX_YAML = 256 << 10  # bytes; a run's configuration takes 2 kB
 MAX_JSON = 16 << 20  # bytes; results with 10,000 tags take 2 MB
@@ -34,10 +36,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 def read_json(path: Path, limit: int = MAX_JSON) -> Any:
     """Return what a JSON file holds; RunError for anything that `strict_json` refuses."""
+    data = read_bytes(path, limit)
     try:
-        return strict_json(read_bytes(path, limit))
-    except RunError:
-        raise
+        return strict_json(data)
     except ValueError as error:
         raise RunError(f"{path} is not JSON, or damaged: {error}") from error
 
@@ -64,24 +65,6 @@ def strict_json(data: bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Reads numbers as OmegaConf writes them (``1e-6`` is one), and dates as text."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":float"))]
-    for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys and plain values of a YAML file.
 
@@ -89,20 +72,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     numbers, true, false, null, lists and objects of these, and for an interpolation (``${...}``): what it
     stands for would come from this machine.
     """
+    data = read_bytes(path, MAX_YAML)
     try:
-        text = read_bytes(path, MAX_YAML).decode("utf-8")
+        text = data.decode("utf-8")
         _check_events(text)
-        found = yaml.load(text, _PlainLoader)  # noqa: S506 a safe loader
+        found: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
         if not isinstance(found, dict):
             raise ValueError("it does not hold keys and values")
         _check_plain(found, "")
-    except RunError:
-        raise
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except RecursionError as error:
+        raise RunError(f"{path} cannot be read: it refers to itself") from error
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise RunError(f"{path}{where} cannot be read: {shown(reason)[1:-1]}") from error
+        raise RunError(f"{path}{where} cannot be read: {printable(reason)}") from error
     return found
 
 
@@ -130,6 +114,6 @@ def _check_plain(value: Any, key: str) -> None:
             _check_plain(below, key)
     elif isinstance(value, str):
         if "${" in value:
-            raise ValueError(f"{key}={value} is an interpolation, which a run's files do not have")
+            raise ValueError(f"{key}={shown(value)} is an interpolation, which a run's files do not have")
     elif value is not None and not isinstance(value, int | float):
         raise ValueError(f"{key} is a {type(value).__name__}, not a text or number")
