@@ -1,5 +1,7 @@
 """Experiments by command: interrupted, run again, side by side, on a cluster, in Weights & Biases."""
 
+import contextlib
+import csv
 import json
 import os
 import re
@@ -278,21 +280,30 @@ def commands(page: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_the_page_on_new_blocks_shows_the_files_that_it_names() -> None:
-    page = (ROOT / "docs" / "new-block.md").read_text()
-    example = ROOT / "experiments" / "own_block"
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (configuration,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert (example / "separable.py").read_text().endswith(code)
-    assert (example / "block" / "separable.yaml").read_text() == configuration
-    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\((\.\.[^)]+)\)", page))
-    assert len(commands(page)) == 5
+@pytest.mark.parametrize(
+    ("page", "code", "configuration", "count"),
+    [
+        ("new-block.md", "own_block/separable.py", "own_block/block/separable.yaml", 5),
+        ("new-schedule.md", "own_schedule/inverse_root.py", "own_schedule/schedule/inverse_root.yaml", 4),
+    ],
+)
+def test_the_pages_show_the_files_that_they_name(
+    page: str, code: str, configuration: str, count: int
+) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    (shown_code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (shown_configuration,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert (ROOT / "experiments" / code).read_text().endswith(shown_code)
+    assert (ROOT / "experiments" / configuration).read_text() == shown_configuration
+    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\((\.\.[^)]+)\)", text))
+    assert len(commands(text)) == count
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None:
     """As they stand there, trained for a moment."""
-    (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    with contextlib.suppress(FileExistsError):
+        (world.folder / "experiments").symlink_to(ROOT / "experiments")
     for command in commands((ROOT / "docs" / "new-block.md").read_text()):
         program, *arguments = shlex.split(command)
         if program == "python":
@@ -306,3 +317,20 @@ def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None
     assert "separable" in page
     taps = [json.loads(path.read_text()) for path in (world.folder / "runs" / "taps").glob("*/results.json")]
     assert len({t["parameters"] for t in taps}) == 2
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_new_schedules(world: World, run: Path) -> None:
+    """As they stand there, on a small set; a resumed run has its own settings."""
+    with contextlib.suppress(FileExistsError):
+        (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    for command in commands((ROOT / "docs" / "new-schedule.md").read_text()):
+        _, *arguments = shlex.split(command)
+        small = [] if "resume=runs/inverse_root" in arguments else [*world.data, *TINY]
+        world.run(*arguments, *small, "logger=none")
+    rates = [
+        float(row["learning_rate"])
+        for row in csv.DictReader((world.folder / "runs/inverse_root/metrics.csv").read_text().splitlines())
+    ]
+    # Steps 3, 6 and 9 of 500 on the way up to 0.02.
+    assert rates == pytest.approx([0.02 * step / 500 for step in (3, 6, 9)])
