@@ -218,6 +218,8 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
         if failed and (run / LAST).is_file():
             again = override("resume", run)
             print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
+        elif failed:
+            print("stopped before the first checkpoint: nothing is saved", flush=True)
     return results
 
 
