@@ -49,7 +49,7 @@ class Decoder:
     """A file that is decoded once, by iterating over it: blocks of mono float32 `(samples,)`.
 
     Several channels become one by their mean. Attributes: ``rate`` in Hz; ``seconds``, the length that the
-    file states (None where it does not); once all blocks were taken ``warning``, what is missing (None:
+    file states or its frames add up to (None: unknown); once all blocks were taken ``warning``, what is missing (None:
     nothing), and ``cut``, whether the file goes on after ``max_seconds``.
 
     Raises `AudioError` for a file that is missing, empty, no audio or without samples, for samples that are
@@ -83,7 +83,10 @@ class Decoder:
             self._file.close()
             raise
         self.rate = int(self._source.samplerate)
-        self.seconds = None if self._stated is None else self._stated / self.rate
+        length = self._stated
+        if length is None and self._frames is not None:
+            length = self._frames.count * self._frames.first.samples
+        self.seconds = None if length is None else length / self.rate
         self._most = None if max_seconds is None else math.ceil(max_seconds * self.rate)
         self._strict = strict
         self.warning: str | None = None
