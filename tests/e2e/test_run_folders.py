@@ -1,0 +1,71 @@
+"""Run folders: one for each process, none for a refused command."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import TINY, World
+
+SHORT = [*TINY, "block=basic", "trainer.max_epochs=1", "logger=none", "fast=false"]
+
+
+def folders(world: World) -> set[Path]:
+    return {path.parent for path in world.folder.glob("runs/20*/**/train.log")}
+
+
+def start_at_once(world: World, count: int) -> None:
+    """Started in the same second, each run has a folder, and its own seed's results in it."""
+    world.train("runs/prepared", *SHORT)
+    before = folders(world)
+    processes = [world.start("train.py", *world.data, *SHORT, f"seed={seed}") for seed in range(count)]
+    for process in processes:
+        _, err = process.communicate(timeout=500)
+        assert process.returncode == 0, err[-3000:]
+    made = folders(world) - before
+    assert len(made) == count
+    results = [json.loads((folder / "results.json").read_text()) for folder in made]
+    assert sorted(result["seed"] for result in results) == list(range(count))
+
+
+def test_four_runs_at_once(world: World) -> None:
+    start_at_once(world, 4)
+
+
+@pytest.mark.slow
+def test_sixteen_runs_at_once(world: World) -> None:
+    start_at_once(world, 16)
+
+
+def test_a_folder_belongs_to_one_process(world: World) -> None:
+    run = world.folder / "runs" / "taken"
+    arguments = [*world.data, *SHORT, f"hydra.run.dir={run}"]
+    first = world.start("train.py", *arguments, "trainer.max_epochs=200")
+    deadline = time.monotonic() + 200
+    while not (run / "metrics.csv").is_file():
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    refused = world.run("train.py", *arguments, "trainer.max_epochs=200", status=1)
+    assert "belongs to another process, which trains in it" in refused.stderr
+    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    out, _ = first.communicate(timeout=100)
+    assert first.returncode == 128 + signal.SIGTERM
+    assert "python train.py resume=" in out
+    world.run("train.py", f"resume={run}", "trainer.max_epochs=1")
+    assert (run / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "refused", [["width=0"], ["data=msd"], ["resume=nope"], ["trainer.accelerator=cuda"]]
+)
+def test_a_refused_command_leaves_no_folder(world: World, refused: list[str]) -> None:
+    if refused is NO_GPU and os.path.exists("/dev/nvidia0"):  # noqa: PTH110
+        pytest.skip("there is a GPU")
+    before = sorted(world.folder.glob("runs/**"))
+    world.run("train.py", *refused, f"data.root={world.folder / 'data'}", status=1)
+    assert sorted(world.folder.glob("runs/**")) == before
