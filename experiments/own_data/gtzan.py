@@ -1,7 +1,7 @@
 """GTZAN (Tzanetakis and Cook 2002): 30 s of 10 genres, in the split without its faults. docs/new-data-set.md.
 
-    raw/blues/blues.00000.wav ...       the ten folders of genres_original
-    raw/train_filtered.txt, valid_filtered.txt, test_filtered.txt    lines like blues/blues.00029.wav
+raw/blues/blues.00000.wav ...       the ten folders of genres_original
+raw/train_filtered.txt, valid_filtered.txt, test_filtered.txt    lines like blues/blues.00029.wav
 """
 
 from pathlib import Path
