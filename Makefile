@@ -31,11 +31,14 @@ lint: setup ## check style, types and which room imports which
 	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
+# A process per core; the tests of a file stay together, since they share what its fixtures made.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 test: lint ## lint, then all tests but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: lint ## lint, then all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: setup ## put the code into its standard form
 	$(BIN)/ruff check --fix .

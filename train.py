@@ -16,8 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from samplecnn.errors import UserError
+from samplecnn.overrides import override
 from samplecnn.training import config as configuration
-from samplecnn.training.sweep import SweepGuard, print_table, started, title
+from samplecnn.training.sweep import SweepGuard, print_table, title
 
 CONF = Path(__file__).parent / "conf"
 
@@ -30,35 +32,47 @@ def main(config: DictConfig) -> None:
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         plain = configuration.validate(config)
+        # A resumed run has the name that it had.
+        name = None
+        if plain["resume"] is None:
+            name = title(settings) if sweep else configuration.describe(overrides)
+            name = name.replace("${", "{")  # the run's file holds no interpolation
+
+        # After the checks: they load PyTorch.
+        from samplecnn.training.job import train
+        from samplecnn.training.resume import resumed
+
         if plain["resume"] is not None:
-            plain = configuration.resumed(plain, overrides)
-
-        from samplecnn.training.job import train  # after the checks: it loads PyTorch
-
-        results = train(
-            plain,
-            Path(settings.runtime.output_dir),
-            name=title(settings) if sweep else configuration.describe(overrides),
-            group=Path(settings.sweep.dir).name if sweep else None,
-        )
-    except (ValueError, OSError) as error:
+            plain = resumed(plain, overrides)
+        logger = plain["logger"]
+        if "run_name" in logger:
+            logger["run_name"] = name = logger["run_name"] or name
+        group = Path(settings.sweep.dir).name if sweep else None
+        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group)
+    except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
         sys.exit(f"{error}")
     auc = results.test.roc_auc
-    told = "undefined" if auc is None else f"{auc:.4f}"
-    print(f"test ROC-AUC {told}; everything is in {settings.runtime.output_dir}")
+    score = "undefined" if auc is None else f"{auc:.4f}"
+    print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
 
 
 if __name__ == "__main__":
     configuration.register()
+    status: int | str | None = 0
     try:
         main()
     except SystemExit as stop:
-        if stop.code and (hint := configuration.explain(sys.argv[1:], CONF)):
+        status = stop.code
+        if status not in (None, 0, 130) and (hint := configuration.explain(sys.argv[1:], CONF)):
             print(hint, file=sys.stderr)
-        raise
+    except KeyboardInterrupt:
+        status = 130
     finally:
-        sweep = SweepGuard.folder
-        if sweep is not None and not print_table(SweepGuard.planned or started(sweep)):
-            sys.exit(f"for what is missing, the same command again, with hydra.sweep.dir={sweep}")
+        folder = SweepGuard.folder
+        if folder is not None and not print_table(SweepGuard.planned):
+            again = override("hydra.sweep.dir", folder)
+            print(f"for what is missing, the same command again, with {again}", file=sys.stderr)
+            status = status or 1
+    sys.exit(status)

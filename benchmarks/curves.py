@@ -12,12 +12,13 @@ The exit code is 1 if one is.
 import math
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import torch
 
-from measure import machine, options, tell, write
+from measure import by_block, machine, markdown, options, write
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import Batch
 from samplecnn.model.network import SEGMENT_SAMPLES
@@ -54,28 +55,37 @@ def curve(
     return torch.stack(losses).tolist()
 
 
-def curves(
-    block: str, width: int, batch: int, device: torch.device, steps: int
-) -> tuple[dict[str, list[float]], bool]:
-    """Compare the losses of all plans and precisions; return them and whether they are alike."""
+def curves(block: str, width: int, batch: int, device: torch.device, steps: int) -> dict[str, Any]:
+    """Return the losses of all plans and precisions, and whether they are alike: their last fifths' means."""
     batches = tones(batch, device)
     found = {
         f"plain, fp32, seed {seed}": curve(block, width, batches, PRECISIONS["fp32"], PLAIN_PLAN, steps, seed)
         for seed in range(SEEDS)
     }
-    last = -(-steps // 5)
-    ends = [statistics.mean(losses[-last:]) for losses in found.values()]
+    ends = [end(losses) for losses in found.values()]
     low, high = 2 * min(ends) - max(ends), 2 * max(ends) - min(ends)
-    rows, alike = [], True
     for (short, precision), plan in product(MIXED[device.type].items(), plans(device)):
         found.setdefault(f"{plan}, {short}", curve(block, width, batches, precision, plan, steps))
-    for name, losses in found.items():
-        end = statistics.mean(losses[-last:])
-        alike &= low <= end <= high  # false for NaN
-        rows.append([name, f"{losses[0]:.4f}", f"{losses[steps // 2]:.4f}", f"{end:.4f}"])
-    title = f"losses, {block}, width {width}; alike: {alike} (from {low:.4f} to {high:.4f} at the end)"
-    tell(title, ["", "first", "half way", "last fifth"], rows)
-    return found, alike
+    alike = all(low <= end(losses) <= high for losses in found.values())  # false for NaN
+    return {"losses": found, "low": low, "high": high, "alike": alike}
+
+
+def end(losses: Sequence[float]) -> float:
+    """Return the mean of the last fifth."""
+    return statistics.mean(losses[-len(losses) // 5 :])
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out losses at the first step, half way and over the last fifth; say whether they are alike."""
+    text = ""
+    for block, found in by_block(results, "losses").items():
+        rows = [
+            [name, f"{losses[0]:.4f}", f"{losses[len(losses) // 2]:.4f}", f"{end(losses):.4f}"]
+            for name, losses in found["losses"].items()
+        ]
+        text += markdown([block, "first loss", "half way", "last fifth"], rows)
+        text += f"\nalike: {found['alike']} (from {found['low']:.4f} to {found['high']:.4f} at the end)\n\n"
+    return text.rstrip("\n") + "\n"
 
 
 def main() -> None:
@@ -90,10 +100,10 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(device), **shape}
     good = True
     for block in chosen.blocks:
-        losses, alike = curves(block, chosen.width, chosen.batch, device, chosen.steps)
-        results[block] = {"losses": losses, "alike": alike}
-        good &= alike
-    write(chosen.json, results)
+        results[block] = curves(block, chosen.width, chosen.batch, device, chosen.steps)
+        good &= results[block]["alike"]
+    print(table(results))
+    write(chosen.json, results, table(results))
     sys.exit(not good)
 
 

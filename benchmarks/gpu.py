@@ -16,12 +16,13 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from measure import machine, tell, write
+from measure import machine, markdown, write
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -109,6 +110,12 @@ def run(name: str, command: Command, out: Path) -> tuple[str, float]:
     return went, time.perf_counter() - begun
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out how each part went."""
+    rows = [[name, part["went"], f"{part['seconds']:.0f} s"] for name, part in results["parts"].items()]
+    return f"{results['machine']['device']}\n\n" + markdown(["part", "", "took"], rows)
+
+
 def main() -> None:
     """Run the parts and say how each went."""
     parser = argparse.ArgumentParser(
@@ -127,16 +134,13 @@ def main() -> None:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no part {unknown[0]!r}: there are {', '.join(known)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    told: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
-    rows = []
+    figures: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
     for name in chosen:
         went, seconds = run(name, known[name], out)
-        told["parts"][name] = {"went": went, "seconds": seconds}
-        rows.append([name, went, f"{seconds:.0f} s"])
-        write(out / "summary.json", told)  # after each: the call may be cut short
-    where = "" if device.type == "cuda" else " (no GPU here)"
-    tell(f"on {told['machine']['device']}{where}; output in {out}", ["part", "", "took"], rows)
-    sys.exit(any(part["went"] != "done" for part in told["parts"].values()))
+        figures["parts"][name] = {"went": went, "seconds": seconds}
+        write(out / "summary.json", figures, table(figures))  # after each: the call may be cut short
+    print(table(figures))
+    sys.exit(any(part["went"] != "done" for part in figures["parts"].values()))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ from measure import (
     Variants,
     Work,
     begin,
-    describe_threads,
     options,
     rates,
-    tell_rates,
     write,
 )
+from measure import rates_table as table
 from reference import Reference
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.backends.fold import fold
@@ -84,9 +83,8 @@ def main() -> None:
             "FLOP": flops.get_total_flops(),
             "limit": limit,
         }
-        title = f"inference, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
-        tell_rates(title, speeds, limit, peaks)
-    write(chosen.json, results)
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ The references are a plain copy of as many bytes in memory, and a torch Dataset 
 float32 segments, in a DataLoader. A store of noise is made for it, of clips of 29 s in shards of 256. What
 shares a table is measured in turn, so that other work on the machine strikes all alike: on one core, but for
 the processes of DataLoader, the thread, and training. Prints medians over the rounds, with the smallest and
-the largest.
+the largest; with --json also the tables, as Markdown in a file beside.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from measure import machine, spread, tell, write
+from measure import machine, markdown, median_and_range, spread, write
 from samplecnn.data.audio import CLIP_SAMPLES, SEGMENT_SAMPLES
 from samplecnn.data.batches import Batches, EpochBatches
 from samplecnn.data.catalog import Catalog, Clip, Split
@@ -56,7 +56,8 @@ def make_store(folder: Path, parts: Mapping[str, int]) -> Store:
         file = folder / shard_file(index)
         ids = [str(number) for number in range(start, min(start + SHARD_CLIPS, count))]
         np.save(file, rng.integers(-32_768, 32_768, len(ids) * CLIP_SAMPLES, dtype=np.int16))
-        shards.append(Shard("", file.stat().st_size, "", ids, [CLIP_SAMPLES] * len(ids), []))
+        lengths = [CLIP_SAMPLES] * len(ids)
+        shards.append(Shard("", file.stat().st_size, "", ids, lengths, [], [None] * len(ids)))
     clips = tuple(Clip(str(number), f"{number}.mp3", (number % TAGS,)) for number in range(count))
     part_of = tuple(part for part, size in parts.items() for _ in range(size))
     splits = {"clean": Split(part_of, drop_untagged=False)}
@@ -122,10 +123,10 @@ def data_loader(store: Store, workers: int, count: int) -> Measure:
 
 
 def memory_measures(store: Store, count: int) -> dict[str, Measure]:
-    """Return what is measured in memory; `store` has been read through and is mapped by now."""
+    """Return what is measured in memory, where `store` has been read to."""
     part, sampler = shuffled(store)
 
-    def gathered(store: Store) -> float:
+    def gathered() -> float:
         sampler.set_epoch(sampler.epoch + 1)
         spans = [part.segment_spans[segments] for segments in islice(sampler, count)]
         shape = BATCH, SEGMENT_SAMPLES
@@ -141,8 +142,7 @@ def memory_measures(store: Store, count: int) -> dict[str, Measure]:
         return rate(loaded, count)
 
     return {
-        "gather, first pass (pread)": lambda: gathered(Store.open(store.path)),
-        "gather, later passes (maps)": lambda: gathered(store),
+        "gather": gathered,
         "batches": lambda: batches(0),
         "batches, by a thread": lambda: batches(2),
         "batches, then float32": lambda: batches(0, floats=True),
@@ -150,7 +150,7 @@ def memory_measures(store: Store, count: int) -> dict[str, Measure]:
 
 
 def disk_measures(store: Store, count: int) -> dict[str, Measure]:
-    """Return what is measured with nothing of the store in memory; it must not be mapped."""
+    """Return what is measured with nothing of the store in memory."""
     part, sampler = shuffled(store, seed=1)
 
     def forget() -> None:
@@ -212,10 +212,10 @@ def in_turn(chosen: dict[str, Measure], rounds: int) -> dict[str, dict[str, floa
     rates: dict[str, list[float]] = {name: [] for name in chosen}
     for number in range(rounds + 1):
         for name, measure in chosen.items():
-            told = measure()
+            measured = measure()
             if number:
-                rates[name].append(told)
-    return {name: spread(told) for name, told in rates.items()}
+                rates[name].append(measured)
+    return {name: spread(measured) for name, measured in rates.items()}
 
 
 def run(store: Store, count: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -224,11 +224,8 @@ def run(store: Store, count: int, rounds: int) -> dict[str, dict[str, dict[str, 
     copy = plain_copy(count)
     loaders = {f"DataLoader, {n} workers": data_loader(store, n, count) for n in (0, 2)}
     results = {"from disk": in_turn(disk_measures(store, min(count, DISK_BATCHES)), rounds)}
-    for _ in range(2):
-        for clip in range(len(store.clip_ids)):
-            store.clip(clip)
-    if store.shards.mapped < len(store.shards):
-        print("Too little memory is available to map the store: all passes are as the first.")
+    for clip in range(len(store.clip_ids)):
+        store.clip(clip)
     results["in memory, as people have it"] = in_turn({"plain copy": copy, **loaders}, rounds)
     keep_freed_memory()  # as training does
     ours = memory_measures(store, count)
@@ -236,17 +233,17 @@ def run(store: Store, count: int, rounds: int) -> dict[str, dict[str, dict[str, 
     return results
 
 
-def show(title: str, results: dict[str, dict[str, float]]) -> None:
-    """Print results as a table; ratios are to the first row."""
-    first = next(iter(results.values()))["median"]
-    rows = []
-    for name, told in results.items():
-        middle = told["median"]
-        digits = 0 if middle > 1000 else 1
-        span = f"{told['min']:,.{digits}f} to {told['max']:,.{digits}f}"
-        size = f"{middle * 2 * SEGMENT_SAMPLES / 1e9:.2f}"
-        rows.append([name, f"{middle:,.{digits}f}", span, size, f"{middle / first:.0%}"])
-    tell(title, ["", "segments/s", "min to max", "GB/s of int16", "of the first"], rows)
+def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Lay out the results in Markdown; ratios are to the first row of each table."""
+    tables = []
+    for title, rates in results.items():
+        first = next(iter(rates.values()))["median"]
+        rows = [
+            [name, *median_and_range(rate, ",.0f"), f"{rate['median'] / first:.0%}"]
+            for name, rate in rates.items()
+        ]
+        tables.append(markdown([title, "segments/s", "range", "of the first"], rows))
+    return "\n".join(tables)
 
 
 def main() -> None:
@@ -278,12 +275,12 @@ def main() -> None:
             results = {title: in_turn(training_measures(store), options.rounds)}
         else:
             results = run(store, options.batches, options.rounds)
-    for title, table in results.items():
-        show(title, table)
+    print(table(results))
     host = machine(torch.device("cpu"))
     hardware = {"cpu": host.pop("device"), **host, "numpy": version("numpy")}
     counts = {"clips": options.clips, "batch": BATCH, "batches": options.batches, "rounds": options.rounds}
-    write(options.json, {"hardware": hardware, **counts, "segments_per_second": results})
+    figures = {"hardware": hardware, **counts, "segments_per_second": results}
+    write(options.json, figures, table(results))
 
 
 if __name__ == "__main__":

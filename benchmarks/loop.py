@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from loading import make_store
-from measure import in_turns, machine, spread, tell, write
+from measure import in_turns, machine, markdown, median_and_range, spread, write
 from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.runs.results import read_results
 from samplecnn.training.backends import Plan
@@ -67,6 +68,18 @@ def test_seconds(run: Path) -> list[float]:
     return found
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out the step alone and inside of `python train.py`, and say what an epoch and the test take."""
+    named = {"the step alone": results["bare"], "`python train.py`": results["trained"]}
+    rows = [[name, *median_and_range(rate)] for name, rate in named.items()]
+    text = markdown(["", "segments/s", "range"], rows)
+    text += f"\nThe loop costs {results['overhead']:.1%}.\n"
+    if test := results.get("test"):
+        seconds, first = test["seconds"]["min"], test["first_seconds"]
+        text += f"Testing {test['clips']} clips takes {seconds:.1f} s, {first:.1f} s the first time.\n"
+    return text
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
@@ -80,13 +93,13 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=ROOT / "data", help="of the built-in data set")
     parser.add_argument("--noise", type=int, metavar="CLIPS", help="1.3 MB each, in a temporary folder")
     parser.add_argument("--test-clips", type=int, default=4332, help="of the noise (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file, the table beside it")
     parser.add_argument("more", nargs="*", metavar="KEY=VALUE", help="for train.py")
     options = parser.parse_args()
     if options.epochs < 2:
         parser.error("--epochs must be 2 or more: the first does not count")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    told: dict[str, Any] = {"machine": machine(device), "block": options.block}
+    figures: dict[str, Any] = {"machine": machine(device), "block": options.block}
     with tempfile.TemporaryDirectory() as temporary:
         run, data = Path(temporary) / "run", options.data_root
         if options.noise:
@@ -99,31 +112,24 @@ def main() -> None:
         results = read_results(run)
         if options.noise:
             first, *later = test_seconds(run)
-            test = {"clips": options.test_clips, "first_seconds": first, "seconds": spread(later)}
-            told["test"] = test
-            print(
-                f"Testing {options.test_clips} clips takes {min(later):.1f} s, {first:.1f} s the first time."
-            )
+            figures["test"] = {
+                "clips": options.test_clips,
+                "first_seconds": first,
+                "seconds": spread(later),
+            }
     precision = "bf16" if multiplies_bfloat16(device.type) else "fp32"
     bare = spread(bare_steps(str(results.backend), precision, options, device.type))
     trained = spread([row["segments_per_second"] for row in rows])
     epoch = spread([row["seconds"] for row in rows])
     overhead = bare["median"] / trained["median"] - 1
-    tell(
-        f"{options.block}, width {options.width}, batch {options.batch}, {precision}, {results.backend}",
-        ["", "segments/s", "range"],
-        [
-            ["the step alone", f"{bare['median']:.1f}", f"{bare['min']:.1f}-{bare['max']:.1f}"],
-            ["python train.py", f"{trained['median']:.1f}", f"{trained['min']:.1f}-{trained['max']:.1f}"],
-        ],
-    )
-    print(f"The loop around the step costs {overhead:.1%}.")
+    figures |= {"backend": results.backend, "precision": precision, "bare": bare, "trained": trained}
+    figures |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results.peak_memory_bytes}
+    figures["command_seconds"] = whole
+    print(table(figures))
     print(
         f"An epoch with its validation takes {epoch['median']:.1f} s; the whole command took {whole:.0f} s."
     )
-    told |= {"backend": results.backend, "precision": precision, "bare": bare, "trained": trained}
-    told |= {"epoch_seconds": epoch, "overhead": overhead, "peak_bytes": results.peak_memory_bytes}
-    write(options.json, told)
+    write(options.json, figures, table(figures))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def options(description: str, *, batch: int | None = None) -> argparse.ArgumentP
     parser.add_argument("--blocks", nargs="+", default=["basic", "se", "rese2"])
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=7, help="repetitions (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file, the table beside it")
     if batch:
         parser.add_argument("--batch", type=int, default=batch, help="segments (default: %(default)s)")
     return parser
@@ -182,39 +182,53 @@ def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
-def tell_rates(
-    title: str,
-    rates: Mapping[str, Mapping[str, float]],
-    limit: Mapping[str, float],
-    peaks: Mapping[str, int],
-) -> None:
-    """Print rates: median, range, ratio to each variant called "reference, ...", and share of the limit.
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
-    ``limit`` is by precision; a variant is in bfloat16 if its name says bf16. On a GPU also its memory.
+
+def median_and_range(rate: Mapping[str, float], form: str = ".1f") -> tuple[str, str]:
+    """Write a median, and the range around it."""
+    return f"{rate['median']:{form}}", f"{rate['min']:{form}} to {rate['max']:{form}}"
+
+
+def by_block(results: Mapping[str, Any], figure: str) -> dict[str, Any]:
+    """Return the figures of each block that was measured; beside them stand machine and sizes."""
+    return {name: found for name, found in results.items() if isinstance(found, dict) and figure in found}
+
+
+def rates_table(results: Mapping[str, Any]) -> str:
+    """Lay out segments per second of all blocks and variants, from ``begin``'s results and each block's.
+
+    Ratios are to each variant called "reference, ..."; a variant's limit is that of bfloat16 if its name says
+    bf16. On a GPU also the peak of its memory.
     """
-    bases = [name for name in rates if name.startswith("reference, ")]
-    rows = [
-        [
-            name,
-            f"{rate['median']:.1f}",
-            f"{rate['min']:.1f}-{rate['max']:.1f}",
-            *(f"{rate['median'] / rates[base]['median']:.2f}" for base in bases),
-            f"{rate['median'] / limit['bf16' if 'bf16' in name else 'fp32']:.0%}",
-            *([f"{peaks[name] / 1e9:.2f}"] if peaks[name] else []),
-        ]
-        for name, rate in rates.items()
-    ]
-    ratios = [f"x {base.removeprefix('reference, ')}" for base in bases]
-    memory = ["peak GB"] if any(peaks.values()) else []
-    tell(title, ["", "segments/s", "range", *ratios, "limit", *memory], rows)
+    limits = results["ceilings"]
+    blocks = by_block(results, "segments_per_second")
+    bases = [name for name in next(iter(blocks.values()))["segments_per_second"] if "reference, " in name]
+    memory = any(any(found.get("peak_bytes", {}).values()) for found in blocks.values())
+    rows = []
+    for block, found in blocks.items():
+        speeds = found["segments_per_second"]
+        for name, rate in speeds.items():
+            ratios = [f"{rate['median'] / speeds[base]['median']:.2f}" for base in bases]
+            limit = found["limit"]["bf16" if "bf16" in name else "fp32"]
+            peak = [f"{found['peak_bytes'][name] / 1e9:.2f}"] if memory else []
+            share = f"{rate['median'] / limit:.0%}"
+            rows.append([block, name, *median_and_range(rate), *ratios, share, *peak])
+    head = ["block", "", "segments/s", "range", *(f"over {base}" for base in bases), "of the limit"]
+    conditions = (
+        f"{results['machine']['device']}, batch {results['batch']}, width {results['width']}; ceilings: "
+        f"{limits['bf16 FLOP/s'] / 1e9:.0f} and {limits['fp32 FLOP/s'] / 1e9:.0f} GFLOP/s in bf16 and fp32, "
+        f"{limits['bytes/s'] / 1e9:.0f} GB/s.\n\n"
+    )
+    return conditions + markdown([*head, *(["peak GB"] if memory else [])], rows)
 
 
-def describe_threads(threads: int, device: torch.device) -> str:
-    """Say what computes."""
-    return "GPU" if device.type == "cuda" else f"{threads} CPU thread{'s' if threads > 1 else ''}"
-
-
-def write(path: Path | None, results: Mapping[str, Any]) -> None:
-    """Write the figures, if a file is wanted."""
+def write(path: Path | None, results: Mapping[str, Any], table: str | None = None) -> None:
+    """Write the figures, if a file is wanted, and their table in Markdown to a file beside it."""
     if path:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        if table is not None:
+            path.with_suffix(".md").write_text(table, encoding="utf-8")

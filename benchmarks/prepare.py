@@ -5,15 +5,13 @@
     python benchmarks/prepare.py --json prepare.json
 
 The reference is a plain loop: soundfile, torchaudio's resampling with the same kernel, a float32 .npy per
-clip, in one process and one thread. Prints medians over the repetitions, with the smallest and the largest.
+clip, in one process and one thread. Prints medians over the repetitions, with the smallest and the largest;
+with --json also the table, as Markdown in a file beside.
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
-import statistics
 import tempfile
 import threading
 import time
@@ -25,10 +23,9 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from rich.console import Console
-from rich.table import Table
 from torchaudio.functional import resample
 
+from measure import machine, markdown, median_and_range, spread, write
 from samplecnn.data import audio
 from samplecnn.data.catalog import Catalog, Clip, Split
 from samplecnn.data.prepare import prepare
@@ -74,7 +71,7 @@ def reference(files: Sequence[Path], out: Path) -> None:
 
 
 class PeakMemory(threading.Thread):
-    """Watches the memory that this process and all that it starts have to themselves."""
+    """The most memory that this process and all that it starts have to themselves meanwhile, in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -106,11 +103,6 @@ class PeakMemory(threading.Thread):
             while more := {child for child, parent in parents.items() if parent in own} - own:
                 own |= more
             self.bytes = max(self.bytes, sum(sizes.get(process, 0) for process in own))
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, smallest and largest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def rate(work: Callable[[], object], clips: int, repeat: int) -> dict[str, float]:
@@ -173,36 +165,35 @@ def run(folder: Path, files: Sequence[Path], scratch: Path, workers: int, repeat
     return results
 
 
-def render(results: dict[str, Any]) -> Table:
-    """Lay out the results as a table."""
-    table = Table("", "clips/s", "min to max", "of reference", "scaling", "peak memory", "25,863 clips")
+def table(results: dict[str, Any]) -> str:
+    """Lay out the results in Markdown."""
     base = results["reference"]["median"]
-
-    def row(name: str, told: dict[str, float], *more: str) -> None:
-        span = f"{told['min']:.1f} to {told['max']:.1f}"
-        table.add_row(name, f"{told['median']:.1f}", span, f"{told['median'] / base:.2f}", *more)
-
-    for name in ("reference", "decode", "resample"):
-        row(name, results[name])
-    for count, measured in results["end_to_end"].items():
-        row(
-            f"into the store, {count} worker{'s' if count > 1 else ''}",
-            measured["clips_per_second"],
-            f"{measured['scaling']:.0%}",
-            " / ".join(f"{size / 1e6:.0f} MB" for size in measured["peak_bytes"].values()),
-            f"{measured['mtat_minutes']:.1f} min",
-        )
-    return table
+    single = {
+        "plain reference": results["reference"],
+        "decoding alone, one core": results["decode"],
+        "resampling alone, one core": results["resample"],
+    }
+    rows = [
+        [name, *median_and_range(rate), f"{rate['median'] / base:.1f}", ""] for name, rate in single.items()
+    ]
+    for workers, measured in results["end_to_end"].items():
+        name = f"into the store, {workers} worker{'s' * (str(workers) != '1')}"
+        rate = measured["clips_per_second"]
+        memory = " / ".join(f"{size / 1e6:.0f} MB" for size in measured["peak_bytes"].values())
+        rows.append([name, *median_and_range(rate), f"{rate['median'] / base:.1f}", memory])
+    return (
+        markdown(["", "clips/s", "range", "over the reference", "peak memory"], rows)
+        + f"\nWith all workers {measured['scaling']:.0%} of as many times one; MagnaTagATune's {MTAT_CLIPS:,}"
+        f" clips would take {measured['mtat_minutes']:.1f} min.\n"
+        "Peak memory is that of all processes, for a quarter of the clips / for all of them.\n"
+    )
 
 
 def hardware() -> dict[str, Any]:
     """Say what this was measured on and with."""
-    return {
-        "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        **{name: version(name) for name in ("torch", "torchaudio", "soundfile", "numpy")},
-    }
+    host = machine(torch.device("cpu"))
+    packages = ("torchaudio", "soundfile", "numpy")
+    return {"cpu": host.pop("device"), **host, **{name: version(name) for name in packages}}
 
 
 def main() -> None:
@@ -230,11 +221,9 @@ def main() -> None:
         for number, file in enumerate(files):  # as many as wanted, from those there are
             shutil.copy(few[number % len(few)], file)
         results = run(raw, files, scratch, options.workers, options.repeat)
-    told = {"hardware": hardware(), "clips": options.clips, "repeat": options.repeat, **results}
-    Console().print(render(results))
-    print("Peak memory is that of all processes together, for a quarter of the clips / for all of them.")
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+    counts = {"clips": options.clips, "repeat": options.repeat}
+    print(table(results))
+    write(options.json, {"hardware": hardware(), **counts, **results}, table(results))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ what `samplecnn tag` calls.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,24 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
-from measure import Variants, Work, describe_threads, in_turns, machine, options, spread, tell, write
+from measure import (
+    Variants,
+    Work,
+    by_block,
+    in_turns,
+    machine,
+    markdown,
+    median_and_range,
+    options,
+    spread,
+    write,
+)
 from reference import Reference
 from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.memory import keep_freed_memory
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
 from training import TAGS, our_network
 
@@ -57,13 +70,25 @@ def ours(song: str, block: str, width: int, dtype: torch.dtype) -> Work:
     keep_freed_memory()
     network = our_network(block, width).eval()
     tags = tuple(f"tag {number}" for number in range(TAGS))
-    model = Model(network, tags, audio.SAMPLE_RATE, {}, Path("made"))
+    description = Description({"name": block}, True, width, 0.0, tags, audio.SAMPLE_RATE)
+    model = Model(network, description, Path("made"))
     tagger = Tagger(model, torch.device("cpu"), dtype)
 
     def work() -> None:
         tagger.predict_file(song)
 
     return work
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Lay out how many times as fast as it plays the song is tagged, per block and variant."""
+    rows = []
+    for block, found in by_block(results, "times_real_time").items():
+        speeds = found["times_real_time"]
+        base = speeds["reference, as it comes"]["median"]
+        for name, rate in speeds.items():
+            rows.append([block, name, *median_and_range(rate, ".0f"), f"{rate['median'] / base:.2f}"])
+    return markdown(["block", "", "times real time", "range", "over the first"], rows)
 
 
 def main() -> None:
@@ -88,24 +113,10 @@ def main() -> None:
                 "ours, bf16": (ours, (*shape, torch.bfloat16)),
             }
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
-            rates = {name: spread([seconds / second for second in told]) for name, told in times.items()}
+            rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}
             results[block] = {"times_real_time": rates}
-            base = rates["reference, as it comes"]["median"]
-            tell(
-                f"{seconds:.0f} s of {song.suffix}, {block}, width {chosen.width}, "
-                f"{describe_threads(chosen.threads, torch.device('cpu'))}",
-                ["", "x real time", "range", "x as it comes"],
-                [
-                    [
-                        name,
-                        f"{rate['median']:.0f}",
-                        f"{rate['min']:.0f}-{rate['max']:.0f}",
-                        f"{rate['median'] / base:.2f}",
-                    ]
-                    for name, rate in rates.items()
-                ],
-            )
-    write(chosen.json, results)
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

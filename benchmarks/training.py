@@ -23,12 +23,11 @@ from measure import (
     Variants,
     Work,
     begin,
-    describe_threads,
     options,
     rates,
-    tell_rates,
     write,
 )
+from measure import rates_table as table
 from reference import Reference
 from samplecnn.data.datamodule import Batch
 from samplecnn.memory import keep_freed_memory
@@ -161,7 +160,7 @@ def plans(device: torch.device) -> list[Plan]:
 
 
 def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Measure the steps of all blocks in all ways; print and return the figures."""
+    """Measure the steps of all blocks in all ways; return the figures."""
     results = begin(chosen)
     limits = results["ceilings"]
     for block in chosen.blocks:
@@ -189,15 +188,15 @@ def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, An
             "counted": count,
             "limit": limit,
         }
-        title = f"training, {block}, batch {chosen.batch}, {describe_threads(chosen.threads, device)}"
-        tell_rates(title, speeds, limit, peaks)
     return results
 
 
 def main() -> None:
     """Measure, print, write."""
     chosen = options(__doc__ or "", batch=23).parse_args()
-    write(chosen.json, time_steps(chosen, torch.device(chosen.device)))
+    results = time_steps(chosen, torch.device(chosen.device))
+    print(table(results))
+    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

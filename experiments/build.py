@@ -10,11 +10,10 @@ misses), which writes its own page and CSV files into `report/` beside.
 
 import argparse
 import csv
-import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from samplecnn.analysis.comparisons import difference_interval
-from samplecnn.analysis.report import Report, make_report
+from samplecnn.analysis.comparison import difference_interval
+from samplecnn.analysis.page import Report
+from samplecnn.analysis.report import make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
 from samplecnn.runs.run import Run, read_run
 
@@ -57,11 +57,6 @@ def table(head: Sequence[str], rows: Rows) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def spread(rate: Mapping[str, float], form: str = ".1f") -> tuple[str, str]:
-    """Write a median, and the range around it."""
-    return f"{rate['median']:{form}}", f"{rate['min']:{form}} to {rate['max']:{form}}"
-
-
 def cells(path: Path) -> str:
     """A small CSV file as it is, numbers to four digits."""
     with path.open(newline="", encoding="utf-8") as file:
@@ -81,8 +76,9 @@ def report_part(name: str) -> Callable[[Path], str]:
     def show(folder: Path) -> str:
         report = reported(folder)
         if name in ("findings", "missing"):
-            told = report.missing if name == "missing" else [s for g in report.groups for s in g.findings]
-            return "".join(f"- {sentence}\n" for sentence in told)
+            findings = [sentence for group in report.groups for sentence in group.findings]
+            sentences = report.missing if name == "missing" else findings
+            return "".join(f"- {sentence}\n" for sentence in sentences)
         found = [content for _, content in report.tables if content.name == name]
         if not found:
             raise ValueError(f"{folder}: the report has no table {name!r}")
@@ -92,92 +88,9 @@ def report_part(name: str) -> Callable[[Path], str]:
     return show
 
 
-def rates(path: Path) -> str:
-    """Segments per second of the variants of a benchmark of the network, per block."""
-    told = json.loads(path.read_text())
-    limits, machine = told["ceilings"], told["machine"]
-    text = (
-        f"{machine['device']}, batch {told['batch']}, width {told['width']}; ceilings: "
-        f"{limits['bf16 FLOP/s'] / 1e9:.0f} and {limits['fp32 FLOP/s'] / 1e9:.0f} GFLOP/s in bf16 and fp32, "
-        f"{limits['bytes/s'] / 1e9:.0f} GB/s.\n\n"
-    )
-    rows: Rows = []
-    bases: list[str] = []
-    for block, measured in told.items():
-        if not isinstance(measured, dict) or "segments_per_second" not in measured:
-            continue
-        speed = measured["segments_per_second"]
-        bases = [name for name in speed if name.startswith("reference, ")]
-        for name, rate in speed.items():
-            limit = measured["limit"]["bf16" if "bf16" in name else "fp32"]
-            rows.append(
-                [
-                    block,
-                    name,
-                    *spread(rate),
-                    *(f"{rate['median'] / speed[base]['median']:.2f}" for base in bases),
-                    f"{rate['median'] / limit:.0%}",
-                ]
-            )
-    names = [f"over {base}" for base in bases]
-    return text + table(["block", "", "segments/s", "range", *names, "of the limit"], rows)
-
-
-def loop(path: Path) -> str:
-    """The step alone and inside of `python train.py`."""
-    told = json.loads(path.read_text())
-    rows = [
-        [name, *spread(rate)]
-        for name, rate in (("the step alone", told["bare"]), ("`python train.py`", told["trained"]))
-    ]
-    return table(["", "segments/s", "range"], rows) + f"\nThe loop costs {told['overhead']:.1%}.\n"
-
-
-def loading(path: Path) -> str:
-    """Segments per second of the ways to make batches."""
-    told = json.loads(path.read_text())
-    text = ""
-    for title, measured in told["segments_per_second"].items():
-        first = next(iter(measured.values()))["median"]
-        rows = [
-            [name, *spread(rate, ",.0f"), f"{rate['median'] / first:.0%}"] for name, rate in measured.items()
-        ]
-        text += table([title, "segments/s", "range", "of the first"], rows) + "\n"
-    return text.rstrip("\n") + "\n"
-
-
-def tagging(path: Path) -> str:
-    """How many times as fast as it plays a song is tagged."""
-    told = json.loads(path.read_text())
-    rows: Rows = []
-    for block, measured in told.items():
-        if not isinstance(measured, dict) or "times_real_time" not in measured:
-            continue
-        speed = measured["times_real_time"]
-        base = next(iter(speed.values()))["median"]
-        for name, rate in speed.items():
-            rows.append([block, name, *spread(rate, ".0f"), f"{rate['median'] / base:.2f}"])
-    return table(["block", "", "times real time", "range", "over the first"], rows)
-
-
-def preparing(path: Path) -> str:
-    """Clips per second into a store."""
-    told = json.loads(path.read_text())
-    base = told["reference"]["median"]
-    named = {
-        "plain reference": told["reference"],
-        "decoding alone, one core": told["decode"],
-        "resampling alone, one core": told["resample"],
-    }
-    for workers, measured in told["end_to_end"].items():
-        named[f"into the store, {workers} worker{'s' * (workers != '1')}"] = measured["clips_per_second"]
-    rows = [[name, *spread(rate), f"{rate['median'] / base:.1f}"] for name, rate in named.items()]
-    last = list(told["end_to_end"].values())[-1]
-    return (
-        table(["", "clips/s", "range", "over the reference"], rows)
-        + f"\nWith all workers {last['scaling']:.0%} of as many times one; MagnaTagATune's 25,863 clips "
-        f"would take {last['mtat_minutes']:.1f} min.\n"
-    )
+def measured(path: Path) -> str:
+    """A table as a benchmark wrote it."""
+    return path.read_text(encoding="utf-8")
 
 
 def runs(folder: Path) -> str:
@@ -198,7 +111,8 @@ def runs(folder: Path) -> str:
         start += len(found)
         first = first or estimate
         ends = score_interval(estimate)
-        low, high = difference_interval(estimate - first)
+        apart = difference_interval(estimate - first)
+        between = f" ({apart[0]:+.4f} to {apart[1]:+.4f})" if apart else ""
         values = [run.results.test.roc_auc for run in found]
         rows.append(
             [
@@ -206,7 +120,7 @@ def runs(folder: Path) -> str:
                 ", ".join(f"{value:.4f}" for value in values),
                 f"{estimate.value:.4f}",
                 f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "",
-                "" if found is base else f"{estimate.value - first.value:+.4f} ({low:+.4f} to {high:+.4f})",
+                "" if found is base else f"{estimate.value - first.value:+.4f}{between}",
             ]
         )
     head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first"]
@@ -217,8 +131,8 @@ def losses(folder: Path) -> str:
     """Training loss of each epoch, mean and range over the seeds of each variant."""
     variants: dict[str, list[list[float]]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
-        told = [row["train_loss"] for row in read_run(path).epochs]
-        variants.setdefault(path.name.rpartition("-")[0], []).append(told)
+        curve = [row["train_loss"] for row in read_run(path).epochs]
+        variants.setdefault(path.name.rpartition("-")[0], []).append(curve)
     rows = []
     for name, curves in variants.items():
         values = np.array(curves)
@@ -239,13 +153,9 @@ def _order(name: str) -> tuple[bool, list[int], str]:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "cells": cells,
-    "loading": loading,
-    "loop": loop,
     "losses": losses,
-    "preparing": preparing,
-    "rates": rates,
+    "measured": measured,
     "runs": runs,
-    "tagging": tagging,
 }
 
 

@@ -1,8 +1,11 @@
-"""Reads what Weights & Biases stored of an offline run: a LevelDB log of protocol buffer records."""
+"""Reads what Weights & Biases stored of an offline run, which it brings no reader for itself.
+
+The file is a log of protocol buffer records, in LevelDB's format: blocks of 32 KiB, in which each piece of a
+record has a header of 7 bytes (checksum, length, and whether the record ends with it).
+"""
 
 import json
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +13,10 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
-BLOCK = 32768  # bytes; no record header crosses the end of a block
-HEADER = struct.Struct("<IHB")  # checksum, length, type
-FILE_HEADER = 7  # ":W&B", magic number, version
-FULL, FIRST, LAST = 1, 2, 4
+BLOCK = 32768
+HEADER = struct.Struct("<IHB")
+FILE_HEADER = 7
+ENDS = (1, 4)  # a whole record; the last piece of one
 
 
 @dataclass
@@ -35,64 +38,54 @@ class OfflineRun:
     exit_code: int | None = None
 
 
-def payloads(path: Path) -> Iterator[bytes]:
-    data = path.read_bytes()
-    assert data[:4] == b":W&B"
-    position, parts = FILE_HEADER, b""
+def payloads(data: bytes) -> Iterator[bytes]:
+    position, record = FILE_HEADER, b""
     while position < len(data):
         left = BLOCK - position % BLOCK
-        if left < HEADER.size:  # padding
+        if left < HEADER.size:  # no header crosses the end of a block
             position += left
             continue
-        checksum, length, kind = HEADER.unpack_from(data, position)
+        _, length, kind = HEADER.unpack_from(data, position)
         position += HEADER.size
-        chunk = data[position : position + length]
-        assert zlib.crc32(bytes([kind]) + chunk) == checksum
+        record += data[position : position + length]
         position += length
-        parts = chunk if kind in (FULL, FIRST) else parts + chunk
-        if kind in (FULL, LAST):
-            yield parts
+        if kind in ENDS:
+            yield record
+            record = b""
 
 
 def read(folder: Path) -> OfflineRun:
     """Read the one ``.wandb`` file of an offline run's folder."""
     (path,) = folder.glob("*.wandb")
     run = OfflineRun(folder)
-    for payload in payloads(path):
+    for payload in payloads(path.read_bytes()):
         record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made at run time
         record.ParseFromString(payload)
-        match record.WhichOneof("record_type"):
-            case "run":
-                run.id, run.name = record.run.run_id, record.run.display_name
-                run.group, run.project = record.run.run_group, record.run.project
-                run.job_type, run.sweep_id = record.run.job_type, record.run.sweep_id
-                run.tags = list(record.run.tags)
-                update(run.config, record.run.config.update)
-            case "config":
-                update(run.config, record.config.update)
-            case "history":
-                row: dict[str, Any] = {}
-                update(row, record.history.item)
-                run.history.append(row)
-            case "summary":
-                update(run.summary, record.summary.update)
-            case "request" if record.request.WhichOneof("request_type") == "log_artifact":
-                artifact = record.request.log_artifact.artifact
-                run.artifacts[artifact.type] = [entry.path for entry in artifact.manifest.contents]
-            case "artifact":
-                run.artifacts[record.artifact.type] = [e.path for e in record.artifact.manifest.contents]
-            case "exit":
-                run.exit_code = record.exit.exit_code
+        if record.HasField("run"):
+            found = record.run
+            run.id, run.name, run.group = found.run_id, found.display_name, found.run_group
+            run.project, run.job_type, run.sweep_id = found.project, found.job_type, found.sweep_id
+            run.tags = list(found.tags)
+        elif record.HasField("history"):
+            run.history.append(update({}, record.history.item))
+        elif record.HasField("exit"):
+            run.exit_code = record.exit.exit_code
+        elif record.HasField("artifact") or record.request.HasField("log_artifact"):
+            logged = record.artifact if record.HasField("artifact") else record.request.log_artifact.artifact
+            run.artifacts[logged.type] = [entry.path for entry in logged.manifest.contents]
+        update(run.config, [*record.run.config.update, *record.config.update])
+        update(run.summary, record.summary.update)
     return run
 
 
-def update(values: dict[str, Any], items: Any) -> None:
+def update(values: dict[str, Any], items: Any) -> dict[str, Any]:
     for item in items:
         keys = list(item.nested_key) or [item.key]
         node = values
         for key in keys[:-1]:
             node = node.setdefault(key, {})
         node[keys[-1]] = json.loads(item.value_json)
+    return values
 
 
 def read_all(run: Path) -> list[OfflineRun]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samplecnn.inference.tagger import Tagger, load
 
-__all__ = ["Tagger", "load"]
+__all__ = ["Tagger", "__version__", "load"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Imported when asked for, so that the command line checks its input before PyTorch is loaded.
-    if name in __all__:
+    if name in ("Tagger", "load"):
         from samplecnn.inference import tagger
 
         return getattr(tagger, name)

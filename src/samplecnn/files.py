@@ -67,7 +67,7 @@ def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
     ``waiting`` is logged where another process holds it, and then waited for; without it, ``BusyError`` is
     raised. Raises UserError on a file system that has no locks.
     """
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)
     try:
         try:
             lock.acquire(timeout=0)

@@ -1,6 +1,7 @@
 """Text out of files, made fit to be shown: names and tags come from anywhere."""
 
 import reprlib
+import unicodedata
 
 JOINERS = "\u200c\u200d"  # in the words of some scripts; they steer nothing
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
@@ -11,12 +12,18 @@ _short.maxstring = _short.maxother = _short.maxlong = 80
 
 def is_printable(text: str) -> bool:
     """Say whether a text has nothing in it that would steer a terminal: no escapes, no turns of direction."""
-    return all(letter.isprintable() or letter in JOINERS for letter in text)
+    return all(map(_harmless, text))
 
 
 def printable(text: str) -> str:
-    """Return a text for a terminal, with ``?`` for everything that would steer it."""
-    return "".join(letter if letter.isprintable() or letter in JOINERS else "?" for letter in text)
+    r"""Return a text for a terminal, on one line, with an escape such as \x1b for what would steer it."""
+    return "".join(
+        letter if _harmless(letter) else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
+def _harmless(letter: str) -> bool:
+    return letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs"
 
 
 def csv_text(text: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from samplecnn.analysis.report import Report, make_report
+from samplecnn.analysis.page import Report
+from samplecnn.analysis.report import make_report
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Made:
 
     def results(self, folder: str, block: str, multi: bool) -> list[dict[str, float]]:
         """Return the test scores of all runs of a cell below a folder."""
-        told = [json.loads(path.read_text()) for path in (self.runs / folder).glob("**/results.json")]
-        return [t["test"] for t in told if (t["block"], t["multi"]) == (block, multi)]
+        results = [json.loads(path.read_text()) for path in (self.runs / folder).glob("**/results.json")]
+        return [t["test"] for t in results if (t["block"], t["multi"]) == (block, multi)]
 
 
 def make(runs: Path, out: Path, draws: int = 200) -> Made:

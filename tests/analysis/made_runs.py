@@ -55,7 +55,8 @@ def probabilities(
 
 
 @cache
-def _composed(overrides: tuple[str, ...]) -> str:
+def composed(overrides: tuple[str, ...]) -> str:
+    """Return the configuration of ``train.py OVERRIDES`` as YAML."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_yaml(OmegaConf.create(validate(compose("train", overrides=list(overrides)))))
@@ -72,8 +73,8 @@ def make_run(
     **results: Any,
 ) -> Path:
     """Write a finished run: ``overrides`` as on the command line, ``results`` where they are to be others."""
-    config: Any = {**yaml.safe_load(_composed(overrides)), "seed": seed}
-    truth = labels(60, 8) if truth is None else truth
+    config: Any = {**yaml.safe_load(composed(overrides)), "seed": seed}
+    truth = labels(60, 8, shares=(0.4, 0.2)) if truth is None else truth
     block, multi = config["block"]["name"], config["multi"]
     said = probabilities(truth, separation, hash_of(folder) if noise is None else noise)
     tags = tuple(f"tag {i}" for i in range(truth.shape[1]))

@@ -103,7 +103,7 @@ def test_a_saved_file_is_read_again(tmp_path: Path, uneven: Path) -> None:
         np.testing.assert_array_equal(again.overall[block], got.overall[block])
 
 
-def test_damaged_and_hostile_files(tmp_path: Path, uneven: Path) -> None:
+def test_damaged_and_untrusted_files(tmp_path: Path, uneven: Path) -> None:
     whole = tmp_path / "whole.npz"
     excitations(network(), SegmentDataModule(uneven, top=None)).save(whole)
     with np.load(whole, allow_pickle=False) as file:

@@ -15,9 +15,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 
 from analysis.excitations_by_hand import assert_same, averages_by_hand
+from analysis.made_runs import composed
 from samplecnn import mini
 from samplecnn.analysis.excitation import Excitations
 from samplecnn.cli import main
@@ -51,11 +53,8 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_run(folder: Path, root: Path, block: dict[str, Any], own: dict[str, Any] | None = None) -> Path:
     """A run folder on the mini set whose network was not trained."""
     data = SegmentDataModule(root / "mini", top=None)
-    config = {
-        "data": {"name": "mini", "root": str(root), "split": "clean", "top": None},
-        "batch_size": 23,
-        "seed": 0,
-    }
+    config = yaml.safe_load(composed(())) | {"block": block, "width": 3}
+    config["data"] |= {"root": str(root), "top": None}
     description = {
         "format": 1,
         "block": block,

@@ -68,13 +68,13 @@ def test_differences_are_those_of_the_scores(made: Made) -> None:
     expected = scores["ReSE-2\N{DAGGER}, multi"] - scores["ReSE-2\N{DAGGER}, no multi"]
     assert float(multi["difference"]) == pytest.approx(expected, abs=2e-6)
     # Res-1 has one seed here, and is the less certain for it: as far apart as seeds of the others are.
-    alone, usual = rows["Res-1 \N{MINUS SIGN} Basic, no multi"], se
+    alone, several = rows["Res-1 \N{MINUS SIGN} Basic, no multi"], se
 
     def of_seeds(row: dict[str, str]) -> float:
         ends = [float(row["difference"]) - float(row[f"{kind}_low"]) for kind in ("clips_and_seeds", "clips")]
         return float(np.sqrt(ends[0] ** 2 - ends[1] ** 2))
 
-    assert of_seeds(alone) / of_seeds(usual) == pytest.approx(
+    assert of_seeds(alone) / of_seeds(several) == pytest.approx(
         np.sqrt((1 + 1 / 2) / (1 / 2 + 1 / 2)), rel=1e-2
     )
     for row in rows.values():
@@ -92,7 +92,7 @@ def test_the_finding_is_of_the_numbers(made: Made) -> None:
     )
     assert "mean of 2 seeds" in first
     assert f"over {ranked[1]} (" in second
-    behind = [row for row in made.table("leads") if row["behind"] == "yes"]
+    behind = [row for row in made.table("best") if row["behind"] == "yes"]
     assert 0 < len(behind) < 11
     assert second.endswith(f" {len(behind)} of the 11 others can be called worse.")
     assert first in made.text
@@ -124,7 +124,7 @@ def test_the_searches(made: Made) -> None:
 def test_tags(made: Made) -> None:
     rows = made.table("per_tag")
     assert len(rows) == 16 * 8  # all architectures of all tables
-    best = made.table("leads")
+    best = made.table("best")
     assert best
     (shown,) = [t for _, t in made.report.tables if t.name == "per_tag"]
     assert len(shown.rows) == 8
@@ -134,10 +134,10 @@ def test_tags(made: Made) -> None:
 
 def test_what_is_missing_is_said(made: Made) -> None:
     assert made.report.missing == [
-        "The alpha curve of SE (multi) lacks 0.125, 0.25, 0.5, 2, 4, 8, 32.",
-        "The weight decays of SE (multi) lack 1e-4.",
-        "The weight decays of Res-2 (multi) lack 1e-5, 1e-4, 1e-3.",
-        "The weight decays of ReSE-2 (multi) lack 0, 1e-5, 1e-3.",
+        "The alpha curve lacks: SE alpha 0.125, multi; SE alpha 0.25, multi; SE alpha 0.5, multi; "
+        "SE alpha 2, multi; SE alpha 4, multi; SE alpha 8, multi; SE alpha 32, multi.",
+        "The weight decay grid lacks: SE†, multi; Res-2 decay 1e-5, multi; Res-2†, multi; "
+        "Res-2 decay 1e-3, multi; ReSE-2, multi; ReSE-2 decay 1e-5, multi; ReSE-2 decay 1e-3, multi.",
         "In Table 1, seed 1 is missing of Res-1 (no multi); others have it.",
     ]
     assert all(sentence in made.text for sentence in made.report.missing)

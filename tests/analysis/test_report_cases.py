@@ -1,4 +1,4 @@
-"""Reports of runs that are few, other, incomplete or contradictory: what is told, what is refused."""
+"""Reports of runs that are few, other, incomplete or contradictory: what they say, what is refused."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 
 from analysis.made_report import Page, make
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.cells import ReportError
+from samplecnn.analysis.grid import ReportError
 from samplecnn.analysis.report import make_report
+from samplecnn.model.blocks import BLOCKS, Basic
 
 SEPARATIONS = {"basic": 1.7, "se": 1.9, "res1": 1.6, "res2": 1.8, "rese1": 1.75, "rese2": 2.6}
 
@@ -137,14 +138,14 @@ def test_a_cell_of_which_one_run_lacks_predictions_has_no_interval(tmp_path: Pat
 
 
 def test_tags_without_positives_are_said(tmp_path: Path) -> None:
-    truth = labels(60, 8)
+    truth = labels(60, 8, shares=(0.4, 0.2))
     truth[:, 3], truth[:, 4] = 0, 0
     truth[:2, 4], truth[:9, 5:] = 1, 1
     make_run(tmp_path / "0", truth=truth)
     made = make(tmp_path / "0", tmp_path / "out", 20)
     _, *more = made.report.groups[0].findings
     assert more[0] == "Left out of all means, without positive or without negative test clips: tag 3."
-    assert more[1].startswith("Tags with fewer than 5 positive test clips: 1 of 8.")
+    assert more[1].startswith("Too few test clips for an interval: at least 50 are needed, and for nine tags")
     assert [row["roc_auc"] for row in made.table("per_tag") if row["tag"] == "tag 3"] == [""]
     nothing = make_run(tmp_path / "1", truth=np.zeros_like(truth))
     report = make_report([nothing], tmp_path / "out1", draws=5)
@@ -153,7 +154,7 @@ def test_tags_without_positives_are_said(tmp_path: Path) -> None:
     ]
 
 
-def test_other_settings_are_told_apart(tmp_path: Path) -> None:
+def test_other_settings_are_other_groups(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "0", "block=se")
     make_run(tmp_path / "runs" / "1", "block=basic", "width=32")
     make_run(tmp_path / "runs" / "2", "block=se", "width=32")
@@ -235,7 +236,71 @@ def test_a_lead_that_only_looking_made_is_no_finding(tmp_path: Path) -> None:
                 tmp_path / "runs" / f"{block}-{multi}", f"block={block}", f"multi={multi}", separation=1.5
             )
     made = make(tmp_path / "runs", tmp_path / "out", 300)
-    leads = made.table("leads")
-    assert any(float(row["clips_low"]) > 0 and row["behind"] == "not distinguishable" for row in leads)
-    assert all(row["behind"] == "not distinguishable" for row in leads)
+    leads = made.table("best")
+    assert any(float(row["clips_low"]) > 0 and row["behind"] == "no" for row in leads)
+    assert all(row["behind"] == "no" for row in leads)
     assert "and none of the 11 others can be called worse" in made.report.groups[0].findings[1]
+
+
+def test_of_few_test_clips_there_is_no_interval_and_no_verdict(tmp_path: Path) -> None:
+    truth = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.uint8)
+    for block, separation in (("basic", 1.0), ("se", 3.0)):
+        make_run(tmp_path / "runs" / block, f"block={block}", truth=truth, separation=separation)
+    made = make(tmp_path / "runs", tmp_path / "out", 100)
+    assert all(row["roc_auc"] and not row["roc_auc_low"] for row in made.table("table1"))
+    (difference,) = made.table("differences")
+    assert difference["difference"]
+    assert difference["clips_low"] == difference["clips_high"] == ""
+    assert difference["distinguishable"] == "too few clips"
+    assert [row["behind"] for row in made.table("best")] == ["too few clips"]
+    assert all(not row["roc_auc_low"] for row in made.table("per_tag"))
+    _, lead, limit = made.report.groups[0].findings
+    assert lead.endswith("may be chance: there are too few test clips to tell.")
+    assert limit.startswith("Too few test clips for an interval: at least 50 are needed")
+
+
+def test_a_verdict_is_that_of_the_interval_beside_it(tmp_path: Path) -> None:
+    for number, separation in enumerate(SEPARATIONS.values()):
+        for seed in (0, 1):
+            folder = tmp_path / "runs" / f"{number}-{seed}"
+            make_run(folder, f"block={[*SEPARATIONS][number]}", seed=seed, separation=2 * separation)
+    made = make(tmp_path / "runs", tmp_path / "out", 200)
+    for name, ends, verdict in (
+        ("differences", "clips_and_seeds", "distinguishable"),
+        ("best", "all_pairs", "behind"),
+    ):
+        rows = made.table(name)
+        assert rows
+        for row in rows:
+            low, high = (float(row[f"{ends}_{end}"]) for end in ("low", "high"))
+            assert row[verdict] == ("no" if low <= 0 <= high else "yes")
+
+
+def test_a_seventh_block_stands_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a newcomer adds it, a class in `BLOCKS`; on the split where the paper's numbers are shown."""
+
+    class Wide4(Basic):
+        pass
+
+    monkeypatch.setitem(BLOCKS, "wide4", Wide4)
+    truth = labels(4332, 50, shares=(0.3, 0.01))
+    for block in ("basic", "se"):
+        make_run(tmp_path / "runs" / block, "data=mtat", f"block={block}", truth=truth, epochs=1)
+    added = make_run(tmp_path / "runs" / "wide4", "data=mtat", "block=basic", truth=truth, epochs=1)
+    for file in (added / "config.yaml", added / "results.json"):
+        file.write_text(file.read_text().replace("name: basic", "name: wide4").replace('"basic"', '"wide4"'))
+    made = make(tmp_path / "runs", tmp_path / "out", 20)
+    papers = {row["cell"]: row["paper"] for row in made.table("table1")}
+    assert papers == {"Basic, multi": "0.9077", "SE, multi": "0.9111", "Wide-4, multi": ""}
+    compared = {row["comparison"]: row["paper"] for row in made.table("differences")}
+    assert compared == {
+        pair.replace("- ", "\N{MINUS SIGN} "): paper
+        for pair, paper in (
+            ("SE - Basic, multi", "0.0034"),
+            ("Wide-4 - Basic, multi", ""),
+            ("Wide-4 - SE, multi", ""),
+        )
+    }
+    assert {row["cell"]: row["paper"] for row in made.table("cost")}["Wide-4, multi"] == ""
+    assert "Wide-4, multi" in made.text
+    assert not any("Wide" in sentence for sentence in made.report.missing)

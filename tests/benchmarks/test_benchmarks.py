@@ -1,4 +1,4 @@
-"""Every benchmark runs to its end at tiny sizes and writes the figures that it promises."""
+"""Every benchmark runs to its end at tiny sizes and writes the figures and the table that it promises."""
 
 import json
 import subprocess
@@ -24,54 +24,62 @@ def run(name: str, folder: Path, *arguments: str, codes: Sequence[int] = (0,)) -
     return json.loads(file.read_text()), done.stdout
 
 
-def assert_rate(told: dict[str, float]) -> None:
-    assert 0 < told["min"] <= told["median"] <= told["max"]
+def assert_rate(figures: dict[str, float]) -> None:
+    assert 0 < figures["min"] <= figures["median"] <= figures["max"]
 
 
-def assert_rates(told: dict[str, Any], block: str, variants: set[str]) -> None:
+def assert_rates(figures: dict[str, Any], block: str, variants: set[str]) -> None:
     """What the tables of experiments/speed are built from."""
-    assert {"machine", "batch", "width", "ceilings"} < told.keys()
-    assert {"device", "cores", "load", "torch"} < told["machine"].keys()
-    assert all(told["ceilings"][name] > 0 for name in ("bf16 FLOP/s", "fp32 FLOP/s", "bytes/s"))
-    rates = told[block]["segments_per_second"]
+    assert {"machine", "batch", "width", "ceilings"} < figures.keys()
+    assert {"device", "cores", "load", "torch"} < figures["machine"].keys()
+    assert all(figures["ceilings"][name] > 0 for name in ("bf16 FLOP/s", "fp32 FLOP/s", "bytes/s"))
+    rates = figures[block]["segments_per_second"]
     assert variants <= rates.keys()
     for rate in rates.values():
         assert_rate(rate)
-    assert all(told[block]["limit"][precision] > 0 for precision in ("fp32", "bf16"))
+    assert all(figures[block]["limit"][precision] > 0 for precision in ("fp32", "bf16"))
 
 
 @pytest.mark.parametrize("block", ["basic", "rese2"])
 def test_training(block: str, tmp_path: Path) -> None:
-    told, printed = run("training", tmp_path, *TINY, "--blocks", block, "--device", "cpu")
+    figures, printed = run("training", tmp_path, *TINY, "--blocks", block, "--device", "cpu")
     variants = {"reference, as it comes", "reference, kept memory", "ours, fp32, plain", "ours, bf16, stem"}
-    assert_rates(told, block, variants)
-    assert (told["batch"], told["width"]) == (2, 2)
+    assert_rates(figures, block, variants)
+    assert (figures["batch"], figures["width"]) == (2, 2)
     # Forward and backward are three passes; the plain network has more than its convolutions' 2 FLOP a tap.
-    assert told[block]["counted"]["FLOP"] > 3 * 2 * 59049 * 2
-    assert f"training, {block}, batch 2, 1 CPU thread" in printed
+    assert figures[block]["counted"]["FLOP"] > 3 * 2 * 59049 * 2
+    table = (tmp_path / "training.md").read_text()
+    assert table in printed
+    assert "batch 2, width 2; ceilings" in table
+    assert sum(line.startswith(f"| {block} | ") for line in table.splitlines()) == len(
+        figures[block]["segments_per_second"]
+    )
 
 
 def test_inference(tmp_path: Path) -> None:
-    told, _ = run("inference", tmp_path, *TINY, "--blocks", "se", "--device", "cpu")
-    assert_rates(told, "se", {"reference, as it comes", "reference, kept memory", "ours, fp32", "ours, bf16"})
+    figures, _ = run("inference", tmp_path, *TINY, "--blocks", "se", "--device", "cpu")
+    assert_rates(
+        figures, "se", {"reference, as it comes", "reference, kept memory", "ours, fp32", "ours, bf16"}
+    )
 
 
 def test_curves(tmp_path: Path) -> None:
     arguments = ["--width", "2", "--batch", "4", "--steps", "5", "--blocks", "se", "--device", "cpu"]
-    told, printed = run("curves", tmp_path, *arguments, codes=(0, 1))  # so few steps need not be alike
-    losses = told["se"]["losses"]
+    figures, printed = run("curves", tmp_path, *arguments, codes=(0, 1))  # so few steps need not be alike
+    losses = figures["se"]["losses"]
     assert {"plain, fp32", "plain, bf16", "stem, fp32", "stem, bf16"} < losses.keys()
     assert all(len(values) == 5 for values in losses.values())
     assert losses["plain, fp32"] == losses["plain, fp32, seed 0"] != losses["plain, fp32, seed 1"]
     assert losses["stem, fp32"][0] == pytest.approx(losses["plain, fp32"][0], rel=1e-4)
-    assert f"alike: {told['se']['alike']}" in printed
+    assert f"alike: {figures['se']['alike']}" in printed
+    assert (tmp_path / "curves.md").read_text() in printed
 
 
 def test_loading(tmp_path: Path) -> None:
-    told, _ = run("loading", tmp_path, "--clips", "16", "--batches", "6", "--rounds", "2")
-    assert (told["clips"], told["batch"], told["batches"], told["rounds"]) == (16, 23, 6, 2)
-    assert {"cpu", "cores", "load", "torch", "numpy"} < told["hardware"].keys()
-    tables = told["segments_per_second"]
+    figures, _ = run("loading", tmp_path, "--clips", "16", "--batches", "6", "--rounds", "2")
+    assert (figures["clips"], figures["batch"], figures["batches"], figures["rounds"]) == (16, 23, 6, 2)
+    assert {"cpu", "cores", "load", "torch", "numpy"} < figures["hardware"].keys()
+    tables = figures["segments_per_second"]
     expected = {"from disk", "in memory, as people have it", "in memory, freed memory kept"}
     assert tables.keys() == expected
     for rates in tables.values():
@@ -89,13 +97,16 @@ def test_loading_refuses_too_few_clips(tmp_path: Path) -> None:
 
 def test_loop(tmp_path: Path) -> None:
     arguments = ["--noise", "8", "--test-clips", "3", "--epochs", "3", *TINY]
-    told, printed = run("loop", tmp_path, *arguments, "--", "trainer.limit_train_batches=4")
+    figures, printed = run("loop", tmp_path, *arguments, "--", "trainer.limit_train_batches=4")
     for name in ("bare", "trained", "epoch_seconds"):
-        assert_rate(told[name])
-    assert told["overhead"] == pytest.approx(told["bare"]["median"] / told["trained"]["median"] - 1)
-    assert told["test"]["clips"] == 3
-    assert_rate(told["test"]["seconds"])
-    assert f"The loop around the step costs {told['overhead']:.1%}." in printed
+        assert_rate(figures[name])
+    assert figures["overhead"] == pytest.approx(figures["bare"]["median"] / figures["trained"]["median"] - 1)
+    assert figures["test"]["clips"] == 3
+    assert_rate(figures["test"]["seconds"])
+    table = (tmp_path / "loop.md").read_text()
+    assert table in printed
+    assert f"The loop costs {figures['overhead']:.1%}." in table
+    assert "Testing 3 clips takes" in table
 
 
 def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
@@ -104,7 +115,29 @@ def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["parts"]["inference"]["went"] == "done"
+    assert "| inference | done |" in (tmp_path / "summary.md").read_text()
     assert_rates(json.loads((tmp_path / "inference.json").read_text()), "se", {"ours, bf16"})
     refused = subprocess.run([*command, "all"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no part 'all': there are checks, paths, curves" in refused.stderr
+
+
+LAY_OUT = """
+import importlib, json, sys
+for path in sys.argv[1:]:
+    name = path.rpartition("/")[2].removesuffix(".json")
+    sys.stdout.write(importlib.import_module(name).table(json.load(open(path))) + "\\f")
+"""
+
+
+def test_the_tables_of_the_page_are_those_of_the_figures() -> None:
+    """Laid out anew from the JSON files in experiments/speed, and shown on its page."""
+    speed = BENCHMARKS.parent / "experiments" / "speed"
+    files = [speed / f"{name}.json" for name in ("training", "inference", "tagging", "loop")]
+    command = [sys.executable, "-c", LAY_OUT, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS)
+    *tables, rest = done.stdout.split("\f")
+    assert rest == ""
+    for file, table in zip(files, tables, strict=True):
+        assert file.with_suffix(".md").read_text() == table
+        assert table in (speed / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Items made ahead by a thread: order, errors, and a thread that ends with its iterator."""
+"""Items made ahead by threads: order, errors, and threads that end with their iterator."""
 
 import signal
 import subprocess
@@ -59,6 +59,19 @@ def test_no_more_than_asked_for_are_done_ahead() -> None:
     items.close()  # type: ignore[attr-defined]
 
 
+def test_items_of_several_threads_come_in_order() -> None:
+    """Jobs wait for each other by twos: one thread alone would never end."""
+    two = threading.Barrier(2)
+
+    def job(number: int) -> int:
+        two.wait(60)
+        return number
+
+    jobs = (partial(job, number) for number in range(20))
+    assert list(prefetched(jobs, 4, threads=2)) == list(range(20))
+    assert threads() == []
+
+
 def test_no_items_and_fewer_than_are_done_ahead() -> None:
     assert list(prefetched((), 2)) == []
     assert list(prefetched([lambda: None, lambda: False], 5)) == [None, False]
@@ -105,8 +118,10 @@ def test_what_fails_to_make_a_job_is_raised_too() -> None:
 
 
 def test_nothing_ahead_is_refused() -> None:
-    with pytest.raises(ValueError, match="ahead is 0: allowed are 1, 2"):
+    with pytest.raises(ValueError, match="ahead is 0 and threads is 1: allowed are 1, 2"):
         prefetched([int], 0)
+    with pytest.raises(ValueError, match="ahead is 2 and threads is 0: allowed are 1, 2"):
+        prefetched([int], threads=0)
 
 
 # Run by `python -c`: a consumer that an interrupt reaches in the middle, or while it waits for the thread.

@@ -1,5 +1,7 @@
 """Preparing stores: bad files among good ones, interruption of every kind, always the same bytes."""
 
+import fcntl
+import json
 import logging
 import os
 import signal
@@ -20,12 +22,14 @@ from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import Store, StoreError
-from samplecnn.data.writer import expected_bytes, require_space
+from samplecnn.data.writer import expected_bytes, require_space, shard_jobs
+from samplecnn.errors import UserError
+from samplecnn.files import NO_LOCKS
 
 RATE = 16_000  # Hz
 MakeRaw = Callable[[Path, Mapping[str, float | bytes | None]], Path]
 
-# Run by `python -c`: raw folder, root, largest file in bytes (0: any).
+# Run by `python -c`: raw folder, root, largest file in bytes (0: any), clips per shard.
 PREPARE = """
 import resource, signal, sys
 from samplecnn.data.datasets import mtat
@@ -33,12 +37,13 @@ from samplecnn.data.prepare import prepare
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if int(sys.argv[3]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-prepare(mtat.catalog(sys.argv[1], "x"), sys.argv[2], workers=1, progress=False, shard_clips=2)
+prepare(mtat.catalog(sys.argv[1], "x"), sys.argv[2], workers=1, progress=False,
+        shard_clips=int(sys.argv[4]))
 """
 
 
-def start(raw: Path, root: Path, largest_file: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PREPARE, str(raw), str(root), str(largest_file)]
+def start(raw: Path, root: Path, largest_file: int = 0, shard_clips: int = 2) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREPARE, str(raw), str(root), str(largest_file), str(shard_clips)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -117,7 +122,7 @@ def test_nothing_is_left_if_no_clip_can_be_used(tmp_path: Path, make_raw: MakeRa
 
 
 def test_bytes_do_not_depend_on_workers(tmp_path: Path, raw: Path, store_path: Path) -> None:
-    for workers in (1, 3):
+    for workers in (1, 3, 8):  # one at a time, a shard each, two or more threads for each shard
         again = prepare(
             mtat.catalog(raw, "nine"), tmp_path / str(workers), workers=workers, progress=False, shard_clips=4
         )
@@ -284,15 +289,6 @@ def test_interrupted_preparation_resumes_to_the_same_bytes(
     assert content(folder) == uninterrupted
 
 
-def test_two_processes_prepare_one_store(
-    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
-) -> None:
-    for process in [start(long_raw, tmp_path), start(long_raw, tmp_path)]:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    assert content(tmp_path / "x") == uninterrupted
-
-
 def test_shards_beside_a_whole_preparation(
     tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -337,17 +333,177 @@ def test_room_is_checked_beforehand(tmp_path: Path, raw: Path) -> None:
         require_space(tmp_path, disk_usage(tmp_path).total + 1)
 
 
-def test_worker_that_dies_is_reported(tmp_path: Path, make_raw: MakeRaw, long_raw: Path) -> None:
-    process = start(long_raw, tmp_path)
-    while not (tmp_path / "x/shard-00002.json").exists():
+def test_worker_that_is_killed_is_reported(tmp_path: Path, long_raw: Path) -> None:
+    process = start(long_raw, tmp_path, shard_clips=40)
+    while not list((tmp_path / "x").glob("*.tmp")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-    server_of = {pid: parent for pid, parent in parents(process.pid).items() if parent != process.pid}
-    worker = next(pid for pid, parent in server_of.items() if parent in parents(process.pid))
+    children = parents(process.pid)  # a server, and of it the worker
+    (worker,) = [pid for pid, parent in children.items() if children.get(parent) == process.pid]
     os.kill(worker, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
-    assert "StoreError: a worker process died: out of memory (try fewer workers), or a file that" in errors
-    assert ".mp3" in errors.splitlines()[-1]
+    assert process.returncode == 1
+    assert "StoreError: a worker process died (SIGKILL) at " in errors
+    assert ".mp3 or near it: out of memory (try fewer workers), or ended by somebody." in errors
+    prepare(mtat.catalog(long_raw, "x"), tmp_path, progress=False, shard_clips=40)
+    assert len(Store.open(tmp_path / "x").clip_ids) == 40
+
+
+# A script, because workers import it too: libsndfile opens and, for some rates, is made to do something else.
+SCRIPT = """
+import os, signal, sys, threading
+from pathlib import Path
+import soundfile
+from samplecnn.data.datasets import mtat
+from samplecnn.data.prepare import prepare
+
+opened = soundfile.SoundFile.__init__
+two = threading.Barrier(2)
+
+def instead(self, *arguments, **options):
+    opened(self, *arguments, **options)
+    if self.samplerate == 11_111:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if self.samplerate == 11_112:
+        os.abort()
+    if self.samplerate == 11_113 and threading.current_thread() is not threading.main_thread():
+        two.wait(60)
+        Path(sys.argv[2], "two-at-once").touch()
+
+soundfile.SoundFile.__init__ = instead
+if __name__ == "__main__":
+    raw, root, workers, shard_clips = sys.argv[1:]
+    prepare(mtat.catalog(raw, "x"), root, workers=int(workers), shard_clips=int(shard_clips))
+"""
+
+
+def run_script(tmp_path: Path, raw: Path, workers: int, shard_clips: int) -> str:
+    script, root = tmp_path / "script.py", tmp_path / f"{workers}-{shard_clips}"
+    script.write_text(SCRIPT)
+    root.mkdir()
+    command = [sys.executable, str(script), str(raw), str(root), str(workers), str(shard_clips)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(("workers", "shard_clips"), [(2, 4), (5, 10)])
+def test_clips_that_crash_the_decoder_are_left_out(
+    tmp_path: Path, make_raw: MakeRaw, workers: int, shard_clips: int
+) -> None:
+    raw = make_raw(tmp_path / "raw", {f"{part}/{number}.wav": 1.0 for part in "0cd" for number in range(3)})
+    crashes = {"0/1.wav": (11_111, "SIGSEGV"), "0/2.wav": (11_112, "SIGABRT"), "d/2.wav": (11_111, "SIGSEGV")}
+    for path, (rate, _) in crashes.items():
+        soundfile.write(raw / "mp3" / path, np.zeros(rate), rate)
+    shown = run_script(tmp_path, raw, workers, shard_clips)
+    store = Store.open(tmp_path / f"{workers}-{shard_clips}" / "x")
+    assert {clip["path"]: clip["reason"] for clip in store.skipped} == {
+        path: f"crashes the decoder ({name})" for path, (_, name) in crashes.items()
+    }
+    assert store.clip_paths == ("0/0.wav", "c/0.wav", "c/1.wav", "c/2.wav", "d/0.wav", "d/1.wav")
+    np.testing.assert_array_equal(store.clip(5), to_int16(load(raw / "mp3/d/1.wav")))
+    assert "9/9" in shown  # of the progress bar, which goes back with its shard
+    assert "10/9" not in shown
+
+
+def test_all_workers_are_at_a_single_shard(tmp_path: Path, make_raw: MakeRaw) -> None:
+    """One clip waits until another one is opened beside it."""
+    paths = [f"{part}/{number}.wav" for part in "0cd" for number in range(2)]
+    raw = make_raw(tmp_path / "raw", dict.fromkeys(paths, 1.0))
+    for path in paths:
+        soundfile.write(raw / "mp3" / path, np.zeros(11_113), 11_113)
+    run_script(tmp_path, raw, workers=2, shard_clips=256)
+    assert (tmp_path / "2-256/two-at-once").exists()
+
+
+def test_changed_audio_is_noticed(
+    tmp_path: Path, make_raw: MakeRaw, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = make_raw(tmp_path / "raw", {"0/a.wav": 1.0, "0/b.wav": 1.0, "c/c.wav": 1.0, "d/d.wav": None})
+    catalog = mtat.catalog(raw, "x")
+    folder = prepare(catalog, tmp_path, progress=False, shard_clips=2)
+    before = content(folder)
+    caplog.clear()
+    (raw / "mp3/c/c.wav").unlink()  # raw audio may be deleted
+    prepare(catalog, tmp_path)
+    assert not caplog.records
+    os.utime(raw / "mp3/0/a.wav", (10**9, 10**9))
+    (raw / "mp3/d/d.wav").write_bytes((raw / "mp3/0/b.wav").read_bytes())
+    prepare(catalog, tmp_path)
+    (warning,) = caplog.messages
+    assert f"2 of 4 audio files in {raw / 'mp3'} have changed since the store {folder} was made" in warning
+    assert "(0/a.wav, d/d.wav)" in warning
+    assert "delete its folder and run `python prepare.py data=x`" in warning
+    assert content(folder) == before
+
+
+def test_stores_without_the_state_of_files_open(
+    tmp_path: Path, raw: Path, store_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(copytree(store_path, tmp_path / "nine"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert len(manifest.pop("files")) == 9
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    caplog.clear()
+    assert prepare(mtat.catalog(raw, "nine"), tmp_path) == folder
+    assert not caplog.records
+
+
+def test_resuming_makes_shards_of_changed_audio_again(tmp_path: Path, make_raw: MakeRaw) -> None:
+    raw = make_raw(tmp_path / "raw", {"0/a.wav": 1.0, "0/b.wav": 2.0, "c/c.wav": 1.0, "d/d.wav": 1.0})
+    catalog = mtat.catalog(raw, "x")
+    folder = prepare(catalog, tmp_path, progress=False, shard_clips=2)
+    (folder / "manifest.json").unlink()
+    (raw / "mp3/0/b.wav").write_bytes((raw / "mp3/0/a.wav").read_bytes())
+    (raw / "mp3/c/c.wav").unlink()
+    unchanged = (folder / "shard-00001.npy").stat().st_mtime_ns
+    store = Store.open(prepare(catalog, tmp_path, progress=False, shard_clips=2))
+    np.testing.assert_array_equal(store.clip(0), store.clip(1))
+    assert (folder / "shard-00001.npy").stat().st_mtime_ns == unchanged
+    assert not store.skipped
+
+
+@pytest.mark.parametrize("code", NO_LOCKS)
+def test_file_system_without_locks(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"the file system of .*nine has no locks: choose a folder"):
+        prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False)
+
+
+def test_other_shards_are_made_while_another_process_is_at_one(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    (tmp_path / "x").mkdir()
+    job = shard_jobs(mtat.catalog(long_raw, "x"), tmp_path / "x", 2)[3]
+    with job.locked():
+        process = start(long_raw, tmp_path)
+        while len(list((tmp_path / "x").glob("shard-*.json"))) < 19:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        assert process.poll() is None  # it waits for the last one
+        assert job.finished() is None
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert content(tmp_path / "x") == uninterrupted
+
+
+def test_three_processes_share_the_shards(
+    tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    """One that is killed costs the others nothing."""
+    processes = [start(long_raw, tmp_path) for _ in range(3)]
+    while not (tmp_path / "x/shard-00004.json").exists():
+        time.sleep(0.002)
+    os.killpg(processes[0].pid, signal.SIGKILL)
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == (-signal.SIGKILL if process is processes[0] else 0), errors
+    assert content(tmp_path / "x") == uninterrupted
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"shard_clips": 0}])

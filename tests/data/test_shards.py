@@ -1,9 +1,7 @@
-"""Samples by position: what is read, by which way, and what of a file that changes meanwhile."""
+"""Samples by position: what is read, and what of a file that changes meanwhile."""
 
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,11 +9,10 @@ import numpy as np
 import pytest
 
 from samplecnn.data import shards
-from samplecnn.data.shards import Shards, fits_into_memory
+from samplecnn.data.shards import Shards
 
 SAMPLES = (50_000, 70_000, 3_000)
 WIDTH = 4_000
-can_map = pytest.mark.skipif(not fits_into_memory(1 << 20), reason="address space or memory is limited")
 
 
 @pytest.fixture
@@ -28,7 +25,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def spans(count: int, seed: int) -> np.ndarray:
-    """Spans in an order of chance, a third of them shorter than `WIDTH`."""
+    """Spans in random order, a third of them shorter than `WIDTH`."""
     rng = np.random.default_rng(seed)
     drawn = []
     for number in range(count):
@@ -45,43 +42,19 @@ def expected(files: list[Path], wanted: np.ndarray) -> np.ndarray:
     return rows
 
 
-def read_through(held: Shards) -> None:
-    for shard, samples in enumerate(held.lengths):
-        held.read(shard, 0, np.empty(samples, dtype=np.int16))
-
-
-@can_map
-def test_the_same_samples_before_and_after_shards_are_mapped(files: list[Path]) -> None:
+def test_gathered_samples_are_those_of_the_files(files: list[Path]) -> None:
     held = Shards(files)
-    assert held.lengths == SAMPLES
-    counts = []
+    assert (len(held), held.lengths) == (3, SAMPLES)
     for seed in range(12):
         wanted = spans(11, seed)
         out = np.full((11, WIDTH), 7, dtype=np.int16)
         held.will_need(wanted)
         held.gather(wanted, out)
         np.testing.assert_array_equal(out, expected(files, wanted))
-        counts.append(held.mapped)
-    assert any(0 < count < 3 for count in counts)  # some of the next batch is mapped, some not
-    assert counts[-2] == 3  # and all of the last one
 
 
-@can_map
-def test_a_shard_is_mapped_once_as_much_was_read_as_it_holds(files: list[Path]) -> None:
+def test_rows_that_have_gaps_between_them(files: list[Path]) -> None:
     held = Shards(files)
-    half = np.empty(35_000, dtype=np.int16)
-    held.read(1, 0, half)
-    assert held.mapped == 0
-    held.read(1, 35_000, half)
-    assert held.mapped == 1
-    np.testing.assert_array_equal(half, np.load(files[1])[35_000:])
-
-
-@pytest.mark.parametrize("read_before", [False, True])
-def test_rows_that_have_gaps_between_them(files: list[Path], read_before: bool) -> None:
-    held = Shards(files)
-    if read_before:
-        read_through(held)
     wanted = spans(4, 0)
     wide = np.full((4, WIDTH + 5), 7, dtype=np.int16)
     held.gather(wanted, wide[:, :WIDTH])
@@ -91,11 +64,8 @@ def test_rows_that_have_gaps_between_them(files: list[Path], read_before: bool) 
     held.gather(wanted[:0], wide[:0])
 
 
-@pytest.mark.parametrize("read_before", [False, True])
-def test_files_that_become_shorter_raise_an_error(files: list[Path], read_before: bool) -> None:
+def test_files_that_become_shorter_raise_an_error(files: list[Path]) -> None:
     held = Shards(files)
-    if read_before:
-        read_through(held)
     os.truncate(files[0], 1_000)
     out = np.empty((2, WIDTH), dtype=np.int16)
     message = rf"{files[0].name} ends at 1000 bytes: it was longer when it was opened"
@@ -109,12 +79,9 @@ def test_files_that_become_shorter_raise_an_error(files: list[Path], read_before
     np.testing.assert_array_equal(out, expected(files, others))
 
 
-@pytest.mark.parametrize("read_before", [False, True])
-def test_a_file_without_its_last_sample(files: list[Path], read_before: bool) -> None:
+def test_a_file_without_its_last_sample(files: list[Path]) -> None:
     held = Shards(files)
-    if read_before:
-        read_through(held)
-    os.truncate(files[2], files[2].stat().st_size - 2)  # the page is still there, with a zero at its end
+    os.truncate(files[2], files[2].stat().st_size - 2)
     out = np.empty(10, dtype=np.int16)
     held.read(2, 2_989, out)
     np.testing.assert_array_equal(out, np.fromfile(files[2], "<i2")[-10:])
@@ -122,7 +89,6 @@ def test_a_file_without_its_last_sample(files: list[Path], read_before: bool) ->
         held.read(2, 2_990, out)
 
 
-@can_map
 def test_descriptors_are_closed_and_never_too_many(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,13 +98,14 @@ def test_descriptors_are_closed_and_never_too_many(
     before = opened()
     held = Shards(files)
     assert opened() == before
-    read_through(held)
-    assert (held.mapped, opened()) == (3, before + 6)
+    for shard in range(3):
+        held.read(shard, 0, np.empty(10, dtype=np.int16))
+    assert opened() == before + 3
     again = pickle.loads(pickle.dumps(held))
-    assert (again.mapped, opened()) == (0, before + 6)
+    assert opened() == before + 3
     del held
     assert opened() == before
-    for most in (1, 2, 3, 6):
+    for most in (1, 2, 3):
         monkeypatch.setattr(shards, "MOST_OPEN", most)
         for seed in range(20):
             wanted = spans(11, seed)
@@ -146,7 +113,6 @@ def test_descriptors_are_closed_and_never_too_many(
             again.gather(wanted, out)
             np.testing.assert_array_equal(out, expected(files, wanted))
             assert opened() <= before + most
-        assert again.mapped == most * 3 // 8
         again = pickle.loads(pickle.dumps(again))
         assert opened() == before
 
@@ -173,55 +139,6 @@ def test_threads_read_beside_each_other(tmp_path: Path, monkeypatch: pytest.Monk
     for thread in threads:
         thread.join()
     assert right == [True] * 4
-
-
-# Run by `python -c`: the files. Address space is limited after they were opened.
-REFUSED = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from samplecnn.data.shards import Shards
-held = Shards([Path(file) for file in sys.argv[1:]])
-now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (now + (2 << 20), resource.RLIM_INFINITY))
-out = np.zeros(1000, dtype=np.int16)
-total = 0
-for _ in range(2):
-    for first in range(0, held.lengths[0], 1000):
-        held.read(0, first, out)
-        total += int(out.sum(dtype=np.int64))
-print(held.mapped, total)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc/self/statm")
-def test_where_mapping_is_refused_reading_goes_on(tmp_path: Path) -> None:
-    file = tmp_path / "long.npy"
-    samples = np.arange(8_000_000, dtype=np.int16)
-    np.save(file, samples)
-    command = [sys.executable, "-c", REFUSED, str(file)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.split() == ["0", str(2 * samples.sum(dtype=np.int64))]
-
-
-def test_what_fits_into_memory(tmp_path: Path) -> None:
-    memory, limit = tmp_path / "meminfo", tmp_path / "memory.max"
-    memory.write_text("MemTotal:       32000 kB\nMemAvailable:       20000 kB\nHugePages_Total:       0\n")
-
-    def fits(kilobytes: int, *limits: Path) -> bool:
-        return fits_into_memory(1024 * kilobytes, memory, limits)
-
-    assert fits(10_000)
-    assert not fits(10_001)
-    limit.write_text("max\n")
-    assert fits(10_000, limit, tmp_path / "missing")
-    limit.write_text(f"{1024 * 8_000}\n")
-    assert fits(4_000, limit)
-    assert not fits(4_001, limit)
-    memory.write_text("MemTotal:       32000 kB\n")
-    assert not fits(1)
-    assert not fits_into_memory(1, tmp_path / "missing", ())
 
 
 @pytest.mark.parametrize(

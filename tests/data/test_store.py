@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,14 @@ def rewrite(path: Path, array: np.ndarray) -> None:
     os.truncate(path, size)
 
 
+def header_of(clips: int) -> bytes:
+    """A file of labels that ends after its header."""
+    out = BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (clips, 3)}
+    np.lib.format.write_array_header_1_0(out, header)
+    return out.getvalue()
+
+
 class Evil:
     """Unpickling it would leave a trace."""
 
@@ -211,11 +220,19 @@ def test_damage_is_noticed(store_path: Path, tmp_path: Path, monkeypatch: pytest
         ),
         "labels hold a pickle": (
             lambda path: np.save(path / "labels.npy", np.array([[Evil()] * 3] * 9)),
-            "allow_pickle=False",
+            "Python objects",
         ),
         "labels are a pickle": (
             lambda path: (path / "labels.npy").write_bytes(pickle.dumps(Evil())),
             "pickled",
+        ),
+        "labels promise more": (
+            lambda path: (path / "labels.npy").write_bytes(header_of(10**12)),
+            "greater than file ?size",
+        ),
+        "manifest is deep": (
+            lambda path: (path / "manifest.json").write_text("[" * 10**5),
+            "RecursionError",
         ),
         "manifest cut": (lambda path: os.truncate(path / "manifest.json", 500), "JSONDecodeError"),
         "manifest is a list": (lambda path: (path / "manifest.json").write_text("[]"), "TypeError"),
@@ -223,6 +240,19 @@ def test_damage_is_noticed(store_path: Path, tmp_path: Path, monkeypatch: pytest
         "clips elsewhere": (
             lambda path: edit_manifest(path, clips={**clips, "offset": [10**9, *clips["offset"][1:]]}),
             "outside of their shards",
+        ),
+        "clips in a shard before the first": (
+            lambda path: edit_manifest(path, clips={**clips, "shard": [-1] * 9}),
+            "outside of their shards",
+        ),
+        "clips beyond any number": (
+            lambda path: edit_manifest(path, clips={**clips, "length": [10**30] * 9}),
+            "OverflowError",
+        ),
+        "files that are no list": (lambda path: edit_manifest(path, files=7), "no list of files"),
+        "tags that are no text": (
+            lambda path: edit_manifest(path, tags=["loud", 7, None]),
+            "no text",
         ),
         "too few ids": (
             lambda path: edit_manifest(path, clips={**clips, "id": clips["id"][1:]}),

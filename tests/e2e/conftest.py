@@ -67,9 +67,14 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Prepared by the first training that needs the data."""
+    """Its data are prepared by the first training that needs them, once for all processes of the tests."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "home").mkdir()
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder per process, in the one of the whole session
+        shared = shared.parent
+    (shared / "data").mkdir(exist_ok=True)
+    (folder / "data").symlink_to(shared / "data")
     return World(folder)
 
 

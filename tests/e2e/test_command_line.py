@@ -41,7 +41,7 @@ class Wide(Basic):
         (["block=custom", "block.name=mine", "block._target_=nowhere.Block"], ["nowhere.Block", "imported"]),
         (
             ["block=custom", "block.name=se", "block._target_=torch.nn.Identity"],
-            ["'se' is a block of the paper"],
+            ["'se' is one of samplecnn's own blocks"],
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """Experiments by command: interrupted, run again, side by side, on a cluster, in Weights & Biases."""
 
+import contextlib
+import csv
 import json
 import os
 import re
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps import utils as wandb_sweeps
 
 import wandb_files
@@ -244,40 +248,14 @@ def test_jobs_side_by_side(world: World, run: Path) -> None:
     assert "the same command again" in done.stderr
 
 
-# SLURM as far as submitit sees it: an array is submitted, and runs here.
-SLURM = {
-    "sbatch": r"""
-        last=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$1")
-        for task in $(seq 0 "$last"); do
-            export SLURM_JOB_ID=$((4242 + task)) SLURM_ARRAY_JOB_ID=4242 SLURM_ARRAY_TASK_ID=$task
-            export SLURM_JOB_NODELIST=here SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0
-            export SLURM_NTASKS=1 SLURM_CPUS_PER_TASK=1
-            bash "$1"
-        done > /dev/null 2>&1 &
-        echo "Submitted batch job 4242" """,
-    "srun": r"""
-        while [[ $1 == --* ]]; do
-            case $1 in --output | --error) declare "${1#--}=${2//%A/4242}"; shift 2 ;; *) shift ;; esac
-        done
-        output=${output//%a/$SLURM_ARRAY_TASK_ID} error=${error//%a/$SLURM_ARRAY_TASK_ID}
-        SLURM_PROCID=0 SLURM_LOCALID=0 "$@" > "${output//%t/0}" 2> "${error//%t/0}" """,
-    "sacct": "echo 'JobID|State|NodeList'; echo '4242_[0-9]|RUNNING|here'",
-    "scontrol": "echo here",
-}
-
-
 @pytest.mark.slow
-def test_jobs_on_slurm(world: World, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Submitted with what conf/hydra/launcher/slurm.yaml says; one finishes, one fails, and both are told."""
-    for name, script in SLURM.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    folder = world.folder / "sweeps" / "slurm"
+def test_jobs_by_submitit(world: World, run: Path) -> None:
+    """What submits to SLURM, with its executor for one machine: one finishes, one fails, both are named."""
+    folder = world.folder / "sweeps" / "submitted"
     done = world.run(
         "train.py",
         *("-m", "experiment=table1", "block=basic", "multi=true", "data.split=clean,nonsense"),
-        *("hydra/launcher=slurm", "hydra.launcher.partition=long", "hydra.launcher.gpus_per_node=0"),
+        *("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"),
         *("hydra.sweep.subdir='split=${data.split}'", f"hydra.sweep.dir={folder}"),
         *(*world.data, *TINY, "trainer.max_epochs=1", "logger=none"),
         status=1,
@@ -285,11 +263,15 @@ def test_jobs_on_slurm(world: World, run: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.parent.name for path in folder.glob("*/results.json")] == ["split=clean"]
     assert "allowed are clean, pons" in done.stderr
     assert done.stdout.count("not finished") == 1
-    (file,) = folder.rglob("*_submission.sh")
-    flags = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", file.read_text()))
-    expected = {"partition": "long", "array": "0-1%2", "cpus-per-task": "4", "mem": "32GB", "time": "1440"}
-    assert expected.items() <= flags.items()
-    assert "export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK" in file.read_text()
+
+
+def test_what_is_asked_of_slurm() -> None:
+    """The keys and types that the launcher knows (any other is an error), and a thread for each CPU."""
+    settings = OmegaConf.load(ROOT / "conf" / "hydra" / "launcher" / "slurm.yaml")
+    known = OmegaConf.merge(OmegaConf.structured(SlurmQueueConf), settings)
+    assert (known.nodes, known.tasks_per_node, known.gpus_per_node, known.cpus_per_task) == (1, 1, 1, 4)
+    assert (known.timeout_min, known.max_num_timeout) == (1440, 10)
+    assert known.setup == ["export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"]
 
 
 def commands(page: str) -> list[str]:
@@ -298,21 +280,30 @@ def commands(page: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_the_page_on_new_blocks_shows_the_files_that_it_names() -> None:
-    page = (ROOT / "docs" / "new-block.md").read_text()
-    example = ROOT / "experiments" / "own_block"
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (configuration,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert (example / "separable.py").read_text().endswith(code)
-    assert (example / "block" / "separable.yaml").read_text() == configuration
-    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\((\.\.[^)]+)\)", page))
-    assert len(commands(page)) == 5
+@pytest.mark.parametrize(
+    ("page", "code", "configuration", "count"),
+    [
+        ("new-block.md", "own_block/separable.py", "own_block/block/separable.yaml", 5),
+        ("new-schedule.md", "own_schedule/inverse_root.py", "own_schedule/schedule/inverse_root.yaml", 4),
+    ],
+)
+def test_the_pages_show_the_files_that_they_name(
+    page: str, code: str, configuration: str, count: int
+) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    (shown_code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (shown_configuration,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert (ROOT / "experiments" / code).read_text().endswith(shown_code)
+    assert (ROOT / "experiments" / configuration).read_text() == shown_configuration
+    assert all((ROOT / "docs" / link).exists() for link in re.findall(r"\]\((\.\.[^)]+)\)", text))
+    assert len(commands(text)) == count
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None:
     """As they stand there, trained for a moment."""
-    (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    with contextlib.suppress(FileExistsError):
+        (world.folder / "experiments").symlink_to(ROOT / "experiments")
     for command in commands((ROOT / "docs" / "new-block.md").read_text()):
         program, *arguments = shlex.split(command)
         if program == "python":
@@ -326,3 +317,20 @@ def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None
     assert "separable" in page
     taps = [json.loads(path.read_text()) for path in (world.folder / "runs" / "taps").glob("*/results.json")]
     assert len({t["parameters"] for t in taps}) == 2
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_new_schedules(world: World, run: Path) -> None:
+    """As they stand there, on a small set; a resumed run has its own settings."""
+    with contextlib.suppress(FileExistsError):
+        (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    for command in commands((ROOT / "docs" / "new-schedule.md").read_text()):
+        _, *arguments = shlex.split(command)
+        small = [] if "resume=runs/inverse_root" in arguments else [*world.data, *TINY]
+        world.run(*arguments, *small, "logger=none")
+    rates = [
+        float(row["learning_rate"])
+        for row in csv.DictReader((world.folder / "runs/inverse_root/metrics.csv").read_text().splitlines())
+    ]
+    # Steps 3, 6 and 9 of 500 on the way up to 0.02.
+    assert rates == pytest.approx([0.02 * step / 500 for step in (3, 6, 9)])

@@ -7,12 +7,11 @@ import pytest
 
 import wandb_files
 from e2e.conftest import TINY, World
-
-BLOCKS = ["basic", "se", "res1", "res2", "rese1", "rese2"]
+from samplecnn.model.blocks import BLOCKS
 
 
 def test_all_blocks_with_and_without_multi(world: World) -> None:
-    """The twelve cells of Table 1 at a tiny setting: results, W&B runs and the table at the end."""
+    """Every block at a tiny setting: results, W&B runs and the table at the end."""
     sweep = world.folder / "sweeps" / "grid"
     done = world.run(
         "train.py",
@@ -27,7 +26,7 @@ def test_all_blocks_with_and_without_multi(world: World) -> None:
     runs = [path.parent for path in sweep.glob("*/results.json")]
     told = [json.loads((run / "results.json").read_text()) for run in runs]
     assert {(t["block"], t["multi"]) for t in told} == {(b, m) for b in BLOCKS for m in (True, False)}
-    assert len(told) == 12
+    assert len(told) == 2 * len(BLOCKS)
 
     ids, names = set(), set()
     for run, results in zip(runs, told, strict=True):
@@ -41,7 +40,7 @@ def test_all_blocks_with_and_without_multi(world: World) -> None:
         ids.add(recorded.id)
         names.add(recorded.name)
         assert recorded.name == f"block={results['block']},multi={results['multi']}"
-    assert len(ids) == len(names) == 12
+    assert len(ids) == len(names) == len(told)
     table = done.stdout[done.stdout.rindex("test ROC-AUC") :]
     for results in told:
         assert f"block={results['block']} multi={results['multi']}" in table
@@ -78,3 +77,18 @@ def test_an_impossible_cell_stops_the_sweep_before_it_starts(world: World) -> No
     )
     assert "block.alpha=-1: must be a number greater than 0" in done.stderr
     assert not list(Path(sweep).glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["block=glob(*)"], "a value is needed for block._target_"),  # of block=custom
+        (["seed=shuffle(0,1)"], "leave out the shuffling"),
+        (["seed=0,1", "~hydra.callbacks.sweep"], "was not planned"),
+    ],
+)
+def test_what_cannot_be_planned_is_not_trained(world: World, overrides: list[str], words: str) -> None:
+    sweep = world.folder / "sweeps" / "unplanned"
+    done = world.run("train.py", "-m", *overrides, *world.data, *TINY, f"hydra.sweep.dir={sweep}", status=1)
+    assert words in done.stderr
+    assert not list(sweep.rglob("config.yaml"))

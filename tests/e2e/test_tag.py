@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +61,7 @@ def test_folders_are_searched(world: World, run: Path, music: Path) -> None:
         np.testing.assert_allclose([float(value) for value in row[1:]], expected, atol=2e-6)
     assert "broken.mp3: cannot be decoded" in done.stderr
     assert "1 of 4 files could not be read" in done.stderr
+    assert "2 files passed over: .jpg 1, hidden folders 1" in done.stderr
 
 
 def test_over_time(world: World, run: Path, music: Path) -> None:
@@ -120,7 +124,7 @@ def test_what_cannot_be_carried_out(
 def test_a_folder_without_music(world: World, run: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("la la la")
     done = world.run("samplecnn", "tag", tmp_path, "--model", run, status=1)
-    assert f"no audio file in the folder {tmp_path}; counted are .aif, " in done.stderr
+    assert f"no audio file in the folder {tmp_path}; counted are .3gp, " in done.stderr
 
 
 def test_a_reader_that_has_seen_enough(world: World, run: Path, music: Path) -> None:
@@ -131,6 +135,89 @@ def test_a_reader_that_has_seen_enough(world: World, run: Path, music: Path) -> 
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_a_file_that_was_cut(world: World, run: Path, tmp_path: Path) -> None:
+    """What there is is tagged, with a warning; not if only whole files will do."""
+    whole, cut = noise(tmp_path / "whole.wav", 6), noise(tmp_path / "cut.wav", 6)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    done = world.run("samplecnn", "tag", cut, whole, "--model", run, "--json")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["warning"].startswith("incomplete: 3.00 s decoded, its header promises 6.00 s")
+    assert f"{cut}: incomplete" in done.stderr
+    assert "warning" not in second
+    assert len(first["tags"]) == len(second["tags"])
+    done = world.run("samplecnn", "tag", cut, whole, "--model", run, "--json", "--strict", status=3)
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert "incomplete" in first["error"]
+    assert "tags" in second
+
+
+def test_names_that_do_harm(run: Path, tmp_path: Path) -> None:
+    """Neither a terminal nor a spreadsheet takes orders from the name of a file."""
+    names = ["=1+1.wav", "@x.wav", "esc\x1b[31m.wav", "\x9b31m.wav", "\u202egnp.wav", "\u3000\u00e9.wav"]
+    for name in names:
+        noise(tmp_path / name, 0.1)
+    (tmp_path / "z\x1b[2J.mp3").write_bytes(b"no music")
+    (tmp_path / "z.\x1b[2J").write_bytes(b"no music")
+    found: dict[str, str] = {}
+    for form in ("--csv", "--json", "--top=1"):
+        done = World(tmp_path).run("samplecnn", "tag", ".", "--model", run, form, status=3)
+        found[form] = done.stdout
+        assert not any(bad in done.stdout + done.stderr for bad in "\x1b\x9b\u202e")
+    rows = [row[0] for row in csv.reader(io.StringIO(found["--csv"]))][1:]
+    assert rows[:2] == ["./=1+1.wav", "./@x.wav"]
+    assert "\u3000\u00e9.wav" in rows  # spaces of other scripts are no harm
+    lines = [json.loads(line)["file"] for line in found["--json"].splitlines()]
+    assert sorted(lines) == sorted([*names, "z\x1b[2J.mp3"])  # exact
+
+
+def test_one_files_trouble_does_not_stop_the_others(world: World, run: Path, tmp_path: Path) -> None:
+    music, out = tmp_path / "music", tmp_path / "pictures"
+    noise(music / ("a" * 251 + ".wav"), 1)
+    noise(music / "b.wav", 1)
+    noise(music / "c.wav", 1)
+    (out / "b.wav.png").mkdir(parents=True)  # cannot be written
+    (music / "d.wav").symlink_to("/nowhere.wav")
+    done = world.run("samplecnn", "tag", music, "--model", run, "--plot", out, "--json", status=3)
+    assert len(list(out.glob("*.png"))) == 3
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["file"]).name[0] for line in lines if "tags" in line] == ["a", "b", "c"]
+    assert "d.wav: no such file" in done.stderr
+    assert "2 of 4 files could not be read or drawn" in done.stderr
+
+
+def test_albums_do_not_overwrite_each_others_pictures(world: World, run: Path, tmp_path: Path) -> None:
+    songs = [noise(tmp_path / album / "01.wav", 1) for album in ("albA", "albB")]
+    out = tmp_path / "pictures"
+    world.run("samplecnn", "tag", *songs, "--model", run, "--plot", out, "--quiet")
+    names = ["albA/01.wav.png", "albB/01.wav.png"]
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.png")) == names
+
+
+def test_a_file_that_crashes_the_decoder(world: World, run: Path, tmp_path: Path) -> None:
+    """As a fault in libsndfile would: the process that has the file open dies."""
+    culprit, other = noise(tmp_path / "a.flac", 1800), noise(tmp_path / "b.wav", 3)
+    with world.start("samplecnn", "tag", culprit, other, "--model", run, "--json") as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (at_work := [pid for pid in children.read_text().split() if has_open(pid, culprit)]):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(int(at_work[0]), signal.SIGSEGV)
+        out, err = process.communicate()
+    assert process.returncode == 3
+    first, second = map(json.loads, out.splitlines())
+    assert first == {"file": str(culprit), "error": f"{culprit}: crashes the decoder"}
+    assert second["file"] == str(other)
+    assert len(second["tags"]) > 0
+    assert f"{culprit}: crashes the decoder" in err
+
+
+def has_open(pid: str, path: Path) -> bool:
+    try:
+        return any(link.readlink() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.slow
@@ -156,7 +243,7 @@ def test_a_hundred_files_of_all_kinds(world: World, tmp_path: Path) -> None:
     broken = sorted(str(path) for path in folder.iterdir() if "-" in path.name)
     assert len(list(folder.iterdir())) == 100
 
-    done = world.run("samplecnn", "tag", folder, "--model", model, "--json", status=3)
+    done = world.run("samplecnn", "tag", folder, "--model", model, "--json", "--strict", status=3)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["file"]).name[:2] for line in lines] == [f"{number:02}" for number in range(100)]
     assert [line["file"] for line in lines if "error" in line] == broken

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inference.models import description, encode, model, network, put_weights, rewrite, table_of, with_table
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.runs.bundle import CONFIG, WEIGHTS
+from samplecnn.runs.bundle import CONFIG, WEIGHTS, read_bundle
 from samplecnn.runs.folder import RunError, load_model, read_config
 
 
@@ -53,7 +53,7 @@ def refused(folder: Path, words: str, file: str = WEIGHTS) -> None:
         ({"model": ...}, "model is a NoneType, not an object"),
         ({"weights": []}, r"has no weights\.sha256"),
         ({"weights__sha256": ...}, r"has no weights\.sha256"),
-        ({"results": "good"}, "results holds a str, not an object"),
+        ({"results": "good"}, "results is a str, not an object"),
         (
             {"model__tags": ["guitar", "guitar", "piano"]},
             "model.tags=.* must be a list of 1 to 10,000 different names",
@@ -262,4 +262,11 @@ def test_configurations_of_runs(bundle: Path, changes: dict[str, Any], words: st
     rewrite(bundle, **changes)
     with pytest.raises(RunError, match=words):
         read_config(bundle)
+    assert load_model(bundle).tags  # it can tag all the same
+
+
+def test_results_that_cannot_be_passed_on(bundle: Path) -> None:
+    rewrite(bundle, results={"block": "se", "test": {"roc_auc": 2}})
+    with pytest.raises(RunError, match=r"config\.json: results: test\.roc_auc=2 must be"):
+        read_bundle(bundle).results()
     assert load_model(bundle).tags  # it can tag all the same

@@ -11,7 +11,8 @@ import torch
 
 from inference.models import model
 from samplecnn.data import audio, decoding
-from samplecnn.inference.picture import picture_file, write_picture
+from samplecnn.errors import UserError
+from samplecnn.inference.picture import picture_files, write_picture
 from samplecnn.inference.tagger import Tagger
 from samplecnn.inference.timeline import AVERAGES, ENVELOPE_SECONDS, Envelope, Timeline
 
@@ -81,8 +82,40 @@ def test_what_is_not_allowed(tmp_path: Path, tagger: Tagger) -> None:
         tagger.timeline(tmp_path / "none.wav")
 
 
+def test_a_file_that_was_cut(tmp_path: Path, tagger: Tagger) -> None:
+    path = song(tmp_path / "song.wav", 10)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(audio.AudioError, match=r"incomplete: 5\.00 s decoded, its header promises 10\.00 s"):
+        tagger.predict_file(path)
+    with pytest.warns(UserWarning, match=r"song\.wav: incomplete"):
+        timeline = tagger.timeline(path, strict=False)
+    assert timeline.seconds == pytest.approx(5, abs=0.01)
+    assert len(timeline.starts) == 1
+
+
+def test_waveforms_that_cannot_be_right(tmp_path: Path, tagger: Tagger) -> None:
+    path = song(tmp_path / "stereo.wav", 3, channels=2)
+    samples, rate = soundfile.read(path)
+    with pytest.raises(UserError, match=r"not \(66150, 2\): turn it round with \.T"):
+        tagger.predict(samples, rate)
+    assert tagger.predict(samples.T, rate).shape == (3,)
+    with pytest.raises(UserError, match=r"samples up to .* lies in \[-1, 1\].*divide them by 32768"):
+        tagger.predict(samples.T * 32768, rate)
+    wild = samples[:, 0].copy()
+    wild[100] = 3e38
+    with pytest.raises(UserError, match=r"samples up to 3e\+38"):
+        tagger.predict(wild, rate)
+    assert np.isfinite(tagger.predict(samples.T * 3, rate)).all()  # loud, but a mix may be
+
+
+def test_a_model_that_diverged(tmp_path: Path, tagger: Tagger) -> None:
+    next(tagger.network.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match="its training diverged"):
+        tagger.predict_file(song(tmp_path / "song.wav", 3))
+
+
 def test_progress_is_told(tmp_path: Path, tagger: Tagger) -> None:
-    told: list[tuple[float, float]] = []
+    told: list[tuple[float, float | None]] = []
     path = song(tmp_path / "song.wav", 60)
     tagger.timeline(path, progress=lambda done, whole: told.append((done, whole)))
     assert [whole for _, whole in told] == [60.0] * 3
@@ -122,8 +155,46 @@ def test_pictures_lie_as_the_files_do(tmp_path: Path) -> None:
     named = [tmp_path / "music", tmp_path / "song.wav"]
     named[0].mkdir()
     out = Path("out")
-    assert picture_file(named[0] / "a/b.mp3", named, out) == out / "a/b.mp3.png"
-    assert picture_file(named[1], named, out) == out / "song.wav.png"
+    inside = named[0] / "a/b.mp3"
+    assert picture_files([inside, named[1]], named, out) == {
+        inside: out / "a/b.mp3.png",
+        named[1]: out / "song.wav.png",
+    }
+
+
+def test_pictures_of_different_files_are_different(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("albA/01.wav", "albB/01.wav", "albB/02.wav", "c/ALBA/01.wav")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    again = Path(tmp_path / "albA/../albA/01.wav")  # the same file: the same picture
+    pictures = picture_files([*files, again], [*files, again], Path("out"))
+    names = ["albA/01.wav.png", "albB/01.wav.png", "02.wav.png", "c/ALBA/01.wav.png", "albA/01.wav.png"]
+    assert [str(picture.relative_to("out")) for picture in pictures.values()] == names
+    folders = [tmp_path / "albA", tmp_path / "albB", tmp_path / "c"]  # and within folders named
+    pictures = picture_files(files, folders, Path("out"))
+    assert len({str(picture).casefold() for picture in pictures.values()}) == len(files)
+
+
+def blip_of(tag: str) -> Timeline:
+    return Timeline(
+        (tag,), np.zeros(1), np.zeros((1, 1), np.float32), 0.5, 2.678, np.zeros((2, 5), np.float32)
+    )
+
+
+def test_long_names_have_pictures_too(tmp_path: Path) -> None:
+    names = ["\u00fc" * 125 + f"{number}.wav" for number in (1, 2)]
+    pictures = list(picture_files(list(map(Path, names)), [], tmp_path).values())
+    assert len(set(pictures)) == 2
+    for name, picture in zip(names, pictures, strict=True):
+        write_picture(blip_of("c"), name, picture)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_odd_titles_can_be_drawn(tmp_path: Path) -> None:
+    title = "\u65e5\u672c \x1b[31m \udce9 $x^{.wav"
+    write_picture(blip_of("\udce9"), title, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_tagging_does_without_what_training_needs() -> None:

@@ -84,7 +84,7 @@ def test_a_block_of_one_s_own_is_passed_in() -> None:
 def test_what_cannot_be_built() -> None:
     with pytest.raises(ValueError, match=r"unknown block 'average'; known are basic, se, .*passed in"):
         build(description(name="average"), 4)
-    with pytest.raises(ValueError, match="'se' is a block of the paper"):
+    with pytest.raises(ValueError, match="'se' is one of samplecnn's own blocks"):
         build(description(name="se"), 4, {"se": Average})
     with pytest.raises(ValueError, match=r"'basic' cannot be built with the options \{'alpha': 8\}"):
         build(description(name="basic", alpha=8), 4)

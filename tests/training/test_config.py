@@ -1,15 +1,21 @@
 """What the command line may say, composed by Hydra from the project's own conf folder."""
 
+import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.utils import get_class
 
+from samplecnn.model.blocks import BLOCKS
 from samplecnn.training import config as configuration
-from samplecnn.training.config import ConfigError, describe, explain, resumed, validate
+from samplecnn.training.config import ConfigError, describe, explain, validate
+from samplecnn.training.schedule import SCHEDULES, make_schedule
 from samplecnn.training.sweep import cells
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,16 +48,26 @@ def test_the_defaults_are_the_paper_s() -> None:
     }
 
 
-@pytest.mark.parametrize("block", ["basic", "se", "res1", "res2", "rese1", "rese2"])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_has_its_options_and_no_others(block: str) -> None:
+    """Those of its class, with the same defaults: the class has them for who builds networks in Python."""
     config = composed(f"block={block}")["block"]
     assert isinstance(config, dict)
-    assert config["name"] == block
-    assert ("alpha" in config) == ("se" in block)
-    assert ("dropout" in config) == block.endswith("2")
+    assert (config.pop("name"), get_class(config.pop("_target_"))) == (block, BLOCKS[block])
+    parameters = inspect.signature(BLOCKS[block]).parameters.values()
+    assert config == {p.name: p.default for p in parameters if p.default is not p.empty}
     if "alpha" not in config:
         with pytest.raises(HydraException, match=r"block\.alpha"):
             composed(f"block={block}", "block.alpha=8")
+
+
+def test_every_schedule_has_its_file() -> None:
+    for name, schedule in SCHEDULES.items():
+        config = composed(f"schedule={name}", "trainer.max_epochs=3")["schedule"]
+        assert isinstance(config, dict)
+        made = make_schedule(config)
+        assert type(made) is schedule
+    assert SCHEDULES.keys() | {"custom"} == {path.stem for path in (CONF / "schedule").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -84,6 +100,9 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
         ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
         ("block=custom", r"a value is needed for block\._target_, block\.name"),
+        ("schedule=custom", r"a value is needed for schedule\._target_"),
+        ("schedule=custom,schedule._target_=my.S,scale_rate=true", r"needs schedule\.learning_rate"),
+        ("dropout='${nowhere}'", "Interpolation key 'nowhere' not found"),
         ("+widht=3", "widht: there is no such key"),
         ("+trainer.max_epoch=3", r"trainer\.max_epoch: there is no such key"),
         ("logger.name=mlflow", r"logger\.name=mlflow: must be one of wandb, csv, tensorboard, none"),
@@ -91,7 +110,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(*re.split(r",(?=data)", override))
+        composed(*re.split(r",(?=data|schedule|scale)", override))
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -108,12 +127,35 @@ def test_all_problems_are_named_at_once() -> None:
         (["block=basic", "block.alpha=8"], ["no 'block.alpha'", "block has: name"]),
         (["shedule.stages=3"], ["no 'shedule.stages'", "did you mean schedule?"]),
         (["-m", "block=basic,se", "mutli=true,false"], ["did you mean multi?"]),
+        (["-m", "block=glob(*)", "mutli=true,false"], ["did you mean multi?"]),
+        (["epochs=3"], ["did you mean trainer.max_epochs?"]),
+        (["max_epochs=3"], ["did you mean trainer.max_epochs?"]),
+        (["lr=0.1"], ["did you mean schedule.learning_rate?"]),
+        (["trainer.epochs=3"], ["did you mean trainer.max_epochs?"]),
+        (["alpha=8"], ["did you mean block.alpha?"]),
     ],
 )
 def test_misspelt_keys_are_explained(arguments: list[str], words: list[str]) -> None:
-    told = explain(arguments, CONF)
-    assert told is not None
-    assert all(word in told for word in words), told
+    said = explain(arguments, CONF)
+    assert said is not None
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    "folder", ["Köln", "/music/(2001)", "[FLAC]", "it's", "a=b", "2001", "/a,b", "~/music"]
+)
+@pytest.mark.parametrize("key", ["data.raw", "resume", "hydra.run.dir"])
+def test_folders_that_hydra_takes_apart_come_back_quoted(key: str, folder: str) -> None:
+    said = explain([f"{key}={folder}"], CONF)
+    assert said is not None
+    (argument,) = shlex.split(said.partition("the shell: ")[2])
+    (parsed,) = OverridesParser.create().parse_overrides([argument])
+    assert (parsed.key_or_group, parsed.value()) == (key, folder)
+    assert explain([argument], CONF) is None
+
+
+def test_several_folders_of_a_sweep_are_no_mistake() -> None:
+    assert explain(["-m", "data.root=/a,/b"], CONF) is None
 
 
 def test_nothing_to_explain() -> None:
@@ -123,6 +165,16 @@ def test_nothing_to_explain() -> None:
 def test_a_custom_block_takes_any_option() -> None:
     config = composed("block=custom", "block.name=mine", "block._target_=my.Block", "block.taps=5")
     assert config["block"] == {"name": "mine", "_target_": "my.Block", "taps": 5}
+
+
+def test_options_of_one_s_own_are_one_s_own() -> None:
+    """Also where a block or schedule of the project has one of that name."""
+    mine = ["schedule=custom", "schedule._target_=my.Schedule", "schedule.warmup=500", "schedule.stages=many"]
+    assert composed(*mine)["schedule"] == {"_target_": "my.Schedule", "warmup": 500, "stages": "many"}
+    block = ["block=custom", "block.name=mine", "block._target_=my.Block", "block.alpha=-1"]
+    assert composed(*block)["block"] == {"name": "mine", "_target_": "my.Block", "alpha": -1}
+    with pytest.raises(ConfigError, match=r"block\.name=a b: must be a name"):
+        composed(*block, "block.name='a b'")
 
 
 def test_no_regularisation_on_msd() -> None:
@@ -140,31 +192,6 @@ def test_paths_become_absolute() -> None:
     assert isinstance(data, dict)
     assert Path(data["root"]) == Path("somewhere").resolve()
     assert Path(data["raw"]) == Path("somewhere/raw/mini").resolve()
-
-
-def test_resuming_keeps_the_run_s_configuration(tmp_path: Path) -> None:
-    from omegaconf import OmegaConf
-
-    stored = composed("block=res2", "seed=7", "trainer.max_epochs=3")
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(stored)))
-    now = composed(f"resume={tmp_path}", "trainer.max_epochs=5", "logger=none")
-    config = resumed(now, [f"resume={tmp_path}", "trainer.max_epochs=5", "logger=none"])
-    assert (config["seed"], config["block"]) == (7, stored["block"])
-    assert config["trainer"] == {**stored["trainer"], "max_epochs": 5}  # type: ignore[dict-item]
-    assert config["logger"] == {"name": "none"}
-    with pytest.raises(ConfigError, match="seed=8: a run is resumed with its own configuration"):
-        resumed(now, [f"resume={tmp_path}", "seed=8"])
-
-
-@pytest.mark.parametrize("key", ["schedule", "data.catalog", "block"])
-def test_a_resumed_run_imports_nothing_foreign(tmp_path: Path, key: str) -> None:
-    from omegaconf import OmegaConf
-
-    stored = OmegaConf.create(composed())
-    OmegaConf.update(stored, f"{key}._target_", "os.system")
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(stored))
-    with pytest.raises(ConfigError, match=rf"{key}\._target_=os\.system.*say it again on the command line"):
-        resumed(composed(f"resume={tmp_path}"), [f"resume={tmp_path}"])
 
 
 def test_cells_are_those_of_hydra() -> None:

@@ -10,8 +10,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+from samplecnn.errors import UserError
 from samplecnn.training.optimiser import KerasSGD
-from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule
+from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule, Schedule, make_schedule, set_rate
 
 STEPS = 2  # per epoch
 
@@ -185,3 +186,56 @@ def test_one_cycle(tmp_path: Path) -> None:
     assert 0 < rates[-1] < 0.002
     # Half way down the cosine.
     assert (rates[12] + rates[13]) / 2 == pytest.approx(0.05, rel=0.02)
+
+
+class Line(Schedule):
+    """A rate in proportion to the step."""
+
+    tested = "last"
+
+    def __init__(self, rate: float, *, fails: bool = False) -> None:
+        if fails:
+            raise ValueError("as asked")
+        self.rate = rate
+        self.step = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        set_rate(trainer, pl_module, self.rate * self.step)
+        self.step += 1
+
+
+class Nameless(pl.Callback):
+    """A callback that is no schedule."""
+
+
+class Untested(Schedule):
+    """It does not say which weights count."""
+
+
+def test_a_schedule_of_one_s_own() -> None:
+    made = make_schedule({"_target_": f"{__name__}.Line", "rate": 0.5})
+    assert isinstance(made, Line)
+    assert (made.rate, made.tested) == (0.5, "last")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"_target_": "nowhere.Schedule"}, "nowhere"),
+        ({"_target_": f"{__name__}.Line", "rates": 3}, "rates"),
+        ({"_target_": f"{__name__}.Line", "rate": 3, "fails": True}, "as asked"),
+        ({"_target_": f"{__name__}.Nameless"}, "is not a .*Schedule"),
+        ({"_target_": f"{__name__}.Untested"}, "tested = "),
+        ({"_target_": "builtins.dict"}, "is not a .*Schedule"),
+    ],
+)
+def test_what_is_no_schedule(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        make_schedule(settings)
+    assert settings["_target_"] in str(error.value)
+
+
+def test_a_rate_of_nothing_is_refused(tmp_path: Path) -> None:
+    """The momentum is rescaled by it."""
+    with pytest.raises(UserError, match="a learning rate of 0"):
+        fit(Scripted([1.0]), Line(0.5), tmp_path, max_epochs=1)

@@ -9,7 +9,8 @@ from data.shaped import write_audio
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import DATASETS, find
 from samplecnn.data.store import Store
-from samplecnn.training.config import OWN_TARGETS, ConfigError
+from samplecnn.training.config import ConfigError
+from samplecnn.training.resume import OWN_TARGETS
 from samplecnn.training.stores import describe, make_catalog, prepare_store, warn_of_top
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

@@ -14,22 +14,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from samplecnn.analysis.cells import BLOCKS, DAGGER
-from samplecnn.analysis.searches import ALPHAS, DECAY_BLOCKS, DECAYS
+from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
 from samplecnn.training.sweep import (
     Cell,
+    SweepGuard,
     compose_cells,
     grid,
     plan,
     print_table,
     require_launcher,
+    title,
     write_plan,
 )
 
 CONF = Path(__file__).parents[2] / "conf"
+PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1
 EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2_msd", "timing")
 
 
@@ -63,14 +65,14 @@ def varied(config: dict[str, Any]) -> tuple[str, bool, float, float | None]:
 def test_table1() -> None:
     cells = planned("experiment=table1")
     assert {varied(cell)[:3] for cell in cells.values()} == {
-        (block, multi, DAGGER if block == "rese2" else 0.0) for block in BLOCKS for multi in (True, False)
+        (block, multi, DAGGER if block == "rese2" else 0.0) for block in PAPER_BLOCKS for multi in (True, False)
     }
-    usual = validate(compose("train"))
+    default = validate(compose("train"))
     for folder, cell in cells.items():
         block, multi = cell["block"]["name"], cell["multi"]
         assert folder == f"runs/table1-mini/block={block},multi={multi},seed=0"
         assert cell["block"].get("alpha", 16) == 16
-        assert {**cell, **{key: usual[key] for key in ("block", "multi", "weight_decay")}} == usual
+        assert {**cell, **{key: default[key] for key in ("block", "multi", "weight_decay")}} == default
 
 
 def test_the_dagger_is_the_table_s_alone() -> None:
@@ -105,7 +107,7 @@ def test_table2_has_no_regularisation() -> None:
 
 def test_timing_has_an_odd_number_of_epochs_for_its_median() -> None:
     cells = planned("experiment=timing")
-    assert [varied(cell)[:2] for cell in cells.values()] == [(block, True) for block in BLOCKS]
+    assert [varied(cell)[:2] for cell in cells.values()] == [(block, True) for block in PAPER_BLOCKS]
     assert {cell["trainer"]["max_epochs"] % 2 for cell in cells.values()} == {1}
 
 
@@ -162,6 +164,46 @@ def test_every_cell_is_checked() -> None:
         plan(multirun("experiment=alpha", "block.alpha=2,-1"))
     with pytest.raises(ConfigError, match=r"block=basic .*\n.*block.alpha"):
         plan(multirun("experiment=table1", "block.alpha=2"))
+
+
+def test_a_glob_is_planned_like_any_list() -> None:
+    cells = plan(multirun("block=glob(res*)", "seed=0"))
+    assert {cell.overrides[0] for cell in cells} == {f"block={b}" for b in PAPER_BLOCKS if b.startswith("res")}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("block=glob(*)", r"block=custom\n.*a value is needed for block\._target_"),
+        ("block=glob(nothing*)", "This grid has no cell"),
+        ("seed=shuffle(1,2,3)", "leave out the shuffling"),
+        ("seed=shuffle(range(1,4))", "leave out the shuffling"),
+        ("dropout=interval(0,1)", "does not support sweep type"),
+        ("dropout='${nowhere}'", "'nowhere' not found"),
+        ("data.split=range(3,0)", "This grid has no cell"),
+    ],
+)
+def test_what_cannot_be_planned_stops_with_a_reason(override: str, message: str) -> None:
+    """Hydra makes a warning of every exception but SystemExit, and trains."""
+    with pytest.raises(SystemExit, match=message):
+        SweepGuard().on_multirun_start(multirun(override))
+
+
+def test_a_sweeper_that_chooses_as_it_goes_is_refused() -> None:
+    config = OmegaConf.create(OmegaConf.to_container(multirun("seed=0")))
+    assert isinstance(config, DictConfig)
+    config.hydra.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+    with pytest.raises(SystemExit, match="chooses as it goes"):
+        SweepGuard().on_multirun_start(config)
+
+
+def test_a_job_that_was_not_planned_is_not_trained(tmp_path: Path) -> None:
+    config = multirun("seed=0,1", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir='seed=${seed}'")
+    settings = OmegaConf.create({"sweep": {"dir": str(tmp_path), "subdir": "seed=1"}})
+    with pytest.raises(ConfigError, match="was not planned"):
+        title(settings)  # type: ignore[arg-type]
+    write_plan(plan(config))
+    assert title(settings) == "seed=1"  # type: ignore[arg-type]
 
 
 def test_two_cells_of_one_name() -> None:
@@ -231,3 +273,13 @@ def test_the_table_of_what_was_planned(tmp_path: Path, capsys: pytest.CaptureFix
     assert "not started" in row[2]
     assert "width" not in row[0]
     assert print_table(cells[:1])
+
+
+def test_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(
+        [Cell(tmp_path / "[old] sweep", "0", ["logger.project=[/rock]"]), Cell(tmp_path, "1", [":cat:"])]
+    )
+    out = capsys.readouterr().out.replace("\n", "")
+    assert "[/rock]" in out
+    assert ":cat:" in out
+    assert "[old] sweep" in re.sub(r"[│ ]+", " ", out)

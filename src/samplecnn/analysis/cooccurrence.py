@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from samplecnn.errors import UserError
+
 PAPER_TAGS = ("classical", "metal", "dance")
 # Table 3. The clean split has 699, 165 and 153 such test clips: the authors' script drew its clips from a
 # queue that may give some twice.
@@ -15,7 +17,7 @@ MAX_TAGS = 7  # lines in one panel that can be told apart
 LISTED = 5  # tags in an error message
 
 
-class TagError(ValueError):
+class TagError(UserError):
     """Tags that cannot be compared: what is wrong and what is allowed."""
 
 
@@ -51,16 +53,12 @@ class TagCounts:
         return self.together[np.ix_(self.rows(tags), self.rows(tags))]
 
     def choose(self, asked: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Return the tags to compare: those asked for, or three that are not similar.
-
-        By default these are the paper's where all of them have clips. Else they come from the more frequent
-        half of the tags: the most frequent one, and then twice the one of whose clips the smallest part has
-        a tag that is chosen already (of equal ones, the most frequent).
+        """Return the tags to compare: those asked for, else the paper's, else three that rarely meet.
 
         Raises TagError for an unknown tag, one without clips, none at all, too many, and one named twice.
         """
         if asked is None:
-            return PAPER_TAGS if set(PAPER_TAGS) <= set(self.tags) else self._dissimilar(len(PAPER_TAGS))
+            return PAPER_TAGS if set(PAPER_TAGS) <= set(self.tags) else self._rarely_together(len(PAPER_TAGS))
         for tag in asked:
             if tag in self.unused:
                 raise TagError(f"no clip of the test split has the tag {tag!r}: it cannot be compared")
@@ -74,7 +72,11 @@ class TagCounts:
             raise TagError(f"tags {', '.join(asked)}: allowed are 1 to {MAX_TAGS} different ones")
         return tuple(asked)
 
-    def _dissimilar(self, number: int) -> tuple[str, ...]:
+    def _rarely_together(self, number: int) -> tuple[str, ...]:
+        """Return tags of the more frequent half: the most frequent, then those that meet the chosen least.
+
+        How often a tag meets the chosen is a share of its own clips. Among equals the most frequent wins.
+        """
         frequent = np.argsort(-self.clips, kind="stable")
         rest = frequent[: max(number, len(frequent) // 2)].tolist()
         chosen = [rest.pop(0)]

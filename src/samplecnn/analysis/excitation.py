@@ -8,9 +8,7 @@ channel. A tag's mean excitations are their mean over all segments of all test c
 segments, as in MagnaTagATune.) Blocks are numbered from 1, as in the paper.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from samplecnn import files
 from samplecnn.analysis.cooccurrence import TagCounts
+from samplecnn.analysis.tabular import write_csv
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.files import write
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.network import SampleCNN
 
@@ -38,9 +37,7 @@ class Excitations:
     counts: TagCounts
     segments: NDArray[np.int64]  # (tags,): segments of the clips with the tag, over which its mean is taken
     per_tag: dict[int, NDArray[np.float64]]  # block -> (tags, channels)
-    overall: dict[
-        int, NDArray[np.float64]
-    ]  # block -> (channels,): mean over all segments, whatever their tags
+    overall: dict[int, NDArray[np.float64]]  # block -> (channels,): mean over all segments, tagged or not
     data: str  # name of the data set
     split: str
     split_hash: str  # of which clip is in which part
@@ -78,10 +75,8 @@ class Excitations:
         }
         for block, means in self.per_tag.items():
             arrays |= {f"block{block}": means, f"block{block}_overall": self.overall[block]}
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("wb") as file:
+        with files.writing(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Excitations":
@@ -174,28 +169,18 @@ def write_tables(excited: Excitations, tags: Sequence[str], folder: Path) -> lis
     excitation.csv: block, channel (from 0), mean over all segments, mean per tag. deviation.csv: block,
     channels, standard deviation across tags. cooccurrence.csv: clips with the chosen tags together.
     """
-    per_channel = (
+    paths = [folder / f"{name}.csv" for name in ("excitation", "deviation", "cooccurrence")]
+    header = ("block", "channel", "all segments", *excited.counts.tags)
+    channels = [
         (block, channel, *row)
-        for block in excited.blocks
-        for channel, row in enumerate(
-            np.column_stack([excited.overall[block], excited.per_tag[block].T]).tolist()
-        )
-    )
-    per_block = (
-        (block, excited.overall[block].size, deviation) for block, deviation in excited.deviation.items()
+        for block, overall in excited.overall.items()
+        for channel, row in enumerate(np.column_stack([overall, excited.per_tag[block].T]).tolist())
+    ]
+    write_csv(paths[0], header, channels)
+    header = ("block", "channels", "standard deviation")
+    write_csv(
+        paths[1], header, [(b, excited.overall[b].size, value) for b, value in excited.deviation.items()]
     )
     together = zip(tags, excited.counts.table(tags).tolist(), strict=True)
-    return [
-        _write(
-            folder / "excitation.csv", ("block", "channel", "all segments", *excited.counts.tags), per_channel
-        ),
-        _write(folder / "deviation.csv", ("block", "channels", "standard deviation"), per_block),
-        _write(folder / "cooccurrence.csv", ("tag", *tags), ((tag, *row) for tag, row in together)),
-    ]
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write(path, text.getvalue())
-    return path
+    write_csv(paths[2], ("tag", *tags), [(tag, *row) for tag, row in together])
+    return paths

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samplecnn.analysis.excitation import Excitations
+from samplecnn.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ PIXELS_PER_INCH = 200
 LETTER, LINE_SAMPLE = 0.07, 0.6  # inches that a letter and a line beside it take in the legend
 
 
-class PlotsMissingError(ValueError):
+class PlotsMissingError(UserError):
     """Figures cannot be drawn because matplotlib is not installed."""
 
 

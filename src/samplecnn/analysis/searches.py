@@ -4,106 +4,106 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samplecnn.analysis.architectures import compare, difference_columns, evaluate, identify
-from samplecnn.analysis.cells import ALPHA, BLOCKS, Cell
+from samplecnn.analysis.grid import Architecture
+from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS, block_title
 from samplecnn.analysis.scores import Scored, ScoredGroup
-from samplecnn.analysis.tables import Column, Record, Table, between, compact, decimals, plain
+from samplecnn.analysis.tables import DIFFERENCE, description_fields, difference_fields, score_fields
+from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Table, compact
+from samplecnn.model.blocks import BLOCKS
 
-ALPHAS = tuple(2.0**power for power in range(-3, 7))  # section 2.1.2 of the paper
-DECAYS = (0.0, 1e-5, 1e-4, 1e-3)
-DECAY_BLOCKS = ("se", "res2", "rese2")
+
+@dataclass(frozen=True)
+class Search:
+    """A number that is varied while all else stays as it is."""
+
+    varied: str
+    title: str
+    note: str
+    tried: tuple[float, ...]  # in the paper's search, or this project's
+    reference: float  # what the paper chose
+    value: Callable[[Architecture], float]
+    shared: Callable[[Architecture], tuple[Any, ...] | None]  # what stays, the block first; None: not of it
+
+
+def _with_alpha(one: Architecture) -> tuple[Any, ...] | None:
+    has_alpha = set(one.options) == {"alpha"} and one.block in BLOCKS
+    return (one.block, one.multi, one.weight_decay) if has_alpha else None
+
+
+ALPHA_SEARCH = Search(
+    "alpha",
+    "Amplifying ratio of the excitation",
+    "Alpha is the width of the excitation's hidden layer over the number of channels; the paper searched 2⁻³ "
+    "to 2⁶ and chose 16, without printing the scores. Differences are from alpha 16, paired over test clips.",
+    ALPHAS,
+    ALPHA,
+    lambda one: one.alpha or 0.0,
+    _with_alpha,
+)
+DECAY_SEARCH = Search(
+    "weight decay",
+    "Weight decay",
+    "In Keras' unit, on convolution kernels alone. The paper used 1e-4 for ReSE-2 (its dagger) and none "
+    "elsewhere. Differences are from no weight decay, paired over test clips.",
+    DECAYS,
+    0.0,
+    lambda one: one.weight_decay,
+    lambda one: (one.block, one.multi) if one.default_options else None,
+)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Cells that differ in one number alone."""
+    """Architectures that differ in the number of a search alone."""
 
     name: str
     block: str  # as the paper writes it
     points: tuple[tuple[float, Scored], ...]  # by the number
 
     @property
-    def cells(self) -> list[Scored]:
-        """The cells in the order of the number."""
+    def scored(self) -> list[Scored]:
+        """The architectures in the order of the number."""
         return [scored for _, scored in self.points]
 
 
-def alpha_series(scored: ScoredGroup) -> list[Series]:
-    """Return the cells of each block and aggregation that differ in alpha, where there are two or more."""
-
-    def shared(cell: Cell) -> tuple[Any, ...] | None:
-        usual = set(cell.options) == {"alpha"} and cell.block in BLOCKS
-        return (cell.block, cell.multi, cell.weight_decay) if usual else None
-
-    return _series(scored, shared, lambda cell: cell.alpha or 0.0)
-
-
-def decay_series(scored: ScoredGroup) -> list[Series]:
-    """Return the cells of each block and aggregation that differ in weight decay, where two or more do."""
-
-    def shared(cell: Cell) -> tuple[Any, ...] | None:
-        return (cell.block, cell.multi) if cell.usual else None
-
-    return _series(scored, shared, lambda cell: cell.weight_decay)
-
-
-def _series(
-    scored: ScoredGroup,
-    shared: Callable[[Cell], tuple[Any, ...] | None],
-    number: Callable[[Cell], float],
-) -> list[Series]:
+def find_series(search: Search, scored: ScoredGroup) -> list[Series]:
+    """Return what a search varied, a series for each block and aggregation with two values or more."""
     members: dict[tuple[Any, ...], list[Scored]] = {}
-    for one in scored.cells:
-        if (key := shared(one.cell)) is not None and one.roc_auc is not None:
-            members.setdefault(key, []).append(one)
+    for one in scored.scored:
+        if (shared := search.shared(one.architecture)) is not None and one.roc_auc is not None:
+            members.setdefault(shared, []).append(one)
     found = []
-    for (block, *_), cells in members.items():
-        points = sorted(((number(one.cell), one) for one in cells), key=lambda point: point[0])
+    for (block, *_), several in members.items():
+        points = sorted(
+            ((search.value(one.architecture), one) for one in several), key=lambda point: point[0]
+        )
         if len({value for value, _ in points}) > 1:
-            name = BLOCKS.get(block, block)
-            found.append(Series(f"{name}, {points[0][1].cell.aggregation}", name, tuple(points)))
+            name = block_title(block)
+            found.append(Series(f"{name}, {several[0].architecture.aggregation}", name, tuple(points)))
     return found
 
 
-def alpha_table(scored: ScoredGroup, series: Sequence[Series]) -> Table:
-    """Return scores by alpha, with differences from the paper's choice of 16."""
-    title = "Amplifying ratio of the excitation"
-    note = (
-        "Alpha is the width of the excitation's hidden layer over the number of channels; the paper "
-        "searched 2⁻³ to 2⁶ and chose 16, without printing the scores. Differences are from alpha 16, "
-        "paired over test clips."
-    )
-    return _table(scored, series, "alpha", title, note, ALPHA)
-
-
-def decay_table(scored: ScoredGroup, series: Sequence[Series]) -> Table:
-    """Return scores by weight decay, with differences from none."""
-    title = "Weight decay"
-    note = (
-        "In Keras' unit, on convolution kernels alone. The paper used 1e-4 for ReSE-2 (its dagger) and none "
-        "elsewhere. Differences are from no weight decay, paired over test clips."
-    )
-    return _table(scored, series, "weight decay", title, note, 0.0)
-
-
-def _table(
-    scored: ScoredGroup, series: Sequence[Series], varied: str, title: str, note: str, reference: float
-) -> Table:
-    records: list[Record] = []
+def search_table(search: Search, scored: ScoredGroup, series: Sequence[Series]) -> Table:
+    """Return scores by the number that a search varies, with differences from the paper's choice."""
+    records = []
     for one in series:
-        usual = dict(one.points).get(reference)
-        for value, cell in one.points:
-            difference = scored.difference(cell, usual) if cell is not usual else None
-            told = {"series": one.name, "value": value, **identify(cell.cell), **evaluate(cell)}
-            told["parameters"] = cell.cell.runs[0].results.parameters
-            records.append({**told, **compare(difference)})
+        reference = dict(one.points).get(search.reference)
+        for value, each in one.points:
+            difference = scored.difference(each, reference) if each is not reference else None
+            record = (
+                {"series": one.name, "value": value}
+                | description_fields(each.architecture)
+                | score_fields(each)
+            )
+            record["parameters"] = each.architecture.runs[0].results.parameters
+            records.append(record | difference_fields(difference))
     columns = [
-        Column("architecture", plain("series")),
-        Column(varied, lambda record: compact(record["value"])),
-        Column("ROC-AUC", decimals("roc_auc")),
-        Column("95 % interval", between("roc_auc")),
-        Column("seeds", plain("seeds")),
-        *difference_columns(records),
-        *([Column("parameters", plain("parameters"))] if reference == ALPHA else []),
+        Column("architecture", "series"),
+        Column(search.varied, "value", compact),
+        ROC_AUC,
+        ROC_INTERVAL,
+        Column("seeds", "seeds"),
+        *DIFFERENCE,
+        *([Column("parameters", "parameters")] if search.reference == ALPHA else []),
     ]
-    return Table(varied.replace(" ", "_"), title, note, columns, records)
+    return Table(search.varied.replace(" ", "_"), search.title, search.note, columns, records)

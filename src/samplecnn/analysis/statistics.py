@@ -1,15 +1,14 @@
-"""How far a score can be trusted: bootstrap over test clips, paired differences, spread over seeds.
+"""How far a score can be trusted: the bootstrap over test clips.
 
 A draw takes as many clips as the test split has, with replacement. It is the same draw for all tags and all
 models, so that a clip's tags stay together and differences between models are paired: whatever makes a draw
 hard is hard for both, and a model differs from itself by exactly 0.
 
-The interval of a score is made of the standard error over draws, corrected for small sets (`bootstrap`), on
-the logit scale and around the value less its bootstrap bias (Efron and Tibshirani 1993, chapter 10; Pepe 2003
-for the logit): percentiles are too short near 1. How many of these errors it reaches is Student's t, because
-rare tags tell little of them (`_freedom`). Differences do not end anywhere near, and percentiles serve
-(`comparisons`). Both cover 93 to 97 % of true values from 30 clips on (tests/analysis/test_statistics.py);
-in simulations where many tags have one or two positive clips, 91 to 98 %.
+The interval of a score is the bootstrap's normal interval on the logit scale, less the bootstrap's bias
+(Davison and Hinkley 1997, section 5.2; Pepe 2003 for the logit). That of a difference is made of percentiles
+of the draws (`comparison`). Draws of a handful of clips hardly vary, and intervals would be too short: with
+fewer clips than `CLIPS` and `PER_TAG` there are none. tests/analysis/test_statistics.py measures how often
+intervals hold the true value.
 """
 
 import math
@@ -24,15 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from samplecnn.errors import UserError
+
 LEVEL = 0.95
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-# Upper quantile of a two-sided 95 % interval: Student's t with 1 to 30 degrees of freedom.
-T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 CHUNK = 1000  # draws at a time: bounds the memory
-FEW_POSITIVES = 5  # below, a tag's own AUC says next to nothing
+# What an interval needs. A single tag: so many positive, and so many negative, test clips.
+PER_TAG = 10
+# A mean over tags: so many test clips, and at most a tenth of the tags with fewer than RARE of either.
+CLIPS, RARE, RARE_SHARE = 50, 5, 0.1
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -44,11 +43,11 @@ class Estimate:
 
     value: float
     draws: Floats  # (draws,)
-    freedom: float = math.inf  # degrees of freedom behind the standard deviation of the draws
+    enough: bool = True  # clips for an interval
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """Return the paired difference: draw by draw."""
-        return Estimate(self.value - other.value, self.draws - other.draws)
+        return Estimate(self.value - other.value, self.draws - other.draws, self.enough and other.enough)
 
     @property
     def standard_error(self) -> float:
@@ -63,34 +62,27 @@ class Resampled:
     values: Floats  # (models, tags)
     draws: Floats  # (models, tags, draws)
     scarcer: NDArray[np.int64]  # (tags,): the lesser of positive and negative clips
+    clips: int
 
     def tag(self, models: Sequence[int], tag: int) -> Estimate:
         """Return the mean over ``models`` of a tag's AUC."""
         index = list(models)
-        return Estimate(float(self.values[index, tag].mean()), self.draws[index, tag].mean(axis=0))
+        draws = self.draws[index, tag].mean(axis=0)
+        return Estimate(float(self.values[index, tag].mean()), draws, bool(self.scarcer[tag] >= PER_TAG))
 
     def macro(self, models: Sequence[int]) -> Estimate:
         """Return the mean over ``models``, and over the tags that have an AUC; NaN if none has."""
-        index, defined = list(models), ~np.isnan(self.values).any(axis=0)
+        index, defined = list(models), self.scarcer > 0
         if not defined.any():
-            return Estimate(math.nan, np.full(self.draws.shape[2], math.nan))
+            return Estimate(math.nan, np.full(self.draws.shape[2], math.nan), enough=False)
         value = float(self.values[index][:, defined].mean())
-        draws = self.draws[index][:, defined].mean(axis=0)  # (tags, draws)
-        return Estimate(value, draws.mean(axis=0), _freedom(draws, self.scarcer[defined]))
+        return Estimate(value, self.draws[index][:, defined].mean(axis=(0, 1)), self.enough)
 
-
-def _freedom(draws: Floats, scarcer: NDArray[np.int64]) -> float:
-    """Return the degrees of freedom of the mean over tags of ``draws`` (tags, draws).
-
-    The variance of a tag with m positive clips is known from these m alone. Welch and Satterthwaite: the
-    variance of the mean squared, over the sum of the tags' shares squared, each by its m - 1. With tags that
-    vary together, the whole is more than the sum of the shares, and better known. A variance that a tag has
-    from others (`_lend`) is known from all of these, and counts as certain.
-    """
-    shares = draws.var(axis=1, ddof=1) / len(draws) ** 2
-    unknown = float((shares**2 / np.where(scarcer > 1, scarcer - 1, np.inf)).sum())
-    whole = float(draws.mean(axis=0).var(ddof=1))
-    return max(whole**2 / unknown, 1.0) if unknown > 0 else math.inf
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough clips, and few enough rare tags, for an interval of the mean over tags."""
+        counts = self.scarcer[self.scarcer > 0]
+        return self.clips >= CLIPS and bool((counts < RARE).mean() <= RARE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -108,16 +100,14 @@ def bootstrap(
     *,
     draws: int = 1000,
     seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Bootstrap:
     """Resample the clips and score all models under each draw.
 
     ``labels`` is (clips, tags) of 0 and 1, ``probabilities`` one such array per model; ``progress`` is called
     after each model and thousand draws. A tag without positive or without negative clips has no AUC; where
-    this happens in a draw only, the tag keeps its AUC of the whole split there. Deviations of the draws are
-    made as large as those of another sample with as many positive clips (`_stretch`); with one of them, they
-    are those of other tags (`_lend`). Raises ValueError for fewer than two draws, shapes that do not fit, and
-    probabilities that are not finite.
+    this happens in a draw only, the tag keeps its AUC of the whole split there. Raises UserError for fewer
+    than two draws, ValueError for shapes that do not fit and probabilities that are not finite.
     """
     _check(labels, probabilities, draws)
     clips, tags = labels.shape
@@ -132,55 +122,18 @@ def bootstrap(
         once = np.ones((clips, 1), np.float32)  # the test split itself, in front of its draws
         counts = torch.from_numpy(np.hstack([once, resample(rng, clips, part.stop - part.start)]))
         for model, scores in enumerate(probabilities):
-            for tag in np.flatnonzero((positives > 0) & (positives < clips)):
+            for tag in np.flatnonzero(scarcer > 0):
                 found = weighted_auc(truth[:, tag], scores[:, tag], counts)
                 values[:, model, tag] = found[:, 0]
                 drawn[:, model, tag, part] = np.where(np.isnan(found), found[:, :1], found)[:, 1:]
             progress()
-    deviations = drawn - values[..., None]
-    deviations *= np.array([_stretch(number, clips) for number in scarcer.tolist()])[:, None]
-    _lend(deviations, positives, clips, rng)
-    drawn = values[..., None] + deviations
-    roc, pr = (Resampled(values[kind], drawn[kind], scarcer) for kind in range(2))
+    roc, pr = (Resampled(values[kind], drawn[kind], scarcer, clips) for kind in range(2))
     return Bootstrap(positives, roc, pr)
-
-
-def _stretch(number: int, clips: int) -> float:
-    """Return how much more another sample varies than draws do, of a tag with so many positive clips.
-
-    (Or negative ones, if they are fewer.) With s the standard deviation of where a positive clip ranks, and m
-    of them, the AUC varies by s^2 / m. A draw has K of the m, binomially distributed, varies around them by
-    s^2 (m - 1) / m / K, and not at all where K is 0 and the tag keeps its AUC.
-    """
-    if number < 2:
-        return 1.0
-    share, k = number / clips, np.arange(1, clips + 1)
-    ways = np.cumsum(np.log((clips - k + 1) / k))
-    chance = np.exp(ways + k * math.log(share) + (clips - k) * math.log1p(-share))
-    return 1 / math.sqrt((number - 1) * float((chance / k).sum()))
-
-
-def _lend(deviations: Floats, positives: NDArray[np.int64], clips: int, rng: np.random.Generator) -> None:
-    """Give tags with a single positive (or negative) clip the deviations of other tags, in place.
-
-    ``deviations`` are (kinds, models, tags, draws). Draws of one clip are all the same clip, and show nothing
-    of where another would rank. Each draw of such a tag takes the deviation of a tag chosen at random, in a
-    draw chosen at random, and enlarges it: with m positive and n negative clips an AUC's variance is about
-    proportional to 1/m + 1/n. The choice is the same for all models, so that they stay paired.
-    """
-    scarcer = np.minimum(positives, clips - positives)
-    information = positives * (clips - positives) / clips
-    lenders = np.flatnonzero(scarcer > 1)
-    draws = deviations.shape[-1]
-    for tag in np.flatnonzero(scarcer == 1) if lenders.size else ():
-        lender, draw = rng.choice(lenders, draws), rng.integers(0, draws, draws)
-        larger = np.sqrt(information[lender] / information[tag])
-        deviations[..., tag, :] = larger * deviations[..., lender, draw]
 
 
 def _check(labels: NDArray[Any], probabilities: Sequence[NDArray[Any]], draws: int) -> None:
     if draws < 2:
-        raise ValueError(f"{draws} draws: at least 2 are needed, 1000 are usual")
+        raise UserError(f"{draws} draws: at least 2 are needed, 1000 are usual")
     for scores in probabilities:
         if labels.ndim != 2 or scores.shape != labels.shape:
             raise ValueError(f"labels {labels.shape} and probabilities {scores.shape} do not fit")
@@ -231,21 +184,16 @@ def _sums(clips: NDArray[np.int64], starts: NDArray[np.int64], counts: Tensor) -
     return embedding_bag(torch.from_numpy(clips), counts, torch.from_numpy(starts), mode="sum")
 
 
-def student(freedom: float) -> float:
-    """Return how many standard errors a 95 % interval reaches with so many (1 or more) degrees of freedom."""
-    return T[int(freedom) - 1] if freedom < len(T) + 1 else Z + 2.42 / freedom
-
-
 def score_interval(estimate: Estimate) -> Interval | None:
-    """Return the 95 % interval of an AUC: always inside 0 and 1, and with the AUC in it, however biased.
+    """Return the 95 % interval of an AUC, inside 0 and 1 and with the AUC in it.
 
-    None where no interval can be told: an AUC of exactly 0 or 1, from which no draw departs.
+    None where there are too few clips, and for an AUC of exactly 0 or 1, from which no draw departs.
     """
     value = estimate.value
-    if not 0 < value < 1:
+    if not estimate.enough or not 0 < value < 1:
         return None
     slope = 1 / (value * (1 - value))  # of the logit
     centre = math.log(value / (1 - value)) - slope * (float(estimate.draws.mean()) - value)
-    reach = slope * student(estimate.freedom) * estimate.standard_error
-    low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - reach, centre + reach))
+    half = slope * Z * estimate.standard_error
+    low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - half, centre + half))
     return min(low, value), max(high, value)

@@ -1,116 +1,278 @@
-"""A table of a report: records for its CSV file, columns for people."""
+"""The tables of a report: scores, differences, cost, tags, runs."""
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 
-from samplecnn.analysis.statistics import Interval
+from samplecnn.analysis.grid import Architecture
+from samplecnn.analysis.published import COST, TABLE1, block_title
+from samplecnn.analysis.scores import Difference, Scored, ScoredGroup, verdict
+from samplecnn.analysis.statistics import PER_TAG
+from samplecnn.analysis.tabular import (
+    MINUS,
+    ROC_AUC,
+    ROC_INTERVAL,
+    Column,
+    Record,
+    Table,
+    duration,
+    number,
+    span,
+)
+from samplecnn.runs.run import Run
 
-Record = dict[str, Any]
-NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-LONG = 20  # letters: what fits beside a column of numbers on a phone
-
-
-@dataclass(frozen=True)
-class Column:
-    """What people see of a record."""
-
-    header: str
-    show: Callable[[Record], str]
-    words: bool = False  # and not numbers: aligned left
-
-
-@dataclass(frozen=True)
-class Table:
-    """Records, and how they are shown: the first column names the row."""
-
-    name: str  # of its CSV file
-    title: str
-    note: str  # what it shows and how that was computed
-    columns: Sequence[Column]
-    records: Sequence[Record]
-    visible: Callable[[Record], bool] = field(default=lambda record: True)  # others are in the CSV file alone
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """What is shown of each record."""
-        return [[c.show(record) for c in self.columns] for record in self.records if self.visible(record)]
-
-    @property
-    def long_names(self) -> bool:
-        """Whether names of rows have to be broken into lines on a narrow screen."""
-        return any(len(name) > LONG for name, *_ in self.rows)
+signed, signed_span = partial(number, sign=True), partial(span, sign=True)
+DIFFERENCE = (
+    Column("difference", "difference", signed),
+    Column("95 %, test clips", "clips_interval", signed_span),
+    Column("95 %, clips and seeds", "clips_and_seeds_interval", signed_span, optional=True),
+)
 
 
-def write_csv(tables: Sequence[tuple[str, Table]], path: Path) -> None:
-    """Write tables of one kind, each with the name of its group, into one CSV file."""
-    records = [{"group": group, **record} for group, table in tables for record in table.records]
-    keys = list(dict.fromkeys(key for record in records for key in record))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, keys, lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in record.items()})
+def description_fields(one: Architecture) -> Record:
+    """Return the fields that say which architecture a record is of."""
+    described: Record = {"cell": one.label, "block": one.block, "aggregation": one.aggregation}
+    return {**described, "weight_decay": one.weight_decay, "alpha": one.alpha}
 
 
-def plain(key: str) -> Callable[[Record], str]:
-    """Show a text or a whole number."""
-
-    def show(record: Record) -> str:
-        value = record.get(key)
-        return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-    return show
-
-
-def decimals(key: str, digits: int = 4, *, sign: bool = False) -> Callable[[Record], str]:
-    """Show a number."""
-    return lambda record: number(record.get(key), digits, sign=sign)
+def score_fields(one: Scored) -> Record:
+    """Return the fields of an architecture's scores."""
+    return {
+        "roc_auc": one.roc_auc,
+        "roc_auc_interval": one.roc_interval,
+        "seeds": len(one.architecture.runs),
+        "roc_auc_sd": one.deviation,
+        "pr_auc": one.scores.pr_auc,
+        "pr_auc_interval": one.scores.pr_auc_interval,
+    }
 
 
-def between(key: str, digits: int = 4, *, sign: bool = False) -> Callable[[Record], str]:
-    """Show the interval whose ends are ``key_low`` and ``key_high``."""
-    return lambda record: span(ends(record, key), digits, sign=sign)
+def difference_fields(difference: Difference | None) -> Record:
+    """Return the fields of a difference."""
+    return {
+        "difference": difference.value if difference else None,
+        "clips_interval": difference.clips if difference else None,
+        "clips_and_seeds_interval": difference.both if difference else None,
+    }
 
 
-def ends(record: Record, key: str) -> Interval | None:
-    """Return an interval of a record."""
-    low, high = record.get(f"{key}_low"), record.get(f"{key}_high")
-    return None if low is None or high is None else (low, high)
+def table1(scored: Sequence[Scored], comparable: bool) -> Table:
+    """Score architectures, the paper's numbers beside ours where they are ``comparable``."""
+    records = [
+        {**description_fields(one.architecture), "paper": one.architecture.paper_auc if comparable else None}
+        | score_fields(one)
+        for one in scored
+    ]
+    columns = [
+        Column("architecture", "cell"),
+        Column("paper", "paper", number, optional=True),
+        ROC_AUC,
+        ROC_INTERVAL,
+        Column("sd over seeds", "roc_auc_sd", number, optional=True),
+        Column("seeds", "seeds"),
+        Column("PR-AUC", "pr_auc", number),
+        Column("95 % interval", "pr_auc_interval", span),
+    ]
+    note = (
+        "Macro averages over tags on the test split, means over seeds. Intervals are by bootstrap over test "
+        "clips: they cover which clips are in the test split, for the mean of these trained networks. "
+    )
+    if any(record["seeds"] > 1 for record in records):
+        note += "The standard deviation (sd) is between trainings that differ in their seed alone. "
+    else:
+        note += "With one seed per architecture, what another seed would give is not known: no sd is shown. "
+    note += (
+        "PR-AUC is average precision, which few positive clips push up: its interval is around the "
+        "corrected value."
+    )
+    if any("†" in one.label for one in scored):
+        note += " † weight decay of 1e-4, as in the paper's Table 1."
+    return Table("table1", "Scores on the test split", note, columns, records)
 
 
-def interval(key: str, value: Interval | None) -> Record:
-    """Return the two fields of an interval."""
-    return {f"{key}_low": value[0] if value else None, f"{key}_high": value[1] if value else None}
+def differences(scored: ScoredGroup, comparable: bool) -> Table | None:
+    """Return what a block adds to the basic one, and aggregation to each block; None without such pairs.
+
+    A block that is not the paper's is compared with SE too.
+    """
+    pairs = []
+    for one in scored.scored:
+        block, multi = one.architecture.block, one.architecture.multi
+        for base in ("basic",) if block in TABLE1 else ("basic", "se"):
+            other = scored.of(scored.group.table1(base, multi))
+            if other is not None and other is not one:
+                name = f"{one.architecture.name} {MINUS} {block_title(base)}, {one.architecture.aggregation}"
+                pairs.append((name, one, other))
+    for one in scored.scored:
+        for other in scored.scored:
+            ours, theirs = one.architecture, other.architecture
+            if ours.multi and not theirs.multi and ours.name == theirs.name:
+                pairs.append((f"{ours.name}: multi {MINUS} no multi", one, other))
+    records = []
+    for name, one, other in pairs:
+        if (difference := scored.difference(one, other)) is not None:
+            ends = one.architecture.paper_auc, other.architecture.paper_auc
+            known = comparable and ends[0] is not None and ends[1] is not None
+            record = {"comparison": name, "paper": (ends[0] or 0) - (ends[1] or 0) if known else None}
+            records.append(
+                record | difference_fields(difference) | {"distinguishable": difference.distinguishable}
+            )
+    columns = [
+        Column("comparison", "comparison"),
+        Column("paper", "paper", signed, optional=True),
+        *DIFFERENCE,
+        Column("distinguishable", "distinguishable", words=True),
+    ]
+    note = (
+        "Differences of macro ROC-AUC, paired: each draw of test clips scores both sides. Two are "
+        "distinguishable where the last interval leaves out 0. Each comparison stands for itself: of "
+        "twenty between equal architectures, one is expected to look distinguishable. " + _seeds(scored)
+    )
+    title = "What the block and the aggregation change"
+    return Table("differences", title, note.strip(), columns, records) if records else None
 
 
-def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
-    """Write a number, with a true minus; a dash for none. With ``sign``, also that of a rounded 0."""
-    if value is None:
-        return NONE
-    text = f"{value:{'+' if sign and value else ''},.{digits}f}"
-    zero = float(text.replace(",", "")) == 0 and not sign
-    return (text.lstrip("-") if zero else text).replace("-", MINUS)
+def _seeds(scored: ScoredGroup) -> str:
+    """Say what differences have to do with seeds."""
+    if scored.spread is None:
+        return "With one seed each, all this is of these trained networks: another seed may change it."
+    own = [one.deviation for one in scored.scored if one.deviation is not None]
+    return (
+        f"Seeds: the standard deviation of one training is {number(scored.spread.deviation)}, pooled over "
+        f"the architectures that have several seeds ({number(min(own))} to {number(max(own))}), and taken "
+        "for all."
+    )
 
 
-def span(value: Interval | None, digits: int = 4, *, sign: bool = False) -> str:
-    """Write an interval."""
-    if value is None:
-        return NONE
-    return f"{number(value[0], digits, sign=sign)} to {number(value[1], digits, sign=sign)}"
+def best_and_others(scored: ScoredGroup) -> Table | None:
+    """Return the lead of the best over each other, with intervals that hold for all pairs at once."""
+    if not scored.ranked:
+        return None
+    best, *others = scored.ranked
+    records = []
+    for other in others:
+        if (difference := scored.difference(best, other)) is not None:
+            among_all = difference.among_all
+            record: Record = {"cell": other.label, **difference_fields(difference)}
+            records.append({**record, "all_pairs_interval": among_all, "behind": verdict(among_all)})
+    if not records:
+        return None
+    covers = "clips and seeds" if scored.spread else "test clips"
+    columns = [
+        Column("architecture", "cell"),
+        DIFFERENCE[0],
+        Column(f"95 %, {covers}, all pairs", "all_pairs_interval", signed_span),
+        Column("behind the best", "behind", words=True),
+    ]
+    note = (
+        f"The lead of {best.label} in macro ROC-AUC, paired over test clips. Something has to be best, and "
+        "the best was picked by looking. Therefore the intervals hold for all pairs at once (Tukey): among "
+        "equal architectures, in 95 % of cases all of them have 0 inside. " + _seeds(scored)
+    )
+    return Table("best", f"Lead of the best: {best.label}", note, columns, records)
 
 
-def compact(value: float) -> str:
-    """Write a setting such as 16, 0.125 or 1e-4 as on the command line."""
-    if value == 0 or abs(value) >= 1e-2:
-        return f"{value:g}"
-    digits, _, power = f"{value:e}".partition("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
+def cost(scored: ScoredGroup) -> Table:
+    """Return parameters and training time, relative to the basic block with the same aggregation."""
+    records = []
+    for one in (each.architecture for each in scored.scored):
+        runs = one.runs
+        records.append(
+            {
+                **description_fields(one),
+                "parameters": runs[0].results.parameters,
+                "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
+                "relative": _relative(one, scored.group.table1("basic", one.multi)),
+                "paper": COST.get(one.block) if one.in_table1 else None,
+                "epochs": sum(run.results.epochs for run in runs) / len(runs),
+                "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
+            }
+        )
+    columns = [
+        Column("architecture", "cell"),
+        Column("parameters", "parameters"),
+        Column("seconds an epoch", "seconds_per_epoch", partial(number, digits=1)),
+        Column("relative to Basic", "relative", partial(number, digits=2)),
+        Column("paper", "paper", partial(number, digits=2)),
+        Column("epochs", "epochs", partial(number, digits=0)),
+        Column("training", "train_seconds", duration),
+    ]
+    note = (
+        "Means over seeds of the median epoch, validation included, on the hardware named under "
+        "provenance; relative to Basic with the same aggregation on the same hardware. The paper's ratios "
+        "are of width 128; it does not say with which aggregation. Trainings that shared a machine slow each "
+        "other down."
+    )
+    return Table("cost", "Parameters and training time", note, columns, records)
 
 
-def duration(seconds: float) -> str:
-    """Write a time in the largest units that fit."""
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
+def _relative(one: Architecture, basic: Architecture | None) -> float | None:
+    """Return the time of an epoch over that of the basic block, on hardware that trained both."""
+    ratios = []
+    for run in one.runs:
+        same = [
+            other.seconds_per_epoch
+            for other in (basic.runs if basic else ())
+            if other.results.hardware == run.results.hardware
+        ]
+        if sum(same) > 0:
+            ratios.append(run.seconds_per_epoch * len(same) / sum(same))
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def per_tag(scored: ScoredGroup, best: Scored) -> Table:
+    """Return the scores of each tag: of the best architecture for people, of all in the CSV file."""
+    auc, interval = partial(number, digits=3), partial(span, digits=3)
+    columns = [
+        Column("tag", "tag"),
+        Column("positive clips", "positives"),
+        Column("ROC-AUC", "roc_auc", auc),
+        Column("95 % interval", "roc_auc_interval", interval),
+        Column("PR-AUC", "pr_auc", auc),
+        Column("95 % interval", "pr_auc_interval", interval),
+    ]
+    note = (
+        f"{best.label}, means over seeds, best first. There is no interval for a tag with fewer than "
+        f"{PER_TAG} positive or negative test clips, and none for an AUC of exactly 1, from which no draw "
+        "departs. "
+        "per_tag.csv has all architectures."
+    )
+    others = [record for one in scored.scored if one is not best for record in _tag_records(one)]
+    return Table("per_tag", "Scores of each tag", note, columns, _tag_records(best), others)
+
+
+def _tag_records(one: Scored) -> list[Record]:
+    by_auc = sorted(one.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
+    return [{"cell": one.label, "tag": tag, **asdict(scores)} for tag, scores in by_auc]
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """Return where each number is from."""
+    records = [
+        {
+            "run": run.name,
+            "block": run.results.block,
+            "multi": run.results.multi,
+            "seed": run.seed,
+            "roc_auc": run.results.test.roc_auc,
+            "epochs": run.results.epochs,
+            "train_seconds": run.results.train_seconds,
+            "precision": run.results.precision,
+            "hardware": run.results.hardware,
+            "versions": ", ".join(f"{name} {version}" for name, version in run.results.versions.items()),
+            "config_hash": run.results.config_hash,
+        }
+        for run in runs
+    ]
+    columns = [
+        Column("run folder", "run"),
+        Column("block", "block", words=True),
+        Column("multi", "multi", lambda multi: "yes" if multi else "no", words=True),
+        Column("seed", "seed", str),
+        ROC_AUC,
+        *(
+            Column(key.replace("_", " "), key, words=True)
+            for key in ("precision", "hardware", "versions", "config_hash")
+        ),
+    ]
+    return Table("runs", "Runs", "Folders are relative to the one above all of them.", columns, records)

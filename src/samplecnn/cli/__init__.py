@@ -6,15 +6,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+from samplecnn import __version__
 from samplecnn.cli import data, evaluate, excitation, models, report, serve, tag
+from samplecnn.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 where something failed, 2 for a wrong command line.
 
-    ``samplecnn tag`` has 3 too, where some files could not be read.
+    ``samplecnn tag`` has 3 too, where some files could not be read; 130 stands for Ctrl-C. Without arguments
+    the commands are listed.
     """
-    options = parser().parse_args(arguments)
+    commands = parser()
+    options = commands.parse_args(arguments)
+    if options.name is None:
+        commands.print_help()
+        return 0
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be any bytes
     try:
@@ -22,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; nothing is left for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"samplecnn {options.name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -34,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
     )
-    commands = top.add_subparsers(required=True, dest="name", metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
+    commands = top.add_subparsers(dest="name", metavar="COMMAND")
     for module in (tag, evaluate, data, excitation, report, models, serve):
         module.add_commands(commands)
     return top

@@ -80,7 +80,7 @@ def run_export(options: argparse.Namespace) -> int:
     source, config, results = "trained with samplecnn", None, None
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
-        source, config, results = given.source, given.config, given.results
+        source, config, results = given.source, given.config, given.results()
     elif options.run.is_dir():
         config = read_config(options.run).plain
         if warn_unfinished(options.run):

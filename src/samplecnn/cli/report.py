@@ -1,14 +1,13 @@
 """``samplecnn report``: the paper's tables and figures out of run folders."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import positive
 
 if TYPE_CHECKING:
-    from samplecnn.analysis.report import Report
+    from samplecnn.analysis.page import Report
 
 # In the terminal; all others are on the page.
 PRINTED = ("table1", "differences", "cost", "table2", "alpha", "weight_decay")
@@ -53,7 +52,7 @@ def run_report(options: argparse.Namespace) -> int:
         draws=options.draws,
         seed=options.seed,
         only=options.only,
-        progress=progress,
+        progress=True,
     )
     print_report(report)
     if options.wandb:
@@ -64,20 +63,6 @@ def run_report(options: argparse.Namespace) -> int:
     return 0
 
 
-def progress(total: int) -> Callable[[], None]:
-    """Show a bar for what takes its time, where somebody is watching."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc="bootstrap", leave=False, disable=None)
-
-    def step() -> None:
-        bar.update()
-        if bar.n >= total:
-            bar.close()
-
-    return step
-
-
 def print_report(report: "Report") -> None:
     """Print findings and main tables."""
     import sys
@@ -86,7 +71,7 @@ def print_report(report: "Report") -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from samplecnn.analysis.tables import Table
+    from samplecnn.analysis.tabular import Table
 
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(report.title, style="bold")
@@ -96,15 +81,15 @@ def print_report(report: "Report") -> None:
             console.print(f"\n{group.name}", style="bold")
         for sentence in group.findings:
             console.print(sentence)
-        for section in group.sections:
-            for table in section.contents:
-                if isinstance(table, Table) and table.name in PRINTED:
-                    shown = RichTable(title=table.title, title_justify="left")
-                    for index, column in enumerate(table.columns):
-                        left = index == 0 or column.words
-                        shown.add_column(Text(column.header), justify="left" if left else "right")
-                    for row in table.rows:
-                        shown.add_row(*map(Text, row))
-                    console.print(shown)
+        contents = [content for section in group.sections for content in section.contents]
+        for table in contents:
+            if isinstance(table, Table) and table.name in PRINTED:
+                shown = RichTable(title=table.title, title_justify="left")
+                for index, column in enumerate(table.columns):
+                    left = index == 0 or column.words
+                    shown.add_column(Text(column.header), justify="left" if left else "right")
+                for row in table.rows:
+                    shown.add_row(*map(Text, row))
+                console.print(shown)
     for sentence in (*report.missing, *report.problems):
         console.print(f"- {sentence}")

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+from samplecnn.errors import UserError
+from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from uvicorn import Config
 
 PORT = 8737
+CONNECTIONS = 64  # at once; one page needs a handful
 
 
 def add_commands(commands: Any) -> None:
@@ -57,7 +60,7 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     for library in ("starlette", "uvicorn"):
         if importlib.util.find_spec(library) is None:
-            raise ValueError(f"{library} is not installed: pip install 'samplecnn[serve]'")
+            raise UserError(f"{library} is not installed: pip install 'samplecnn[serve]'")
     import uvicorn
 
     from samplecnn.inference.page.app import HOST, create_app
@@ -68,7 +71,7 @@ def run_serve(options: argparse.Namespace) -> int:
     app = create_app(models, max_bytes=options.limit * 1_000_000, max_seconds=options.minutes * 60)
     with listen(HOST, options.port) as listening:
         address = f"http://{HOST}:{listening.getsockname()[1]}/"
-        print(f"{', '.join(models)}: {address} (Ctrl-C ends it)", flush=True)
+        print(f"{printable(', '.join(models))}: {address} (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended
@@ -82,24 +85,27 @@ def configure(app: "Starlette") -> "Config":
     """Return uvicorn's settings: nothing that the page does not need."""
     from uvicorn import Config
 
+    from samplecnn.inference.page.connections import PageProtocol
+
     return Config(
         app,
-        http="h11",
+        http=PageProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=5,  # seconds; computations end at their next batch
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=1,  # seconds; computations end at their next batch
     )
 
 
 def listen(host: str, number: int) -> socket.socket:
-    """Return a socket that listens; ValueError for a port that is taken."""
+    """Return a socket that listens; UserError for a port that is taken."""
     try:
         return socket.create_server((host, number))
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"port {number} of {host}: {error.strerror}; choose another with --port, or --port 0"
         ) from error
 

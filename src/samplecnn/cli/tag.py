@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+from samplecnn.errors import UserError
+from samplecnn.text import FORMULA, csv_text, printable
 
 if TYPE_CHECKING:
+    from samplecnn.data.audio import DecoderProcess
+    from samplecnn.inference.tagger import Tagger
     from samplecnn.inference.timeline import Timeline
 
 UNREADABLE = 3  # exit status
@@ -21,10 +26,14 @@ Tag audio files, and all audio below folders, with the probability of each tag.
 
 A segment of 2.7 s at a time goes through the network; a file's probabilities are their average. Files are
 read as they are tagged, in constant memory, however long they are. What cannot be read is reported, and the
-rest goes on."""
+rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
 EPILOG = """\
-exit status: 0 if all files were tagged; 3 if some could not be read; 1 if the command could not be carried
-out (no such model, say); 2 for a wrong command line.
+exit status: 0 if all files were tagged, also with warnings; 3 if some could not be read, or their pictures
+not be written; 1 if the command could not be carried out (no such model, say); 2 for a wrong command line.
+With --strict a file that was cut off counts as one that cannot be read.
+
+M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by ffmpeg, if it is installed.
+In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b.
 
 examples:
   samplecnn tag song.mp3
@@ -63,6 +72,7 @@ def add_commands(commands: Any) -> None:
         default="mean",
         help="of a file's segments (default: mean)",
     )
+    tag.add_argument("--strict", action="store_true", help="refuse files that were cut off")
     tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
     form = tag.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="all tags, a column each, times in seconds")
@@ -74,69 +84,126 @@ def add_commands(commands: Any) -> None:
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import AudioError
-    from samplecnn.inference.files import audio_files
-    from samplecnn.inference.timeline import clock, hop_samples
+    from samplecnn.data.audio import AudioError, DecoderProcess
+    from samplecnn.inference.picture import picture_files
+    from samplecnn.inference.timeline import hop_samples
 
     hop_samples(options.overlap)  # said before a model is loaded
-    paths = list(audio_files(options.files))
-    model = options.model or newest_run(RUNS)
-    tagger = load_tagger(model, options.block)
-    if not (options.json or options.csv or options.quiet):
-        print(f"model: {model}")
-    if options.csv:
-        header = ("file", "start", "end", *tagger.tags) if options.over_time else ("file", *tagger.tags)
-        csv.writer(sys.stdout, lineterminator="\n").writerow(header)
+    paths = gather(options.files)
+    pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
     failed = 0
-    with tqdm(paths, unit="file", disable=None, leave=False) as bar:
-        for path in bar:
-            bar.set_postfix_str(path.name)
-
-            def progress(done: float, whole: float, name: str = path.name) -> None:
-                bar.set_postfix_str(f"{name}: {clock(done)} of {clock(whole)}")
-
-            try:
-                timeline = tagger.timeline(path, overlap=options.overlap, progress=progress)
-            except (AudioError, OSError) as error:
-                failed += 1
-                with bar.external_write_mode():
-                    print(f"samplecnn tag: {error}", file=sys.stderr)
-                    if options.json:
-                        print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
-                continue
-            if options.plot:
-                from samplecnn.inference.picture import picture_file, write_picture
-
-                write_picture(timeline, path.name, picture_file(path, options.files, options.plot))
-            with bar.external_write_mode():
-                write(path, timeline, options)
+    with DecoderProcess() as decoders:
+        model = options.model or newest_run(RUNS)
+        tagger = load_tagger(model, options.block)
+        if not (options.json or options.csv or options.quiet):
+            print(f"model: {printable(str(model))}")
+        if options.csv:
+            times = ("start", "end") if options.over_time else ()
+            table = csv.writer(sys.stdout, lineterminator="\n")
+            table.writerow(["file", *times, *map(csv_text, tagger.tags)])
+        with tqdm(paths, unit="file", disable=None, leave=False) as bar:
+            for path in bar:
+                try:
+                    tag_file(path, pictures.get(path), tagger, decoders, bar, options)
+                except BrokenPipeError:  # whoever reads has seen enough
+                    raise
+                except (AudioError, OSError) as error:
+                    failed += 1
+                    with bar.external_write_mode():
+                        complain(error)
+                        if options.json:
+                            print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
     if failed:
-        print(f"samplecnn tag: {failed} of {len(paths)} files could not be read", file=sys.stderr)
+        complain(f"{failed} of {len(paths)} files could not be read or drawn")
     return UNREADABLE if failed else 0
 
 
-def write(path: Path, timeline: "Timeline", options: argparse.Namespace) -> None:
+def gather(named: Sequence[Path]) -> list[Path]:
+    """Return the files named, as they are, and in place of a folder all audio files in it at any depth.
+
+    Says what else is in the folders. Raises UserError for a folder without audio, naming what counts as such.
+    """
+    from samplecnn.data.audio_files import ENDINGS, passed_over, walk
+
+    paths: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in named:
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        found = walk(path)
+        if not found.files:
+            rest = f"; {passed_over(found.passed_over)}" if found.passed_over else ""
+            counted = ", ".join(sorted(ENDINGS))
+            raise UserError(f"no audio file in the folder {path}; counted are {counted}{rest}")
+        paths += found.files
+        others += found.passed_over
+    if others:
+        complain(passed_over(others))
+    return paths
+
+
+def tag_file(
+    path: Path,
+    picture: Path | None,
+    tagger: "Tagger",
+    decoders: "DecoderProcess",
+    bar: "tqdm[Path]",
+    options: argparse.Namespace,
+) -> None:
+    """Tag a file, write what was found, draw its picture."""
+    from samplecnn.inference.picture import write_picture
+    from samplecnn.inference.timeline import clock
+
+    name = printable(path.name)
+    bar.set_postfix_str(name)
+
+    def progress(done: float, whole: float | None) -> None:
+        bar.set_postfix_str(f"{name}: {clock(done)}" + (f" of {clock(whole)}" if whole is not None else ""))
+
+    with decoders.open(path, strict=options.strict) as decoder:
+        timeline = tagger.listen(decoder, overlap=options.overlap, progress=progress)
+    with bar.external_write_mode():
+        if decoder.warning:
+            complain(f"{path}: {decoder.warning}; what there is was tagged")
+        write(path, timeline, options, decoder.warning)
+    if picture is not None:
+        write_picture(timeline, path.name, picture)
+
+
+def complain(message: object) -> None:
+    """Write a line to the standard error."""
+    print(f"samplecnn tag: {printable(str(message))}", file=sys.stderr)
+
+
+def write(path: Path, timeline: "Timeline", options: argparse.Namespace, warning: str | None) -> None:
     """Write what was found in a file, in the form that was asked for."""
     from samplecnn.inference.timeline import clock
 
     rows = list(spans(timeline) if options.over_time else [({}, timeline.average(options.average).tolist())])
     if options.json:
         for span, probabilities in rows:
-            told = dict(ranked(timeline.tags, probabilities))
-            print(json.dumps({"file": str(path), **span, "tags": told}), flush=True)
+            tags = dict(ranked(timeline.tags, probabilities))
+            line = {"file": str(path), **span, "tags": tags} | ({"warning": warning} if warning else {})
+            print(json.dumps(line), flush=True)
     elif options.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
+        # A path that would be a formula to spreadsheets stays a path.
+        name = printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
         for span, probabilities in rows:
-            writer.writerow([path, *span.values(), *(f"{value:.6f}" for value in probabilities)])
+            writer.writerow([name, *span.values(), *(f"{value:.6f}" for value in probabilities)])
         sys.stdout.flush()
     elif not options.quiet:
-        print(path)
+        print(printable(str(path)))
         for span, probabilities in rows:
             best = ranked(timeline.tags, probabilities)[: options.top]
             if span:
-                print(f"  {clock(span['start'], 1):>9}  " + ", ".join(f"{tag} {p:.0%}" for tag, p in best))
+                print(
+                    f"  {clock(span['start'], 1):>9}  "
+                    + ", ".join(f"{printable(tag)} {p:.0%}" for tag, p in best)
+                )
             else:
-                print("\n".join(f"  {probability:5.1%}  {tag}" for tag, probability in best))
+                print("\n".join(f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best))
 
 
 def spans(timeline: "Timeline") -> Iterator[tuple[dict[str, float], list[float]]]:

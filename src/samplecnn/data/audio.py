@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samplecnn.data.decoding import AudioError, Decoder, decode
+from samplecnn.data.decoder_process import DecoderProcess, RemoteDecoder
+from samplecnn.data.decoding import AudioError, Decoder, check_loudness, decode
 from samplecnn.data.resampling import SAMPLE_RATE, Resampler, resample
+from samplecnn.errors import UserError
 
 __all__ = [
     "CLIP_SAMPLES",
@@ -18,6 +20,9 @@ __all__ = [
     "SEGMENT_SAMPLES",
     "AudioError",
     "Decoder",
+    "DecoderProcess",
+    "RemoteDecoder",
+    "check_loudness",
     "decode",
     "frames",
     "load",
@@ -42,10 +47,10 @@ def load(path: str | Path, *, max_seconds: float | None = None, start: str = "st
     decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
     length, cannot be relied on.
 
-    Raises `AudioError` as `decode` and `resample` do, always naming the file.
+    Raises `AudioError` as `Decoder` and `resample` do, always naming the file.
     """
     if start not in EXCERPT_STARTS:
-        raise ValueError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
+        raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
     waveform, rate = decode(path, max_seconds=max_seconds if start == "start" else None)
     if max_seconds is not None and start == "middle":
         wanted = math.ceil(max_seconds * rate)
@@ -58,7 +63,7 @@ def load(path: str | Path, *, max_seconds: float | None = None, start: str = "st
     return waveform if max_seconds is None else waveform[: round(max_seconds * SAMPLE_RATE)]
 
 
-def stream(decoder: Decoder, target: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
+def stream(decoder: Decoder | RemoteDecoder, target: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
     """Yield an open file resampled to `target` Hz, in blocks of float32 `(samples,)`, in constant memory.
 
     Together they are what `resample` makes of what `decode` returns. Raises `AudioError` as these two, also

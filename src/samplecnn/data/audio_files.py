@@ -6,13 +6,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # What libsndfile reads.
-SOUNDFILE_ENDINGS = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp2 .mp3 .mpga .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
-)
+SOUNDFILE_ENDINGS = {
+    ".aif",
+    ".aifc",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".flac",
+    ".mp2",
+    ".mp3",
+    ".mpga",
+    ".oga",
+    ".ogg",
+}
+SOUNDFILE_ENDINGS |= {".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
 # What people keep music in that it does not read: ffmpeg does, where it is installed.
-FFMPEG_ENDINGS = frozenset(
-    ".3gp .aac .ac3 .amr .ape .dff .dsf .m4a .m4b .mka .mkv .mov .mp4 .mpc .spx .tta .weba .webm .wma .wv".split()
-)
+FFMPEG_ENDINGS = {
+    ".3gp",
+    ".aac",
+    ".ac3",
+    ".amr",
+    ".ape",
+    ".dff",
+    ".dsf",
+    ".m4a",
+    ".m4b",
+    ".mka",
+    ".mkv",
+    ".mov",
+}
+FFMPEG_ENDINGS |= {".mp4", ".mpc", ".spx", ".tta", ".weba", ".webm", ".wma", ".wv"}
 ENDINGS = SOUNDFILE_ENDINGS | FFMPEG_ENDINGS
 KINDS_SHOWN = 6
 

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class BatchIndices(Protocol):
-    """Whatever says which segments make up the batches: a list of index arrays, or `EpochBatches`."""
+    """The segments of each batch, by index: a list of int64 arrays, or `EpochBatches`."""
 
     def __len__(self) -> int: ...
 
@@ -31,14 +31,14 @@ class BatchIndices(Protocol):
 
 
 class EpochBatches:
-    """Shuffled batches of segment indices; the order is a function of `seed` and epoch alone.
+    """The segments of each batch of an epoch, in random order: a function of `seed` and epoch alone.
 
-    The last, shorter batch is filled up from the beginning of the shuffled order (again and again, if there
-    are fewer segments than a batch holds). With `world` processes, each takes every `world`-th batch from its
-    `rank` on, and the order is filled up until all have the same number.
+    All batches are full: the last one is filled up from the beginning of the order, more than once if a batch
+    holds more segments than there are. With `world` processes, the one of `rank` r takes batches r,
+    r + world, ...; the order is filled up until all have the same number.
 
-    With `per_clip`, an epoch has that many segments of each clip, drawn anew (all, where a clip has fewer):
-    `segment_clip` says which clip each of the segments is from, in ascending order.
+    With `per_clip`, an epoch has so many random segments of each clip, others in each epoch (of a clip that
+    has fewer: all). `segment_clip` then has the clip of each segment, in ascending order.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class EpochBatches:
         return -(-self.examples // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        # A generator on purpose: Lightning takes the iterator of a run's first epoch before it sets the epoch
-        # (not 0 in a resumed run). So the order is made when the first batch is asked for.
+        # A generator, so that the order is made when the first batch is asked for: Lightning takes the
+        # iterator of a run's first epoch before it sets the epoch, which is not 0 in a resumed run.
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(self.segments)
         if self.segment_clip is not None and self.per_clip is not None:
-            # The first few of each clip in an order of chance, and these in that order.
+            # Of each clip the segments that come first in the random order, still in that order.
             by_clip = np.argsort(self.segment_clip[order], kind="stable")
             counts = np.bincount(self.segment_clip)
             place = np.arange(self.segments) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -110,11 +110,11 @@ class Resumable:
 
 
 class Batches(Resumable):
-    """Iterable over the batches of one part, read from the store; `sampler` says which segments are in each.
+    """Iterable over batches read from the store; `sampler` has the segments of each.
 
-    With `pin_memory` they are where a GPU can fetch them from by itself. With `ahead`, a thread gathers so
-    many while the last one is in use: a GPU need not wait for them, a CPU gains nothing
-    (`experiments/speed/`). That thread never calls CUDA: it would break the capture of a graph.
+    `pin_memory` puts them where a GPU can fetch them from by itself. `ahead` is how many batches a thread
+    gathers before they are asked for, so that a GPU need not wait; a CPU gains nothing
+    (`experiments/speed/`). The thread makes no CUDA calls, which would break the capture of a graph.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class Batches(Resumable):
             yield partial(self._fill, self._empty(len(segments)), segments, following)
 
     def _empty(self, size: int) -> Batch:
-        # New memory for each batch, so that none is overwritten while somebody holds it. Pinned memory is
-        # recycled by torch once the copy to the device is through, the other by malloc once it is dropped.
+        # New memory for each batch, so that none is overwritten while it is in use. It costs little: torch
+        # uses pinned memory again once it is copied to the device, and malloc what has been freed.
         return Batch(
             torch.empty((size, SEGMENT_SAMPLES), dtype=torch.int16, pin_memory=self.pin_memory),
             torch.empty((size, self.part.labels.shape[1]), dtype=torch.float32, pin_memory=self.pin_memory),
@@ -146,7 +146,7 @@ class Batches(Resumable):
 
     def _fill(self, batch: Batch, segments: np.ndarray, following: np.ndarray) -> Batch:
         """Gather segments of the part into `batch`, while the system fetches those that follow."""
-        self.store.will_need(self.part.segment_spans[following])
+        self.store.shards.will_need(self.part.segment_spans[following])
         self.store.gather(self.part.segment_spans[segments], out=batch.waveforms.numpy())
         clips = self.part.segment_clip[segments]
         batch.clips.numpy()[:] = clips
@@ -155,7 +155,7 @@ class Batches(Resumable):
 
 
 def evenly_spaced(segment_clip: np.ndarray, per_clip: int | None) -> np.ndarray:
-    """Choose segments at even distances, `per_clip` of each clip (None, and of shorter ones: all): int64."""
+    """Choose `per_clip` segments at even distances of each clip (None, or a clip has fewer: all): int64."""
     counts = np.bincount(segment_clip)
     chosen = counts if per_clip is None else np.minimum(counts, per_clip)
     number = np.arange(chosen.sum()) - np.repeat(np.cumsum(chosen) - chosen, chosen)

@@ -1,9 +1,8 @@
 """Store to batches: whole int16 batches gathered by the training process itself.
 
-No `torch.utils.data.DataLoader`: with one thread gathering whole batches there is nothing for it to do, its
-worker processes are an order of magnitude slower here, and Lightning would warn of their absence, swap the
-sampler under DDP and rebuild the loader to predict. Lightning takes any sized iterable, and calls
-`set_epoch` on its `sampler`.
+No `torch.utils.data.DataLoader`: its worker processes, which collate single items, are an order of magnitude
+slower than gathering whole batches, and Lightning would swap its sampler under DDP and rebuild it to predict.
+Lightning takes any sized iterable, and calls `set_epoch` on its `sampler`.
 """
 
 import logging
@@ -24,36 +23,35 @@ from samplecnn.data.resident import (
     keeps_resident,
 )
 from samplecnn.data.store import Part, Selection, Store
+from samplecnn.errors import UserError
 
 __all__ = ["Batch", "SegmentDataModule"]
 
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches that a thread gathers ahead for a GPU
-# Segments per batch of evaluation: on a CPU more gain nothing; a GPU is busy with the second number, of which
-# the widest feature map takes 1.3 GB in 32 bits.
-EVAL_BATCH, EVAL_BATCH_GPU = 40, 128
+EVAL_BATCH = 40  # segments per batch of evaluation: on a CPU, more gain nothing
+EVAL_BATCH_GPU = 128  # keep a GPU busy; the widest feature map takes 1.3 GB in 32 bits
 
 Loader = Batches | ResidentBatches
 
 
 class SegmentDataModule(pl.LightningDataModule):
-    """A store under one split and its top N tags; opened at once, so that a network can be built for `tags`.
+    """A store under one split and its top N tags. It is opened at once, as a network is built for `tags`.
 
-    Training: every segment of every clip once per epoch, or `train_segments` of each clip, drawn anew for
-    each epoch; shuffled, full batches only (`EpochBatches`).
-    Validation, test and prediction (of the test part): every segment, or `test_segments` of each clip at even
-    distances, in the order of the clips, the last batch short; under DDP every process goes through all.
+    Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, in
+    random order and full batches (`EpochBatches`).
+    Validation, test, and prediction of the test part: every segment, or `test_segments` of each clip at even
+    distances, in the order of the clips; the last batch is short. Under DDP every process goes through all.
     `eval_batch_size` is 128 on a GPU and 40 on a CPU by default.
 
-    On a GPU the samples are kept in its memory, each part from its first use on, if `resident` is "auto" and
-    all parts fit into half of what is free there, and in any case if it is True. Otherwise a thread gathers
-    batches ahead of their use into pinned memory. On a CPU `resident` means nothing: the system keeps files
-    in memory anyway. The batches are the same everywhere.
+    On a GPU the samples are kept in its memory, each part from its first use on, if `resident` is True, or
+    "auto" and all parts fit (`resident.fits`). Otherwise a thread gathers batches ahead into pinned memory.
+    On a CPU `resident` means nothing: the system keeps files in memory anyway. The batches are the same.
 
-    Raises `StoreError` as `Store.open` and `Store.select` do, and `ValueError` for numbers that cannot work:
+    Raises `StoreError` as `Store.open` and `Store.select` do, and `UserError` for numbers that cannot work:
     the network's head has a batch norm, which needs at least 2 segments to train on. With `resident` True,
-    asking for batches raises `ValueError` where the samples do not fit.
+    asking for batches raises `UserError` where the samples do not fit.
     """
 
     def __init__(
@@ -71,16 +69,16 @@ class SegmentDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 2:
-            raise ValueError(f"batch_size is {batch_size}: allowed are 2, 3, ...")
+            raise UserError(f"batch_size is {batch_size}: allowed are 2, 3, ...")
         if eval_batch_size is not None and eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size is {eval_batch_size}: allowed are 1, 2, ...")
+            raise UserError(f"eval_batch_size is {eval_batch_size}: allowed are 1, 2, ...")
         if seed < 0:
-            raise ValueError(f"seed is {seed}: allowed are 0, 1, ...")
+            raise UserError(f"seed is {seed}: allowed are 0, 1, ...")
         for name, value in (("train_segments", train_segments), ("test_segments", test_segments)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: allowed are 1, 2, ... per clip, or None for all")
+                raise UserError(f"{name} is {value}: allowed are 1, 2, ... per clip, or None for all")
         if resident not in ("auto", True, False):
-            raise ValueError(f"resident is {resident!r}: allowed are 'auto', True and False")
+            raise UserError(f"resident is {resident!r}: allowed are 'auto', True and False")
         self.store = Store.open(store)
         self.selection: Selection = self.store.select(split, top)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed

@@ -1,4 +1,4 @@
-"""Work that a thread does ahead of its use."""
+"""Work that threads do ahead of its use."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,22 +9,20 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def prefetched(jobs: Iterable[Callable[[], T]], ahead: int = 2) -> Iterator[T]:
-    """Yield what the jobs return, in their order, while a thread does up to `ahead` of those that follow.
+def prefetched(jobs: Iterable[Callable[[], T]], ahead: int = 2, *, threads: int = 1) -> Iterator[T]:
+    """Yield what the jobs return, in order, while threads do up to `ahead` of those that follow.
 
-    The jobs are made in the thread of the caller, from the first item that is asked for on. The other thread
-    ends when the returned generator does (at its end, closed, or dropped) and never waits for anything but
-    jobs. What a job raises is raised here, in its place, with that thread's traceback.
-
-    Raises ValueError for `ahead` below 1.
+    The jobs are made in the caller's thread, from the first item that is asked for on. The other threads end
+    when the returned generator does (at its end, closed, or dropped). What a job raises is raised here, in
+    its place. Raises ValueError for `ahead` or `threads` below 1.
     """
-    if ahead < 1:
-        raise ValueError(f"ahead is {ahead}: allowed are 1, 2, ... jobs")
-    return _prefetched(iter(jobs), ahead)
+    if ahead < 1 or threads < 1:
+        raise ValueError(f"ahead is {ahead} and threads is {threads}: allowed are 1, 2, ...")
+    return _prefetched(iter(jobs), ahead, threads)
 
 
-def _prefetched(jobs: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
-    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+def _prefetched(jobs: Iterator[Callable[[], T]], ahead: int, threads: int) -> Iterator[T]:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         pending = deque(pool.submit(job) for job in islice(jobs, ahead + 1))
         while pending:

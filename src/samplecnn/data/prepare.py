@@ -1,43 +1,39 @@
 """Catalogue to store: decode every clip in parallel, resumable, the same bytes however it came about.
 
-Worker processes decode (`pool.py`); this one joins what they wrote to shards (`writer.py`). Each shard has a
-lock of its own, so that many machines can prepare one store on a file system that they share.
+Worker processes write the shards (`pool.py`, `writer.py`), each under a lock of the shard's own: any number
+of calls, on any number of machines that share the disk, each take the shards that no other is at.
 """
 
 import logging
 import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from samplecnn.data.audio import SAMPLE_RATE
-from samplecnn.data.catalog import Catalog, Clip
-from samplecnn.data.locks import Locks
-from samplecnn.data.pool import Pool, reason_to_skip
+from samplecnn.data.catalog import Catalog
+from samplecnn.data.pool import Pool, run_apart
 from samplecnn.data.store import MANIFEST, Store, StoreError
 from samplecnn.data.writer import (
-    Shard,
-    clip_file,
+    ShardJob,
+    changed_files,
     expected_bytes,
-    read_shard,
     remove_others,
-    remove_shard,
     require_space,
-    shard_source,
+    shard_jobs,
     write_manifest,
-    write_shard,
 )
+from samplecnn.files import BusyError, locked
 
 log = logging.getLogger(__name__)
 
 SHARD_CLIPS = 256  # 327 MB of 29 s clips
-REASONS_SHOWN = 5  # skipped clips named in the log; the manifest lists all
+SHOWN = 5  # skipped clips named in the log; the manifest lists all
 DISK_FULL = (ENOSPC, EFBIG, EDQUOT)
+PREPARED = "prepared %s: %d clips, %.2f hours, %.2f GB; %d skipped"
 
 
 def shard_count(catalog: Catalog, shard_clips: int = SHARD_CLIPS) -> int:
@@ -56,17 +52,16 @@ def prepare(
 ) -> Path:
     """Make the store `root/<catalog.name>` by `workers` processes (None: one per core), return its folder.
 
-    A store that was made from the same catalogue is left as it is; what an interrupted call has finished is
-    kept. Of several calls for one store at a time, one does the work and the others wait for it. Clips that
-    cannot be used are skipped, logged, and listed in the manifest with the reason. While a store is
-    unfinished, a shard is made again if one of its skipped clips has changed.
+    A store that was made from the same catalogue is left as it is, with a warning if audio has changed since.
+    What an interrupted call has finished is kept, but for shards of which a clip's file has changed. Of
+    several calls at a time, also on several machines that share the disk, each makes the shards that no other
+    is at. Clips that cannot be used are skipped, logged, and listed in the manifest with the reason.
 
-    With `shard` only that one is made, by any number of calls side by side, on any number of machines that
-    share the disk. Whichever call finds all shards made finishes the store.
+    With `shard` only that one is made. Whichever call finds all shards made finishes the store.
 
     Raises `StoreError` if the store was made from another catalogue, if there is no such shard, if no clip at
-    all can be used, if the disk is too small or becomes full, and if a worker dies (after the last two, the
-    next call goes on there).
+    all can be used, if the disk is too small or becomes full, and if a worker is killed (after the last two,
+    the next call goes on there).
     """
     workers = workers if workers is not None else _cores()
     if workers < 1 or shard_clips < 1:
@@ -78,23 +73,16 @@ def prepare(
             f" {count - 1}, or null for all"
         )
     folder = Path(root) / catalog.name
-    if _is_finished(folder, catalog):  # before the lock: a finished store may lie on a read-only disk
-        return folder
+    jobs = shard_jobs(catalog, folder, shard_clips)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with Locks.open(folder.with_name(f"{catalog.name}.lock")) as locks:
-            work = _Work(folder, catalog, shard_clips, locks)
-            if shard is not None:
-                work.make([shard], workers, progress)
-                if any(work.finished(index) is None for index in range(count)):
-                    return folder
-            locks.acquire(0, "this store")  # until the file is closed
-            if not _is_finished(folder, catalog):
-                folder.mkdir(exist_ok=True)  # the process waited for may have failed and removed it
-                if shard is None:
-                    work.drop_changed(range(count))
-                    work.make(range(count), workers, progress)
-                work.finish()
+        if not _is_finished(folder, catalog):  # before any lock: it may lie on a read-only disk
+            folder.mkdir(parents=True, exist_ok=True)
+            _make_shards(jobs if shard is None else [jobs[shard]], catalog, workers, progress)
+            if shard is None or all(job.finished() for job in jobs):
+                waiting = f"another process finishes {folder}: waiting for it"
+                with locked(folder.with_name(f"{catalog.name}.lock"), waiting=waiting):
+                    if not _is_finished(folder, catalog):
+                        _finish(folder, catalog, jobs)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"cannot write below {root} ({error}): choose another data.root") from error
     return folder
@@ -105,140 +93,102 @@ def _cores() -> int:
 
 
 def _is_finished(folder: Path, catalog: Catalog) -> bool:
+    """Say whether there is a finished store of this catalogue; warn if its audio has changed since."""
     if not (folder / MANIFEST).is_file():
         return False
-    made_from, asked_for = Store.open(folder).fingerprints, catalog.fingerprints()
+    store = Store.open(folder)
+    made_from, asked_for = store.fingerprints, catalog.fingerprints()
     if different := [piece for piece in asked_for if made_from.get(piece) != asked_for[piece]]:
         raise StoreError(
             f"store {folder} was made from another catalogue (different: {', '.join(different)}):"
             " choose another data.name, or delete the folder to make it again"
         )
+    if store.files is None or len(store.files) != len(catalog.clips):
+        return True  # made by a version that did not keep them
+    if changed := changed_files(catalog.audio, catalog.clips, store.files):
+        log.warning(
+            "%d of %d audio files in %s have changed since the store %s was made, which holds them as they"
+            " were (%s). To have them as they are now, delete its folder and run `python prepare.py data=%s`",
+            len(changed),
+            len(catalog.clips),
+            catalog.audio,
+            folder,
+            _some(changed, ", "),
+            catalog.name,
+        )
     return True
 
 
-@dataclass(frozen=True)
-class _Work:
-    """An unfinished store and what is to be in it."""
+def _some(things: Sequence[str], separator: str) -> str:
+    more = f"{separator}and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
+    return separator.join(things[:SHOWN]) + more
 
-    folder: Path
-    catalog: Catalog
-    shard_clips: int
-    locks: Locks
 
-    def clips(self, index: int) -> tuple[Clip, ...]:
-        return self.catalog.clips[index * self.shard_clips : (index + 1) * self.shard_clips]
-
-    def finished(self, index: int) -> Shard | None:
-        return read_shard(self.folder, index, shard_source(self.clips(index), self.catalog.excerpt))
-
-    def drop_changed(self, indices: Sequence[int]) -> None:
-        """Remove shards whose skipped clips have been put right since (a forgotten download, say)."""
-        for index in indices:
-            shard = self.finished(index)
-            for clip in shard.skipped if shard else ():
-                if reason_to_skip(self.catalog.audio / clip["path"], self.catalog.excerpt) != clip["reason"]:
-                    remove_shard(self.folder, index)
-                    break
-
-    def make(self, indices: Sequence[int], workers: int, progress: bool) -> None:
-        """Make those of these shards that are missing."""
-        todo = [index for index in indices if self.finished(index) is None]
-        for index in todo:
-            if self.locks.try_acquire(1 + index):  # else another process is at it
-                if self.finished(index) is None:
-                    remove_shard(self.folder, index)
-                self.locks.release(1 + index)
-        left = [clip for index in todo for clip in self.clips(index)]
-        total = sum(len(self.clips(index)) for index in indices)
-        require_space(self.folder, expected_bytes(self.catalog.audio, left, self.catalog.excerpt_seconds))
-        if not todo:
-            return
-        pool = Pool(workers, self.catalog.excerpt)
-        bar = tqdm(total=total, initial=total - len(left), unit="clip", disable=not progress)
-        started: deque[tuple[int, list[Future[int | str]]]] = deque()
+def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progress: bool) -> None:
+    """Make those of these shards that are missing, and wait for those that other processes make."""
+    todo = [job for job in jobs if not job.is_current()]
+    if not todo:
+        return
+    for job in todo:  # their room is needed
         try:
-            for index in todo:
-                self.locks.acquire(1 + index, f"shard {index}")
-                if self.finished(index):  # by another process meanwhile
-                    self.locks.release(1 + index)
-                    bar.update(len(self.clips(index)))
-                    continue
-                futures: list[Future[int | str]] = []
-                started.append((index, futures))  # first, as Ctrl-C may come at any time
-                for number, clip in enumerate(self.clips(index)):
-                    out = clip_file(self.folder, index, number)
-                    futures.append(pool.submit(self.catalog.audio / clip.path, out))
-                if len(started) == 2:  # the workers go on with this one while the one before is joined
-                    self.join(*started[0], pool, bar)
-                    self.locks.release(1 + started.popleft()[0])
-            for index, futures in started:
-                self.join(index, futures, pool, bar)
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            done = sum(len(self.clips(index)) for index in indices if self.finished(index))
-            raise StoreError(
-                f"no room to write {self.folder} ({error.strerror}): {done} of {total} clips are prepared."
-                " Make room and run it again, it goes on from there"
-            ) from error
-        finally:
-            bar.close()
-            pool.close()
-            for index, _ in started:
-                self.remove_clips(index)
-                self.locks.release(1 + index)
+            with job.locked():
+                if not job.is_current():
+                    job.remove()
+        except BusyError:
+            continue
+    total = sum(len(job.clips) for job in jobs)
+    left = list(chain.from_iterable(job.clips for job in todo))
+    # In a process of its own: it asks the decoder for the headers of a few files.
+    needed = run_apart(expected_bytes, catalog.audio, left, catalog.excerpt_seconds)
+    require_space(todo[0].folder, needed or 0)
+    try:
+        with tqdm(total=total, initial=total - len(left), unit="clip", disable=not progress) as bar:
+            while todo := Pool(workers, bar).make(todo):
+                for job in todo:
+                    with job.locked(
+                        waiting=f"another process makes shard {job.index} of {job.folder}: waiting for it"
+                    ):
+                        if job.finished():
+                            bar.update(len(job.clips))
+                todo = [job for job in todo if not job.finished()]
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        done = sum(len(job.clips) for job in jobs if job.finished())
+        raise StoreError(
+            f"no room to write {jobs[0].folder} ({error.strerror}): {done} of {total} clips are prepared."
+            " Make room and run it again, it goes on from there"
+        ) from error
 
-    def join(self, index: int, futures: Sequence[Future[int | str]], pool: Pool, bar: tqdm) -> None:
-        """Write a shard from what the pool makes of its clips."""
-        clips = self.clips(index)
-        decoded = []
-        for result in pool.results([str(self.catalog.audio / clip.path) for clip in clips], futures):
-            decoded.append(result)
-            bar.update()
-        source = shard_source(clips, self.catalog.excerpt)
-        write_shard(self.folder, index, source, clips, decoded)
-        self.remove_clips(index)
 
-    def remove_clips(self, index: int) -> None:
-        """Remove the temporary files of a shard's clips."""
-        for number in range(len(self.clips(index))):
-            clip_file(self.folder, index, number).unlink(missing_ok=True)
-
-    def finish(self) -> None:
-        """Write what marks a finished store, if all shards are there."""
-        folder, catalog = self.folder, self.catalog
-        indices = range(shard_count(catalog, self.shard_clips))
-        shards = [shard for shard in map(self.finished, indices) if shard]
-        if len(shards) < len(indices):
-            return
-        skipped = [clip for shard in shards for clip in shard.skipped]
-        reasons = "; ".join(f"{clip['path']}: {clip['reason']}" for clip in skipped[:REASONS_SHOWN])
-        if len(skipped) == len(catalog.clips):
-            remove_others(folder, 0)
-            folder.rmdir()
-            raise StoreError(
-                f"none of the {len(skipped)} clips of {catalog.name} in {catalog.audio} can be used"
-                f" ({reasons}). Is data.raw the right folder?"
-            )
-        remove_others(folder, len(shards))
-        write_manifest(folder, catalog, shards)
-        samples = sum(sum(shard.lengths) for shard in shards)
-        log.info(
-            "prepared %s: %d clips, %.2f hours, %.2f GB; %d skipped",
-            folder,
-            len(catalog.clips) - len(skipped),
-            samples / SAMPLE_RATE / 3600,
-            sum(shard.bytes for shard in shards) / 1e9,
-            len(skipped),
+def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob]) -> None:
+    """Write what marks a finished store; all shards are there."""
+    shards = [shard for job in jobs if (shard := job.finished())]
+    if len(shards) < len(jobs):
+        raise StoreError(
+            f"{len(jobs) - len(shards)} shards of {folder} were removed meanwhile: another process prepares"
+            " another data set there. Run it again, with another data.name"
         )
-        if skipped:
-            more = f" and {len(skipped) - REASONS_SHOWN} more" if len(skipped) > REASONS_SHOWN else ""
-            log.warning(
-                "skipped %d of %d clips (%s%s; all in %s)."
-                " To have them, put them right, delete the folder and run it again",
-                len(skipped),
-                len(catalog.clips),
-                reasons,
-                more,
-                folder / MANIFEST,
-            )
+    skipped = [clip for shard in shards for clip in shard.skipped]
+    reasons = _some([f"{clip['path']}: {clip['reason']}" for clip in skipped], "; ")
+    if len(skipped) == len(catalog.clips):
+        remove_others(folder, 0)
+        folder.rmdir()
+        raise StoreError(
+            f"none of the {len(skipped)} clips of {catalog.name} in {catalog.audio} can be used"
+            f" ({reasons}). Is data.raw the right folder?"
+        )
+    remove_others(folder, len(shards))
+    write_manifest(folder, catalog, shards)
+    hours = sum(sum(shard.lengths) for shard in shards) / SAMPLE_RATE / 3600
+    size = sum(shard.bytes for shard in shards) / 1e9
+    log.info(PREPARED, folder, len(catalog.clips) - len(skipped), hours, size, len(skipped))
+    if skipped:
+        log.warning(
+            "skipped %d of %d clips (%s; all in %s)."
+            " To have them, put them right, delete the folder and run it again",
+            len(skipped),
+            len(catalog.clips),
+            reasons,
+            folder / MANIFEST,
+        )

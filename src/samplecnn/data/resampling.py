@@ -17,7 +17,7 @@ from samplecnn.data.decoding import AudioError
 
 SAMPLE_RATE = 22_050  # Hz
 RATES = (1_000, 1_000_000)  # Hz: outside of it a header is damaged rather than unusual
-# Resampling by p/q with both at most this covers every usual rate exactly (192 kHz is 147/1280) and keeps
+# Resampling by p/q with both at most this covers every common rate exactly (192 kHz is 147/1280) and keeps
 # the kernel below 20 MB. Any other rate is off by less than 0.05 % (under a cent of pitch).
 MAX_RATIO_TERM = 1280
 # "kaiser_best" of resampy; torchaudio's own default has about 12 dB at 7 kHz where this has over 80.
@@ -53,7 +53,7 @@ def resample(waveform: np.ndarray, rate: int, target: int = SAMPLE_RATE) -> np.n
         return waveform.astype(np.float32, copy=False)
     bands = _bands(rate, target)
     rows = -(-len(waveform) // bands.hop)
-    padded = np.zeros(rows * bands.hop + bands.reach, dtype=np.float32)
+    padded = np.zeros(rows * bands.hop + bands.span, dtype=np.float32)
     padded[bands.pad : bands.pad + len(waveform)] = waveform
     return _polyphase(padded, rows, bands)[: math.ceil(len(waveform) * bands.ratio)]
 
@@ -70,12 +70,12 @@ class Resampler:
         self._taken = self._given = 0
 
     def push(self, block: np.ndarray) -> np.ndarray:
-        """Take the next `(samples,)`; return what can be told by now, float32 `(any number,)`."""
+        """Take the next `(samples,)`; return what can be computed by now, float32 `(any number,)`."""
         if self._bands is None:
             return block.astype(np.float32, copy=False)
         self._taken += len(block)
         self._waiting = np.concatenate([self._waiting, block], dtype=np.float32)
-        rows = (len(self._waiting) - self._bands.reach) // self._bands.hop
+        rows = (len(self._waiting) - self._bands.span) // self._bands.hop
         if rows <= 0:
             return np.zeros(0, dtype=np.float32)
         resampled = _polyphase(self._waiting, rows, self._bands)
@@ -88,7 +88,7 @@ class Resampler:
         if self._bands is None:
             return self._waiting
         missing = math.ceil(self._taken * self._bands.ratio) - self._given
-        return self.push(np.zeros(self._bands.reach + self._bands.hop, dtype=np.float32))[:missing]
+        return self.push(np.zeros(self._bands.span + self._bands.hop, dtype=np.float32))[:missing]
 
 
 def _same(rate: int, target: int) -> bool:
@@ -107,7 +107,7 @@ class _Bands(NamedTuple):
     phases: int  # output samples per row
     ratio: Fraction  # output samples per input sample
     pad: int  # zeros in front of the input
-    reach: int  # input samples that a row needs, from its first on
+    span: int  # input samples that a row needs, from its first on
     kernels: tuple[tuple[int, Tensor], ...]  # first input sample, (taps, outputs)
 
 
@@ -132,8 +132,8 @@ def _bands(rate: int, target: int) -> _Bands:
         used = torch.nonzero((rows.abs() > NEGLIGIBLE).any(dim=0)).flatten()
         first, last = int(used[0]), int(used[-1])
         kernels.append((first, rows[:, first : last + 1].T.contiguous()))
-    reach = max(first + len(weights) for first, weights in kernels)
-    return _Bands(periods * hop, len(kernel), Fraction(phases, hop), resampler.width, reach, tuple(kernels))
+    span = max(first + len(weights) for first, weights in kernels)
+    return _Bands(periods * hop, len(kernel), Fraction(phases, hop), resampler.width, span, tuple(kernels))
 
 
 def _polyphase(padded: np.ndarray, rows: int, bands: _Bands) -> np.ndarray:

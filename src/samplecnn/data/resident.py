@@ -1,7 +1,7 @@
-"""A part of a split kept in a device's memory, so that its batches never cross the bus.
+"""A part of a split kept in a GPU's memory, so that its batches never cross the bus.
 
-MagnaTagATune's three parts are 25 GB. Not run on a GPU yet: only on the CPU as the device, where the tests
-compare the batches with those of the host bit by bit.
+MagnaTagATune's three parts are 25 GB. The tests compare the batches with those of the host bit by bit, with
+the CPU as the device.
 """
 
 import gc
@@ -16,11 +16,12 @@ from tqdm import tqdm
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.batches import Batch, BatchIndices, Resumable
 from samplecnn.data.store import Part, Store
+from samplecnn.errors import UserError
 
 SEGMENT_BYTES = 2 * SEGMENT_SAMPLES
 CHUNK = 512  # segments loaded at once: 60 MB
-ROOM = 4 << 30  # bytes of the device left to the libraries, weights and optimiser before it is halved
-WITH_PROGRESS = 1 << 30  # bytes to load that take long enough for a progress bar
+ROOM = 4 << 30  # bytes of the device for libraries, weights and optimiser; samples may have half of the rest
+WITH_PROGRESS = 1 << 30  # bytes that take long enough to load for a progress bar
 
 Resident = bool | Literal["auto"]
 
@@ -57,7 +58,7 @@ class ResidentPart:
 
 
 class ResidentBatches(Resumable):
-    """Iterable over the batches of a resident part: those of `Batches`, on the device already."""
+    """Iterable over the same batches as `Batches`, of a part that is on the device already."""
 
     def __init__(self, part: ResidentPart, sampler: BatchIndices) -> None:
         super().__init__(sampler)
@@ -73,26 +74,23 @@ class ResidentBatches(Resumable):
 
 
 def keeps_resident(resident: Resident, size: int, device: torch.device) -> bool:
-    """Say whether `size` bytes of samples are to be kept on `device`; on the CPU they never are.
-
-    Raises ValueError as `fits` does.
-    """
+    """Say whether to keep `size` bytes of samples on `device`, as `fits` does; never on a CPU."""
     if resident is False or device.type != "cuda":
         return False
-    # What an earlier run of this process has left: its trainer is a cycle of references.
+    # An earlier run of this process may still hold some: its trainer is a cycle of references.
     gc.collect()
     torch.cuda.empty_cache()
     return fits(resident, size, free=torch.cuda.mem_get_info(device)[0])
 
 
 def fits(resident: Resident, size: int, free: int) -> bool:
-    """Say whether `size` bytes are to be kept on a device with `free` bytes.
+    """Say whether to keep `size` bytes on a device with `free` bytes.
 
-    With "auto", if they fit into half of what is left after `ROOM`: the other half is for training. With
-    True, raises ValueError if they are more than is free.
+    "auto" keeps them if they take at most half of what is free beyond `ROOM`; the other half is for training.
+    True always does, and raises `UserError` if they are more than is free.
     """
     if resident is True and size > free:
-        raise ValueError(
+        raise UserError(
             f"data.resident=true: the samples take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on "
             "the GPU. Use data.resident=auto"
         )

@@ -5,8 +5,8 @@
     root/<name>/labels.npy         uint8 (clips, tags): 0 and 1
     root/<name>/manifest.json      written last: the store is finished
 
-Which tags and which split are used is decided on reading (`Store.select`). Nothing in a store depends on
-when, where or by how many processes it was made. `writer.py` writes it.
+Which tags and which split are used is decided on reading (`Store.select`). Made from the same files, a store
+has the same bytes whenever, wherever and by however many processes it was made. `writer.py` writes it.
 """
 
 import hashlib
@@ -26,6 +26,17 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npy"
 PREPARE = "python prepare.py data={name}"
+# What reading a file of any content may raise.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class StoreError(UserError):
@@ -78,6 +89,7 @@ class Store:
     splits: dict[str, Split]
     skipped: tuple[dict[str, str], ...]  # id, path and reason of the clips that could not be used
     fingerprints: dict[str, str]  # of the catalogue it was made from
+    files: list[Any] | None  # see `Shard.files`, for all of the catalogue; None in stores of earlier versions
     shards: Shards
 
     @classmethod
@@ -108,7 +120,7 @@ class Store:
             return cls._from_manifest(path, manifest)
         except StoreError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise StoreError(
                 f"store {path} is damaged ({type(error).__name__}: {error}):"
                 f" delete the folder and run `{again}`"
@@ -123,11 +135,15 @@ class Store:
         shards = Shards([path / shard_file(index) for index in range(len(manifest["shards"]))])
 
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
+        if not all(isinstance(text, str) for text in (*tags, *clips["id"], *clips["path"])):
+            raise ValueError(f"{MANIFEST} has tags, clip ids or paths that are no text")
+        if not isinstance(files := manifest.get("files"), list | None):
+            raise ValueError(f"{MANIFEST} has no list of files")
         spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
         ends = np.array(shards.lengths, dtype=np.int64)[spans[:, 0]]
-        if (spans[:, 1:] < (0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
+        if (spans < (0, 0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
             raise ValueError(f"{MANIFEST} places clips outside of their shards")
-        labels = np.load(path / LABELS, allow_pickle=False)
+        labels = np.load(path / LABELS, mmap_mode="r", allow_pickle=False)  # as long as its header says?
         shape = (len(spans), len(tags))
         if labels.dtype != np.uint8 or labels.shape != shape:
             raise ValueError(f"{LABELS} holds {labels.dtype} {labels.shape}, not uint8 (clips, tags) {shape}")
@@ -148,10 +164,11 @@ class Store:
             clip_ids=tuple(clips["id"]),
             clip_paths=tuple(clips["path"]),
             clip_spans=spans,
-            labels=labels,
+            labels=np.array(labels),
             splits=splits,
             skipped=tuple(manifest["skipped"]),
             fingerprints=manifest["catalog"],
+            files=files,
             shards=shards,
         )
 
@@ -207,10 +224,6 @@ class Store:
             out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
         self.shards.gather(spans, out)
         return out
-
-    def will_need(self, spans: np.ndarray) -> None:
-        """Have the system fetch segments from the disk that will be gathered soon."""
-        self.shards.will_need(spans)
 
     def clip(self, index: int) -> np.ndarray:
         """Read all of a clip, given by its index in the store: int16 `(samples,)`."""

@@ -1,98 +1,149 @@
 """The writing side of `store.py`: shards one at a time, then labels and manifest.
 
-The workers leave each clip in a file; these are joined in the catalogue's order. What has its final name is
-whole: it is written under a temporary one, and renamed when it is complete and on the disk. Ordinary
-writes all the way: on a full disk they raise an error, where a writable memory map would end the process with
-SIGBUS.
+What has its final name is whole. Ordinary writes all the way: on a full disk they raise an error, where a
+writable memory map would end the process with SIGBUS.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import soundfile
 
-from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE
+from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE, AudioError, Decoder
 from samplecnn.data.catalog import Catalog, Clip, digest
 from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, StoreError, shard_file
+from samplecnn.files import locked, write, writing
 
-CHUNK = 1 << 20  # bytes
+SAMPLES = np.dtype("<i2")
 ROWS = 4096  # of labels: a thousand tags of a quarter of a million clips are a quarter of a GB
+
+FileState = list[int]  # size in bytes, and time of the last change in seconds
 
 
 @dataclass(frozen=True)
 class Shard:
     """What the .json beside a finished shard says about it."""
 
-    made_from: str  # see `shard_source`
+    made_from: str  # see `ShardJob.made_from`
     bytes: int  # size of the .npy
     sha256: str  # of the .npy
     ids: list[str]
     lengths: list[int]  # samples
     skipped: list[dict[str, str]]  # id, path, reason
+    files: list[FileState | None]  # of all its clips, the skipped ones included; None: no such file
 
 
-def shard_source(clips: Sequence[Clip], excerpt: tuple[int | None, str]) -> str:
-    """Digest of what a shard is made from; labels are no part of it."""
-    return digest([FORMAT_VERSION, SAMPLE_RATE, excerpt, [(clip.id, clip.path) for clip in clips]])
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard that is to be there: which one of the store in `folder`, and of which clips."""
+
+    folder: Path
+    index: int
+    audio: Path
+    clips: tuple[Clip, ...]
+    excerpt: tuple[int | None, str]  # as `Catalog.excerpt`
+
+    @property
+    def file(self) -> Path:
+        """Where the samples go."""
+        return self.folder / shard_file(self.index)
+
+    @property
+    def made_from(self) -> str:
+        """Digest of what the shard is made from; labels are no part of it."""
+        clips = [(clip.id, clip.path) for clip in self.clips]
+        return digest([FORMAT_VERSION, SAMPLE_RATE, self.excerpt, clips])
+
+    def finished(self) -> Shard | None:
+        """Return the description of the shard if it is whole and of these clips."""
+        try:
+            shard = Shard(**json.loads(self.file.with_suffix(".json").read_bytes()))
+            whole = self.file.stat().st_size == shard.bytes
+        except (OSError, ValueError, TypeError):
+            return None
+        return shard if whole and shard.made_from == self.made_from else None
+
+    def is_current(self) -> bool:
+        """Say whether the shard is finished and no clip's file has changed since."""
+        shard = self.finished()
+        return shard is not None and not changed_files(self.audio, self.clips, shard.files)
+
+    @contextmanager
+    def locked(self, *, waiting: str | None = None) -> Iterator[None]:
+        """Keep other processes away from the shard, as `files.locked` does; leaves no file."""
+        lock = self.file.with_suffix(".lock")
+        with locked(lock, waiting=waiting):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove what there is of the shard: its description first, then samples and temporary files."""
+        self.file.with_suffix(".json").unlink(missing_ok=True)
+        for left in self.folder.glob(f"{self.file.stem}.*"):
+            if left.suffix != ".lock":
+                left.unlink()
 
 
-def read_shard(folder: Path, index: int, made_from: str) -> Shard | None:
-    """Return the description of a shard that is finished and has this `shard_source`, else None."""
-    file = folder / shard_file(index)
-    try:
-        shard = Shard(**json.loads(file.with_suffix(".json").read_bytes()))
-        whole = file.stat().st_size == shard.bytes
-    except (OSError, ValueError, TypeError):
-        return None
-    return shard if whole and shard.made_from == made_from else None
-
-
-def clip_file(folder: Path, index: int, number: int) -> Path:
-    """Return where the samples of a clip of shard `index` wait for those before them."""
-    return folder / f"{shard_file(index)}.{number}.tmp"
-
-
-def write_shard(
-    folder: Path, index: int, made_from: str, clips: Sequence[Clip], decoded: Sequence[int | str]
-) -> Shard:
-    """Join the files of a shard's clips; `decoded` has their samples, or the reasons for skipping them."""
-    file = folder / shard_file(index)
-    rows = list(enumerate(zip(clips, decoded, strict=True)))
-    kept = [(number, clip.id, samples) for number, (clip, samples) in rows if isinstance(samples, int)]
-    lengths = [samples for _, _, samples in kept]
-    header = _header(np.dtype("<i2"), (sum(lengths),))
-    sha256 = hashlib.sha256(header)
-    with _replacing(file) as out:
-        out.write(header)
-        for number, clip_id, samples in kept:
-            piece = clip_file(folder, index, number)
-            if piece.stat().st_size != 2 * samples:
-                raise ValueError(
-                    f"{piece} with clip {clip_id!r} was changed while its shard was being written"
-                )
-            with piece.open("rb") as source:
-                while chunk := source.read(CHUNK):
-                    out.write(chunk)
-                    sha256.update(chunk)
-    skipped = [
-        {"id": clip.id, "path": clip.path, "reason": reason}
-        for _, (clip, reason) in rows
-        if isinstance(reason, str)
+def shard_jobs(catalog: Catalog, folder: Path, shard_clips: int) -> list[ShardJob]:
+    """Divide a catalogue into shards of so many clips."""
+    starts = range(0, len(catalog.clips), shard_clips)
+    return [
+        ShardJob(folder, index, catalog.audio, catalog.clips[start : start + shard_clips], catalog.excerpt)
+        for index, start in enumerate(starts)
     ]
-    ids = [clip_id for _, clip_id, _ in kept]
-    shard = Shard(made_from, file.stat().st_size, sha256.hexdigest(), ids, lengths, skipped)
-    _write(file.with_suffix(".json"), _json(asdict(shard)))
-    return shard
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return size and time of change of a file; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, int(stat.st_mtime)]  # whole seconds: all that some copies keep
+
+
+def changed_files(audio: Path, clips: Sequence[Clip], files: Sequence[FileState | None]) -> list[str]:
+    """Return the paths of clips whose files are others than those of `files`.
+
+    A file that is gone is not among them: raw audio may be deleted once it is in a store.
+    """
+    return [
+        clip.path
+        for clip, before in zip(clips, files, strict=True)
+        if (now := file_state(audio / clip.path)) is not None and now != before
+    ]
+
+
+def write_shard(job: ShardJob, decoded: Iterable[np.ndarray | str]) -> None:
+    """Write a shard and its description; `decoded` has each clip's int16 samples, or why it is left out."""
+    ids, lengths, skipped = [], [], []
+    files = [file_state(job.audio / clip.path) for clip in job.clips]  # before they are read
+    with writing(job.file) as out:
+        out.write(_header(SAMPLES, (0,)))
+        for clip, samples in zip(job.clips, decoded, strict=True):
+            if isinstance(samples, str):
+                skipped.append({"id": clip.id, "path": clip.path, "reason": samples})
+            else:
+                out.write(samples.data)
+                ids.append(clip.id)
+                lengths.append(len(samples))
+        out.seek(0)
+        out.write(_header(SAMPLES, (sum(lengths),)))  # as long as before: NumPy leaves room for any number
+    with job.file.open("rb") as written:
+        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+    size = job.file.stat().st_size
+    shard = Shard(job.made_from, size, sha256, ids, lengths, skipped, files)
+    write(job.file.with_suffix(".json"), _json(asdict(shard)))
 
 
 def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> None:
@@ -101,7 +152,7 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> N
     kept = [row_of[clip_id] for shard in shards for clip_id in shard.ids]
     labels = catalog.labels()
     counts = labels.sum(axis=0, dtype=np.int64).tolist()
-    with _replacing(folder / LABELS) as out:
+    with writing(folder / LABELS) as out:
         out.write(_header(labels.dtype, (len(kept), len(catalog.tags))))
         for start in range(0, len(kept), ROWS):
             out.write(labels[kept[start : start + ROWS]].data)
@@ -131,37 +182,31 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> N
             for name, split in catalog.splits.items()
         },
         "skipped": [clip for shard in shards for clip in shard.skipped],
+        "files": [state for shard in shards for state in shard.files],
     }
-    _write(folder / MANIFEST, _json(manifest))
-
-
-def remove_shard(folder: Path, index: int) -> None:
-    """Remove what there is of a shard: its description first, then samples and temporary files."""
-    file = folder / shard_file(index)
-    file.with_suffix(".json").unlink(missing_ok=True)
-    for left in folder.glob(f"{file.stem}.*"):
-        left.unlink()
+    write(folder / MANIFEST, _json(manifest))
 
 
 def remove_others(folder: Path, shards: int) -> None:
-    """Remove temporary files, and shards beyond the first `shards` (they were of another size)."""
+    """Remove temporary files and locks, and shards beyond the first `shards` (they were of another size)."""
     finished = {Path(shard_file(index)).stem for index in range(shards)}
     for file in [*folder.glob("shard-*"), *folder.glob("*.tmp")]:
-        if file.suffix == ".tmp" or file.stem not in finished:
+        if file.suffix in (".tmp", ".lock") or file.stem not in finished:
             file.unlink(missing_ok=True)
 
 
 def expected_bytes(audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS) -> int:
-    """Estimate the room that clips take in a store from the headers of a few of them."""
+    """Estimate the room that clips take in a store from the lengths that a few of their files state."""
     sample = clips[:: len(clips) // 16 + 1]
     seconds = 0.0
     for clip in sample:
         try:
-            duration = soundfile.info(audio / clip.path).duration
-            seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
-        except soundfile.LibsndfileError:
+            with Decoder(audio / clip.path) as decoder:
+                duration = decoder.seconds or 0.0
+        except AudioError:
             continue  # takes no room: it will be skipped
-    return int(seconds / max(1, len(sample)) * len(clips) * SAMPLE_RATE * np.dtype(np.int16).itemsize)
+        seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
+    return int(seconds / max(1, len(sample)) * len(clips) * SAMPLE_RATE * SAMPLES.itemsize)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -172,26 +217,6 @@ def require_space(folder: Path, needed: int) -> None:
             f"{folder} needs about {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are free:"
             " make room or choose another data.root"
         )
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that becomes `file` if all goes well, and is removed otherwise."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write(file: Path, content: bytes) -> None:
-    with _replacing(file) as out:
-        out.write(content)
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -49,12 +49,14 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, str]]:
 
     with h5py.File(path, "r", locking=False) as file:
         group = _child(file, "model_weights", h5py.Group) if "model_weights" in file else file
-        told = {key: _text(file, key) or _text(group, key) for key in ("backend", "keras_version")}
-        if told["backend"] != "tensorflow":
-            raise RefusedError(f"its backend is {told['backend']!r}; only kernels of tensorflow can be read")
-        if not str(told["keras_version"]).startswith("2."):
+        written = {key: _text(file, key) or _text(group, key) for key in ("backend", "keras_version")}
+        if written["backend"] != "tensorflow":
             raise RefusedError(
-                f"it was written by Keras {told['keras_version']!r}; only those of Keras 2 are read"
+                f"its backend is {written['backend']!r}; only kernels of tensorflow can be read"
+            )
+        if not str(written["keras_version"]).startswith("2."):
+            raise RefusedError(
+                f"it was written by Keras {written['keras_version']!r}; only those of Keras 2 are read"
             )
         layers = _names(group, "layer_names")
         for layer in layers:

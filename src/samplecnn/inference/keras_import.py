@@ -26,6 +26,7 @@ from samplecnn.model.architecture import build
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
 from samplecnn.runs.untrusted import strict_json
+from samplecnn.text import printable
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FILE = 2 << 30  # bytes; theirs have about 100 MB, with the optimiser's state 200 MB
@@ -63,14 +64,15 @@ def make_model(
     path: Path, arrays: Arrays, metadata: Mapping[str, str], tags: Sequence[str] | None = None
 ) -> Model:
     """Return the model of what ``read_arrays`` has read from ``path``; see ``import_keras``."""
-    told = describe(path, arrays, metadata)
+    recognised = describe(path, arrays, metadata)
     names = AUTHORS_TAGS if tags is None else tuple(tags)
-    if len(names) != told.outputs:
+    if len(names) != recognised.outputs:
         raise KerasError(
-            f"{path} has {told.outputs} outputs, but {len(names)} tags were named: name all, in their order"
+            f"{path} has {recognised.outputs} outputs, but {len(names)} tags were named: "
+            "name all, in their order"
         )
     description = Description(
-        **told.architecture,
+        **recognised.architecture,
         tags=names,
         sample_rate=SAMPLE_RATE,
         data="mtat" if tags is None else "unknown",
@@ -78,7 +80,7 @@ def make_model(
     )
     with torch.device("meta"):
         network = build(description.as_dict(), len(names))
-    network.load_state_dict(our_weights(path, arrays, told, network.state_dict()), assign=True)
+    network.load_state_dict(our_weights(path, arrays, recognised, network.state_dict()), assign=True)
     network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Model(network, description, path)
 
@@ -135,10 +137,9 @@ def _run_child(path: Path, out: Path, seconds: float) -> None:
         raise KerasError(f"{path} is damaged or hostile: the HDF5 library died of it ({name})")
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        told = "".join(c for c in reason[-1] if c.isprintable())[:500]
-        raise KerasError(f"{path} cannot be read as weights of Keras: {told}")
+        raise KerasError(f"{path} cannot be read as weights of Keras: {printable(reason[-1])[:500]}")
 
 
 def source(path: Path) -> str:
     """Say in words where an imported model comes from."""
-    return f"imported from {''.join(c for c in path.name if c.isprintable())}, written by Keras 2"
+    return f"imported from {printable(path.name)}, written by Keras 2"

@@ -62,7 +62,7 @@ class KerasError(UserError):
 
 @dataclass(frozen=True)
 class Recognised:
-    """A network of the authors', told from its layers."""
+    """A network of the authors', recognised by its layers."""
 
     architecture: dict[str, Any]  # block, multi, width, dropout
     outputs: int  # tags
@@ -223,7 +223,7 @@ def _check_settings(path: Path, text: str, ours: Mapping[str, str]) -> None:
 
 
 def our_weights(
-    path: Path, arrays: Arrays, told: Recognised, expected: Mapping[str, Tensor]
+    path: Path, arrays: Arrays, recognised: Recognised, expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the weights by our names, in our layout, of the shapes of ``expected``.
 
@@ -237,7 +237,7 @@ def our_weights(
             array = array.transpose(2, 1, 0)[:, :, None, :]
         elif array.ndim == 2:
             array = array.T
-        name = f"{told.layers[layer]}.{RENAMED[weight]}"
+        name = f"{recognised.layers[layer]}.{RENAMED[weight]}"
         if not np.isfinite(array).all():
             raise KerasError(f"{path} has NaN or infinite weights in {key}")
         if weight == "moving_variance" and (array < 0).any():

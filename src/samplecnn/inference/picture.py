@@ -1,37 +1,71 @@
 """A picture of tags over time: a heat map under the waveform. Needs matplotlib, the extra "plots"."""
 
+import hashlib
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from samplecnn.errors import UserError
+from samplecnn.files import writing
 from samplecnn.inference.timeline import Timeline, clock
+from samplecnn.text import printable
 
 WIDTH, ROW = 10, 0.17  # inches
 PIXELS_PER_INCH = 130
+LONGEST = 220  # bytes of a file's name that are kept in its picture's
 MAX_COLUMNS = 4000  # of a waveform: more than pixels
 
 
-def picture_file(path: Path, named: Sequence[Path], folder: Path) -> Path:
-    """Return where the picture of a file goes: as deep below ``folder`` as it lies in the folder named."""
+def picture_files(paths: Sequence[Path], named: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return where the picture of each file goes: as deep below ``folder`` as it lies in a folder named.
+
+    Different files that would get the same picture are told apart by the folders that they lie in.
+    """
+    inside = {path: _place(path, named) for path in paths}
+    for parents in ("common", "all"):
+        files: dict[str, set[Path]] = {}
+        for path, place in inside.items():
+            # Some file systems do not tell upper from lower case.
+            files.setdefault(str(place).casefold(), set()).add(path.resolve())
+        shared = [path for path, place in inside.items() if len(files[str(place).casefold()]) > 1]
+        if not shared:
+            break
+        resolved = [path.resolve() for path in shared]
+        above = os.path.commonpath(resolved) if parents == "common" else resolved[0].anchor
+        inside |= {path: real.relative_to(above) for path, real in zip(shared, resolved, strict=True)}
+    return {path: folder / place.with_name(_short(place.name)) for path, place in inside.items()}
+
+
+def _place(path: Path, named: Sequence[Path]) -> Path:
     for above in named:
         if above.is_dir() and path.is_relative_to(above):
-            path = path.relative_to(above)
-            return folder / path.with_name(path.name + ".png")
-    return folder / f"{path.name}.png"
+            return path.relative_to(above)
+    return Path(path.name)
+
+
+def _short(name: str) -> str:
+    """Return the name of a picture: file systems take 255 bytes, those of a temporary ending included."""
+    encoded = os.fsencode(name)
+    if len(encoded) > LONGEST:
+        digest = hashlib.sha256(encoded).hexdigest()[:8]
+        name = f"{encoded[:LONGEST].decode(errors='ignore')}-{digest}"
+    return f"{name}.png"
 
 
 def write_picture(timeline: Timeline, title: str, file: Path) -> None:
     """Draw to a .png file, which is written whole or not at all; its folder is made.
 
-    The tags are sorted by their mean. Raises ValueError without matplotlib.
+    The tags are sorted by their mean. Raises UserError without matplotlib, and OSError.
     """
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
         from matplotlib.ticker import FuncFormatter, MaxNLocator
     except ImportError as error:
-        raise ValueError("pictures need matplotlib: pip install 'samplecnn[plots]'") from error
+        raise UserError("pictures need matplotlib: pip install 'samplecnn[plots]'") from error
     order = np.argsort(-timeline.average(), kind="stable")
     hop = timeline.starts[1] if len(timeline.starts) > 1 else timeline.segment_seconds
     # A segment stands for the time around its middle, so that overlapping ones lie side by side.
@@ -44,7 +78,7 @@ def write_picture(timeline: Timeline, title: str, file: Path) -> None:
         above, below = figure.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [1, ROW * max(6, len(order))]}
         )
-        above.set_title(title, loc="left", fontsize=10)
+        above.set_title(printable(title), loc="left", fontsize=10)
         above.fill_between(times, low, high, color="#4477AA", linewidth=0.3)
         above.set(yticks=[], xlim=(0, max(timeline.seconds, extent[1])))
         above.tick_params(bottom=False)
@@ -58,14 +92,14 @@ def write_picture(timeline: Timeline, title: str, file: Path) -> None:
             vmin=0,
             vmax=1,
         )
-        below.set_yticks(range(len(order)), [timeline.tags[tag] for tag in order], fontsize=7)
+        below.set_yticks(range(len(order)), [printable(timeline.tags[tag]) for tag in order], fontsize=7)
         below.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 6, 10]))
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(round(value))))
         figure.colorbar(image, ax=below, label="probability", pad=0.01, fraction=0.03)
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(file.name + ".tmp")
-        figure.savefig(unfinished, format="png", dpi=PIXELS_PER_INCH)
-    unfinished.replace(file)
+        with writing(file) as picture, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of the font: a box is drawn
+            figure.savefig(picture, format="png", dpi=PIXELS_PER_INCH)
 
 
 def _thin(envelope: np.ndarray) -> np.ndarray:

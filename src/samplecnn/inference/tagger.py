@@ -5,6 +5,7 @@ tagger.predict(waveform, sample_rate)  # one probability per tag, in the order o
 tagger.timeline("song.mp3").probabilities  # of every 2.7 s
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from samplecnn.data import audio
+from samplecnn.errors import UserError
 from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.inference import hub
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
@@ -25,6 +27,8 @@ from samplecnn.runs.folder import Model, load_model
 
 BATCH = 10  # segments at once: 29 s of audio
 MAX_CHANNELS = 32
+
+Progress = Callable[[float, float | None], object]  # seconds done, and seconds there are if that is known
 
 
 class Tagger:
@@ -53,47 +57,63 @@ class Tagger:
         ``waveform`` holds floats in [-1, 1], mono ``(samples,)`` or ``(channels, samples)``. The end that
         fills no whole segment of 2.7 s is left out; a waveform shorter than one segment is filled up with
         silence. ``overlap`` is the share of a segment that the next one hears again, 0 to 0.95; ``average``
-        "mean", "median" or "max". Raises ValueError for samples that are not finite floats, for no samples,
-        and for what is not allowed.
+        "mean", "median" or "max". Raises UserError for samples that are not finite floats or far outside of
+        [-1, 1], for no samples, and for what is not allowed.
         """
         samples = _floats(waveform, "the waveform")
         if samples.ndim == 2 and samples.shape[0] <= MAX_CHANNELS:
             samples = samples.mean(axis=0)
         if samples.ndim != 1:
-            raise ValueError(
+            turned = samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS
+            raise UserError(
                 f"a waveform is (samples,) or (channels, samples) with up to {MAX_CHANNELS} channels, "
-                f"not {samples.shape}"
+                f"not {samples.shape}" + (": turn it round with .T" if turned else "")
             )
         if samples.size == 0:
-            raise ValueError("the waveform has no samples")
+            raise UserError("the waveform has no samples")
         resampled = audio.resample(samples, sample_rate, self.sample_rate)
         batches = audio.frames([resampled], hop_samples(overlap), BATCH)
         return averaged(np.concatenate([self.predict_segments(batch) for batch in batches]), average)
 
     def predict_file(
-        self, path: str | Path, *, overlap: float = 0.0, average: str = "mean"
+        self, path: str | Path, *, overlap: float = 0.0, average: str = "mean", strict: bool = True
     ) -> NDArray[np.float32]:
-        """Return the probability of each tag, ``(tags,)``, for an audio file that soundfile reads.
+        """Return the probability of each tag, ``(tags,)``, for an audio file, in constant memory.
 
-        In constant memory, however long it is; ``overlap`` and ``average`` as for `predict`. Raises
-        ``samplecnn.data.audio.AudioError`` for a file that cannot be decoded.
+        ``overlap`` and ``average`` are as for `predict`, ``strict`` and errors as for `timeline`.
         """
-        return self.timeline(path, overlap=overlap).average(average)
+        return self.timeline(path, overlap=overlap, strict=strict).average(average)
 
     def timeline(
         self,
         path: str | Path,
         *,
         overlap: float = 0.0,
-        progress: Callable[[float, float], object] | None = None,
+        progress: Progress | None = None,
+        strict: bool = True,
     ) -> Timeline:
-        """Return the probabilities of the tags over time, for an audio file that soundfile reads.
+        """Return the probabilities of the tags over time, for an audio file.
 
         The file is decoded as it is tagged: only what is returned grows with its length. ``progress`` is
-        called now and then with the seconds that are done and those that the file's header promises.
-        Raises ``samplecnn.data.audio.AudioError`` for a file that cannot be decoded, also when that shows at
-        its end only, and ValueError for another ``overlap``.
+        called now and then with the seconds that are done and those that the file states (None: it does not).
+        An incomplete file is refused, or if not ``strict`` tagged as far as it goes, with a warning. Raises
+        ``samplecnn.data.audio.AudioError`` for a file that cannot be decoded, also when that shows at its end
+        only, and UserError for another ``overlap``.
         """
+        with audio.Decoder(path, strict=strict) as decoder:
+            timeline = self.listen(decoder, overlap=overlap, progress=progress)
+        if decoder.warning is not None:
+            warnings.warn(f"{path}: {decoder.warning}", stacklevel=2)
+        return timeline
+
+    def listen(
+        self,
+        decoder: audio.Decoder | audio.RemoteDecoder,
+        *,
+        overlap: float = 0.0,
+        progress: Progress | None = None,
+    ) -> Timeline:
+        """Return what `timeline` does, for a file that is open, in this process or another."""
         hop = hop_samples(overlap)
         envelope = Envelope(self.sample_rate)
         rows: list[NDArray[np.float32]] = []
@@ -103,11 +123,10 @@ class Tagger:
                 envelope.push(block)
                 yield block
 
-        with audio.Decoder(path) as decoder:
-            for batch in audio.frames(heard(audio.stream(decoder, self.sample_rate)), hop, BATCH):
-                rows.append(self.predict_segments(batch))
-                if progress is not None:
-                    progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
+        for batch in audio.frames(heard(audio.stream(decoder, self.sample_rate)), hop, BATCH):
+            rows.append(self.predict_segments(batch))
+            if progress is not None:
+                progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
         probabilities = np.concatenate(rows)
         return Timeline(
             tuple(self.tags),
@@ -121,11 +140,15 @@ class Tagger:
     def predict_segments(self, segments: ArrayLike | Tensor) -> NDArray[np.float32]:
         """Return the probabilities ``(batch, tags)`` of segments ``(batch, 59049)`` in [-1, 1].
 
-        The segments are at the model's own sample rate.
+        The segments are at the model's own sample rate. Raises UserError for a model whose probabilities are
+        not finite.
         """
         batch = torch.from_numpy(_floats(segments, "segments")).to(self.device)
         with torch.inference_mode():
-            return self.network(batch.to(self.dtype)).float().sigmoid().cpu().numpy()
+            probabilities = self.network(batch.to(self.dtype)).float().sigmoid().cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise UserError("this model gives probabilities that are not finite: its training diverged")
+        return probabilities
 
 
 def load(
@@ -142,7 +165,7 @@ def load(
     (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where the
     hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux), which
     halves the time. Raises ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
-    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and ValueError for another
+    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for another
     precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}
@@ -150,7 +173,7 @@ def load(
     if precision == "auto":
         precision = "bf16" if multiplies_bfloat16(chosen.type) else "32"
     if precision not in allowed:
-        raise ValueError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
+        raise UserError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
     model = load_model(hub.local(path), blocks)
     if chosen.type == "cpu":
         keep_freed_memory()
@@ -160,9 +183,10 @@ def load(
 def _floats(values: Any, what: str) -> NDArray[np.float32]:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
+        raise UserError(
             f"{what} must hold floats in [-1, 1], not {array.dtype}: divide 16-bit samples by 32768"
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"{what} must hold finite numbers only; some are NaN or infinite")
+        raise UserError(f"{what} must hold finite numbers only; some are NaN or infinite")
+    audio.check_loudness(array)
     return np.ascontiguousarray(array, dtype=np.float32)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.errors import UserError
 
 Probabilities = NDArray[np.float32]
 
@@ -38,25 +39,25 @@ class Timeline:
     def average(self, how: str = "mean") -> Probabilities:
         """Return one probability per tag, ``(tags,)``; ``how`` is "mean", "median" or "max".
 
-        Raises ValueError for anything else.
+        Raises UserError for anything else.
         """
         return averaged(self.probabilities, how)
 
 
 def averaged(segments: Probabilities, how: str = "mean") -> Probabilities:
-    """Return ``(tags,)`` of ``(segments, tags)``; ValueError unless ``how`` is one of `AVERAGES`."""
+    """Return ``(tags,)`` of ``(segments, tags)``; UserError unless ``how`` is one of `AVERAGES`."""
     if how not in AVERAGES:
-        raise ValueError(f"average is {how!r}; allowed are {', '.join(AVERAGES)}")
+        raise UserError(f"average is {how!r}; allowed are {', '.join(AVERAGES)}")
     return AVERAGES[how](segments)
 
 
 def hop_samples(overlap: float) -> int:
     """Return the samples from one segment's start to the next one's, for an overlap in [0, 0.95].
 
-    Raises ValueError for any other.
+    Raises UserError for any other.
     """
     if not 0 <= overlap <= MAX_OVERLAP:
-        raise ValueError(f"overlap is {overlap}; allowed is a share of a segment from 0 to {MAX_OVERLAP}")
+        raise UserError(f"overlap is {overlap}; allowed is a share of a segment from 0 to {MAX_OVERLAP}")
     return round(SEGMENT_SAMPLES * (1 - overlap))
 
 
@@ -92,5 +93,5 @@ def clock(seconds: float, digits: int = 0) -> str:
     unit = 10**digits
     minutes, rest = divmod(int(seconds * unit), 60 * unit)
     hours, minutes = divmod(minutes, 60)
-    told = f"{rest / unit:0{3 + digits if digits else 2}.{digits}f}"
-    return f"{hours}:{minutes:02}:{told}" if hours else f"{minutes}:{told}"
+    rest_text = f"{rest / unit:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minutes:02}:{rest_text}" if hours else f"{minutes}:{rest_text}"

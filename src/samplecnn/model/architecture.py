@@ -6,8 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SampleCNN
+
+
+class BlockError(UserError):
+    """There is no such block, or it does not take what is asked of it."""
 
 
 def build(
@@ -16,10 +21,10 @@ def build(
     """Build the network that ``architecture`` describes, with fresh weights.
 
     ``architecture`` holds ``block`` (its short name and options, such as ``{"name": "se", "alpha": 16}``),
-    ``multi``, ``width`` and ``dropout``. Blocks other than the paper's six come from ``blocks``, by name:
+    ``multi``, ``width`` and ``dropout``. Blocks other than those of ``BLOCKS`` come from ``blocks``, by name:
     nothing that a file names is ever imported.
 
-    Raises ValueError for an unknown block, for an own block under the name of one of the six, and for
+    Raises BlockError for an unknown block, for an own block under the name of one of these, and for
     options that the block does not take.
     """
     options = dict(architecture["block"])
@@ -27,12 +32,12 @@ def build(
     own = dict(blocks or {})
     taken = sorted(own.keys() & BLOCKS.keys())
     if taken:
-        raise ValueError(
-            f"{taken[0]!r} is a block of the paper ({', '.join(BLOCKS)}): give your own another name"
+        raise BlockError(
+            f"{taken[0]!r} is one of samplecnn's own blocks ({', '.join(BLOCKS)}): give your own another name"
         )
     known = {**BLOCKS, **own}
     if name not in known:
-        raise ValueError(
+        raise BlockError(
             f"unknown block {name!r}; known are {', '.join(known)}. "
             f"A block of your own is passed in by the caller: blocks={{{name!r}: TheClass}}"
         )
@@ -44,5 +49,5 @@ def build(
             multi=architecture["multi"],
             dropout=architecture["dropout"],
         )
-    except TypeError as error:
-        raise ValueError(f"block {name!r} cannot be built with the options {options}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise BlockError(f"block {name!r} cannot be built with the options {options}: {error}") from error

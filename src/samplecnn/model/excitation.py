@@ -11,11 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from samplecnn.errors import UserError
 from samplecnn.model.blocks import SqueezeExcitation
 from samplecnn.model.network import SampleCNN
 
 
-class ExcitationError(ValueError):
+class ExcitationError(UserError):
     """Excitations that cannot be had or shown: what is wrong and what is allowed."""
 
 

@@ -39,13 +39,17 @@ class Bundle:
     folder: Path
     description: Description  # as in a checkpoint
     checksum: str  # SHA-256 of the weights
-    results: Results | None  # of the run's test
     config: dict[str, Any] | None  # of the run, without paths
+    tested: dict[str, Any] | None  # the results of the run
     source: str  # where the weights come from, in words
 
     def weights(self, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights; RunError unless they are sound and of the shapes and types of ``expected``."""
         return weights.read(own_file(self.folder, WEIGHTS), expected, self.checksum)
+
+    def results(self) -> Results | None:
+        """Return the results of the run; RunError if they are not sound."""
+        return None if self.tested is None else Results.read(self.tested, f"{self.folder / CONFIG}: results")
 
     def run_config(self) -> RunConfig:
         """Return the configuration of the run, without what holds on its machine; RunError if it has none."""
@@ -84,25 +88,26 @@ def own_file(folder: Path, name: str) -> Path:
 def read_bundle(folder: Path) -> Bundle:
     """Read the ``config.json`` of a bundle; RunError for anything that is not one."""
     path = own_file(folder, CONFIG)
-    told = read_json(path, MAX_CONFIG)
-    if not isinstance(told, dict) or told.get("library_name") != "samplecnn":
+    content = read_json(path, MAX_CONFIG)
+    if not isinstance(content, dict) or content.get("library_name") != "samplecnn":
         raise RunError(f"{path} is not of a samplecnn bundle: it does not say library_name samplecnn")
-    if told.get("format") != FORMAT:
-        raise RunError(f"{path} has format {shown(told.get('format'))}; this version reads {FORMAT}")
-    description = Description.read(told.get("model"), str(path), "model.")
+    if content.get("format") != FORMAT:
+        raise RunError(f"{path} has format {shown(content.get('format'))}; this version reads {FORMAT}")
+    description = Description.read(content.get("model"), str(path), "model.")
     for tag in description.tags:
         if not is_printable(tag):
             raise RunError(f"{path}: tag {shown(tag)} is not a printable name")
-    stored, config, results, source = (told.get(key) for key in ("weights", "config", "results", "source"))
+    stored, config, results, source = (content.get(key) for key in ("weights", "config", "results", "source"))
     if not isinstance(stored, dict) or not isinstance(stored.get("sha256"), str):
         raise RunError(f"{path} has no weights.sha256")
-    if not isinstance(config, dict | None):
-        raise RunError(f"{path}: config is a {type(config).__name__}, not an object")
+    for key, value in (("config", config), ("results", results)):
+        if not isinstance(value, dict | None):
+            raise RunError(f"{path}: {key} is a {type(value).__name__}, not an object")
     return Bundle(
         folder,
         description,
         stored["sha256"],
-        None if results is None else Results.read(results, f"{path}: results"),
         config,
+        results,
         source if isinstance(source, str) and is_printable(source) else "of unknown origin",
     )

@@ -23,7 +23,7 @@ DESCRIPTION, STATE = "samplecnn", "state_dict"
 NETWORK = "network."  # in front of the names of the network's tensors in the state
 MAX_PICKLE = 32 << 20  # bytes; a checkpoint's takes 100 kB
 MAX_REASON = 300  # characters
-# What a pickle may name. PyTorch allows a few more, which can be told to take any memory.
+# What a pickle may name. PyTorch allows a few more, which could be asked for any amount of memory.
 ALLOWED = re.compile(
     r"collections (OrderedDict|defaultdict)|torch\._utils _rebuild_(tensor_v2|parameter)"
     r"|torch (Size|device|\w+Storage|b?float\d+|u?int\d+|bool)|torch\.serialization _get_layout"

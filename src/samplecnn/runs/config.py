@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from samplecnn.data.datasets import find
 from samplecnn.files import write
 from samplecnn.runs.description import BLOCK
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import OBJECT, RULES, TEXT, checked
+from samplecnn.runs.rules import OBJECT, RULES, TEXT, checked, flat
 from samplecnn.runs.untrusted import read_yaml
 
 CONFIG = "config.yaml"
@@ -59,6 +59,7 @@ class LoggerConfig:
     project: Annotated[str | None, TEXT] = None
     entity: Annotated[str | None, TEXT] = None
     group: Annotated[str | None, TEXT] = None
+    run_name: Annotated[str | None, TEXT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +107,6 @@ def config_hash(plain: Mapping[str, Any]) -> str:
     """Return a hash of what a resolved configuration computes."""
     canonical = json.dumps(identity(plain), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested objects under dotted keys."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def read_config(run: Path) -> RunConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from samplecnn.files import write
+from samplecnn.overrides import override
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.metrics import Scores
 from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, RULES, WHOLE, Rule, checked
@@ -140,7 +141,8 @@ def read_results(run: Path) -> Results:
     """Return the results of a finished run; RunError if there are none, or no sound ones."""
     path = run / RESULTS
     if not path.is_file():
-        raise RunError(f"{run} has no {RESULTS}: the run has not finished (resume={run} goes on with it)")
+        again = f"python train.py {override('resume', run)}"
+        raise RunError(f"{run} has no {RESULTS}: the run has not finished ({again} goes on with it)")
     try:
         plain = read_json(path)
     except RunError as error:

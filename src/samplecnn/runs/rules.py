@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -121,6 +121,15 @@ RULES: dict[str, Rule] = {
     "trainer.log_every_n_steps": COUNT,
     "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
 }
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested objects under dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, absent: str = "") -> Record:

@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from samplecnn.runs.config import CONFIG, NOT_IDENTITY, RunConfig, flat, read_config
+from samplecnn.runs.config import CONFIG, NOT_IDENTITY, RunConfig, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results
+from samplecnn.runs.rules import flat
 from samplecnn.runs.untrusted import MAX_JSON, read_bytes
 from samplecnn.text import is_printable
 

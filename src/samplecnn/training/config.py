@@ -1,37 +1,36 @@
-"""The configuration: what each value may be, and what to say of one that it may not."""
+"""The configuration: what may be asked for, and what to say of what may not."""
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from samplecnn.errors import UserError
-from samplecnn.runs.rules import RULES
+from samplecnn.overrides import override
+from samplecnn.runs.rules import RULES, flat
+from samplecnn.training.help import register_help
 
 
 class ConfigError(UserError):
     """The configuration asks for something impossible."""
 
 
-RESUMABLE = ("trainer", "logger", "fast")
 PATHS = ("data.raw", "data.root")
+FOLDERS = (*PATHS, "resume", "hydra.run.dir", "hydra.sweep.dir")
 GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")
 # Keys without a rule of their own: a block's and a data set's options are checked by what takes them.
 KEYS = re.compile(r"block\..+|data\..+|schedule\..+|logger\..+|experiment")
-# What a run folder may name as its parts; anything else has to come from the command line.
-OWN_TARGETS = {
-    "block": re.compile(r"samplecnn\.model\.blocks\.(Basic|SE|Res1|Res2|ReSE1|ReSE2)"),
-    "schedule": re.compile(r"samplecnn\.training\.schedule\.(PaperSchedule|OneCycle)"),
-    "data.catalog": re.compile(r"samplecnn\.(data\.datasets\.[a-z]+|mini)\.catalog"),
-}
-MISSING = object()
+# Names that other programs have for keys.
+OTHER_NAMES = {"lr": "learning_rate", "epochs": "max_epochs", "bs": "batch_size", "gpus": "devices"}
 
 
 # Resolvers that conf/ uses. Registered on import, which happens in the processes of a launcher too.
@@ -44,15 +43,7 @@ def register() -> None:
     # A node whose own flag allows new keys, where the rest of the configuration refuses them.
     open_node = OmegaConf.create({}, flags={"struct": False})
     ConfigStore.instance().store(group="schema", name="open", node=open_node)
-
-
-def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items_ex(resolve=False):
-        name = prefix + str(key)
-        if isinstance(value, DictConfig):
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name
+    register_help()
 
 
 def validate(config: DictConfig) -> dict[str, Any]:
@@ -60,80 +51,68 @@ def validate(config: DictConfig) -> dict[str, Any]:
 
     Raises ConfigError that names every impossible value with what is allowed.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        plain = None if missing else OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error
     if missing:
         raise ConfigError(
             f"a value is needed for {', '.join(missing)}: give {missing[0]}=... on the command line"
         )
+    assert isinstance(plain, dict)
+    return check({str(key): value for key, value in plain.items()})
+
+
+def check(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return plain values with absolute paths; ConfigError that names every one that is not allowed."""
+    values = dict(flat(plain))
     problems = [
-        f"{key}: there is no such key"
-        for key in _leaves(config)
-        if not KEYS.fullmatch(key) and key not in RULES
+        f"{key}: there is no such key" for key in values if key not in RULES and not KEYS.fullmatch(key)
     ]
-    for key, rule in RULES.items():
-        value = OmegaConf.select(config, key, default=MISSING)
-        if value is not MISSING and not rule.holds(value):
-            problems.append(f"{key}={value}: must be {rule.allowed}")
-    schedule = str(OmegaConf.select(config, "schedule._target_", default=""))
-    if schedule.endswith("OneCycle") and config.trainer.max_epochs is None:
+    problems += [
+        f"{key}={values[key]}: must be {rule.allowed}"
+        for key, rule in RULES.items()
+        if key in values and not _is_own_option(key, values) and not rule.holds(values[key])
+    ]
+    if str(values.get("schedule._target_")).endswith("OneCycle") and values["trainer.max_epochs"] is None:
         problems.append("schedule=onecycle needs trainer.max_epochs, the length of its cycle")
+    if values.get("scale_rate") and "schedule.learning_rate" not in values:
+        problems.append("scale_rate=true needs schedule.learning_rate, which this schedule does not have")
     if problems:
         raise ConfigError("\n".join(problems))
-    for key in PATHS:
-        value = OmegaConf.select(config, key)
-        if value is not None:
-            OmegaConf.update(config, key, str(Path(value).expanduser().resolve()))
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
+    return {**plain, "data": {**plain["data"], **{k.partition(".")[2]: v for k, v in absolute.items()}}}
 
 
-def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration of the run to resume, with what may change from sitting to sitting.
-
-    ``config`` is the validated configuration of this call. Raises ConfigError for an override that would
-    make it another run.
-    """
-    run = Path(config["resume"])
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"resume={run}: not a run folder, it has no config.yaml")
-    stored = OmegaConf.load(file)
-    assert isinstance(stored, DictConfig)
-    said: dict[str, str] = {}
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key == "resume":
-            continue
-        if key.endswith("._target_") and key.removesuffix("._target_") in OWN_TARGETS:
-            said[key.removesuffix("._target_")] = override.partition("=")[2]
-            continue
-        if key.partition(".")[0] not in RESUMABLE and key not in PATHS:
-            raise ConfigError(
-                f"{override}: a run is resumed with its own configuration; "
-                f"only {', '.join(RESUMABLE)} and {', '.join(PATHS)} can change"
-            )
-        OmegaConf.update(stored, key, OmegaConf.select(OmegaConf.create(config), key), merge=False)
-    for part, own in OWN_TARGETS.items():
-        target = str(OmegaConf.select(stored, f"{part}._target_"))
-        if not own.fullmatch(target) and said.get(part) != target:
-            raise ConfigError(
-                f"{file} has {part}._target_={target}, which is not of this project. "
-                f"To run it, say it again on the command line: {part}._target_={target}"
-            )
-    return {**validate(stored), "resume": str(run)}
+def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:
+    """Say whether a key is an option of a user's block or schedule, whatever ours of that name may be."""
+    group, _, name = key.partition(".")
+    target = str(values.get(f"{group}._target_", "samplecnn."))
+    return (
+        group in ("block", "schedule")
+        and name not in ("name", "_target_")
+        and not target.startswith("samplecnn.")
+    )
 
 
 def describe(overrides: Sequence[str]) -> str:
     """Name a run by what was asked for: ``block=se,multi=true``; where things are does not matter."""
-    told = [o for o in overrides if not o.startswith((*PATHS, "logger", "trainer.accelerator", "hydra"))]
-    return ",".join(told) or "default"
+    elsewhere = (*PATHS, "logger", "trainer.accelerator", "hydra")
+    return ",".join(o for o in overrides if not o.startswith(elsewhere)) or "default"
 
 
 def explain(arguments: Sequence[str], folder: Path, name: str = "train") -> str | None:
-    """Say which keys of a command line do not exist in the configuration of ``folder``, and which do."""
+    """Say what a command line that failed may have meant; None if nothing can be said.
+
+    That is the keys which do not exist in the configuration of ``folder``, with those that do, and the
+    folders whose names have to be quoted.
+    """
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS and "," not in o]
+    sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    if lines := [line for o in overrides if (line := explain_folder(o, sweep=sweep))]:
+        return "\n".join(lines)
+    chosen = [o for o in overrides if o.partition("=")[0] in GROUPS and not re.search("[,(]", o)]
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
@@ -143,12 +122,28 @@ def explain(arguments: Sequence[str], folder: Path, name: str = "train") -> str 
     return explain_overrides(config, overrides)
 
 
+def explain_folder(argument: str, *, sweep: bool = False) -> str | None:
+    """Say how an override with a folder has to be quoted that Hydra would not read as one text."""
+    key, _, value = argument.partition("=")
+    parser = OverridesParser.create()
+    try:
+        parsed = parser.parse_override(argument)
+    except HydraException:
+        if key.lstrip("+") not in FOLDERS and "/" not in value:
+            return None
+    else:
+        one_text = isinstance(parsed.value(), str | None) or (sweep and parsed.is_sweep_override())
+        if one_text or key.lstrip("+") not in FOLDERS:
+            return None
+    return f"Hydra does not read {value} as one text. Quoted, for Hydra and the shell: {override(key, value)}"
+
+
 def explain_overrides(config: DictConfig, overrides: Sequence[str]) -> str | None:
     """Say which of the command line's keys do not exist in ``config``, and which do; None if all exist."""
     lines = []
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if "=" not in override or key.startswith("hydra") or key in GROUPS:
+    for changed in overrides:
+        key = changed.partition("=")[0].lstrip("+~")
+        if key.startswith("hydra") or key in GROUPS:
             continue
         *parents, name = key.split(".")
         node: Any = config
@@ -161,7 +156,18 @@ def explain_overrides(config: DictConfig, overrides: Sequence[str]) -> str | Non
             continue
         where = ".".join(parents)
         names = [n for n in map(str, node) if not n.startswith("_")] + ([] if parents else ["experiment"])
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {'.'.join([*parents, near[0]])}?" if near else "."
+        near = _elsewhere(config, name) or [
+            ".".join([*parents, n]) for n in difflib.get_close_matches(name, names, n=1)
+        ]
+        hint = f"; did you mean {near[0]}?" if near else "."
         lines.append(f"There is no {key!r}{hint} {where or 'The top level'} has: {', '.join(sorted(names))}")
     return "\n".join(lines) or None
+
+
+def _elsewhere(config: DictConfig, name: str) -> list[str]:
+    """Return the dotted key that ends in ``name``, or in what is ``name`` elsewhere, if there is one such."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    wanted = OTHER_NAMES.get(name, name)
+    found = [key for key, _ in flat(plain) if f".{key}".endswith(f".{wanted}")]  # type: ignore[arg-type]
+    return found if len(found) == 1 else []

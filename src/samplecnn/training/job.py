@@ -10,8 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class, instantiate
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from hydra.utils import get_class
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -25,6 +25,7 @@ from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
 from samplecnn.model.network import SampleCNN
 from samplecnn.model.norm import use_keras_statistics
+from samplecnn.overrides import override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST
@@ -36,6 +37,7 @@ from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, finished, 
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.schedule import make_schedule
 from samplecnn.training.stores import make_data, prepare_store
 
 log = logging.getLogger(__name__)
@@ -82,12 +84,12 @@ def make_trainer(config: RunConfig, run: Path, **options: Any) -> pl.Trainer:
     )
 
 
-def make_schedule(config: RunConfig) -> Callback:
-    """Return the schedule, its learning rate in proportion to the batch if that is wanted."""
-    chosen = dict(config.schedule)
+def scaled(config: RunConfig) -> dict[str, Any]:
+    """Return the schedule's settings, its learning rate in proportion to the batch if that is wanted."""
+    settings = dict(config.schedule)
     if config.scale_rate:
-        chosen["learning_rate"] *= config.batch_size / PAPER_BATCH
-    return instantiate(chosen)
+        settings["learning_rate"] *= config.batch_size / PAPER_BATCH
+    return settings
 
 
 def own_blocks(config: RunConfig) -> dict[str, type[nn.Module]]:
@@ -129,7 +131,7 @@ def choose_backend(config: RunConfig, network: SampleCNN, description: Descripti
     )
 
 
-def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = None) -> Results:
+def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None) -> Results:
     """Train and test one network in the folder ``run``; return its results.
 
     ``plain`` is a validated configuration. A run that stopped goes on from its last checkpoint; one that has
@@ -172,7 +174,8 @@ def train(plain: dict[str, Any], run: Path, *, name: str, group: str | None = No
     finally:
         logger.close(failed=failed)
         if failed and (run / LAST).is_file():
-            print(f"stopped; to go on from its last checkpoint: python train.py resume={run}", flush=True)
+            again = override("resume", run)
+            print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
     return results
 
 
@@ -212,11 +215,9 @@ def fit_and_test(
     lightning_loggers: list[Logger],
 ) -> Results:
     """Train, test the weights that count, write down the predictions; return the results."""
-    schedule = make_schedule(config)
+    schedule = make_schedule(scaled(config))
     table = EpochTable(run / "metrics.csv", echo=not watched())
-    keeper = RunCheckpoint(
-        run, tested=getattr(schedule, "tested", "best"), every_minutes=config.trainer.save_every_minutes
-    )
+    keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
     progress = [TQDMProgressBar(refresh_rate=10)] if watched() else []
     trainer = make_trainer(
         config,

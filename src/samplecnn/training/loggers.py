@@ -66,7 +66,7 @@ class RunLogger:
             )
 
 
-def start(config: RunConfig, run: Path, *, name: str, group: str | None) -> RunLogger:
+def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> RunLogger:
     """Start the logger that the configuration asks for, writing into the run folder."""
     match config.logger.name:
         case "wandb":
@@ -88,7 +88,7 @@ def start(config: RunConfig, run: Path, *, name: str, group: str | None) -> RunL
     return RunLogger([logger])
 
 
-def _start_wandb(config: RunConfig, run: Path, name: str, group: str | None) -> "Run":
+def _start_wandb(config: RunConfig, run: Path, name: str | None, group: str | None) -> "Run":
     settings = config.logger
     tags = [config.block["name"], "multi" if config.multi else "no multi", config.data.name]
     started = _begin(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
+from samplecnn.errors import UserError
 from samplecnn.model.network import STEM, SampleCNN
 from samplecnn.runs.metrics import ClipAverage, Scores, score
 from samplecnn.training.backends import PLAIN_PLAN, Plan
@@ -19,7 +20,7 @@ from samplecnn.training.optimiser import KerasSGD, decay_groups
 from samplecnn.training.schedule import MONITOR
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(UserError):
     """The validation loss is not a finite number any more."""
 
 

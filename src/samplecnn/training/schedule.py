@@ -1,18 +1,20 @@
 """How the learning rate moves: the paper's five plateau stages, or one short cycle.
 
-A schedule is a Lightning callback that sets the rate before every step. It keeps what it needs for resuming
-in the checkpoint. Its ``tested`` says which weights are the result: those of the epoch with the lowest
-validation loss (``"best"``), or those of the last epoch (``"last"``).
+To add one: docs/new-schedule.md
 """
 
 import logging
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from samplecnn.training.config import ConfigError
 from samplecnn.training.optimiser import KerasSGD
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,18 @@ log = logging.getLogger(__name__)
 MONITOR = "val/loss"  # binary cross-entropy per segment on the validation split
 
 
-class PaperSchedule(pl.Callback):
+class Schedule(pl.Callback):
+    """A Lightning callback that sets the rate before every step, by ``set_rate``.
+
+    It keeps what it needs for resuming in the checkpoint (``state_dict``). Its ``tested`` says which weights
+    are the result: those of the epoch with the lowest validation loss (``"best"``), or those of the last
+    epoch (``"last"``).
+    """
+
+    tested: ClassVar[str]
+
+
+class PaperSchedule(Schedule):
     """The authors' schedule: stages at a fifth of the rate before, each from the best weights so far.
 
     Within stage ``s`` (from 0) step ``k`` (from 0) runs at ``learning_rate * factor**s / (1 + decay * k)``.
@@ -104,7 +117,7 @@ class PaperSchedule(pl.Callback):
             setattr(self, name, value)
 
 
-class OneCycle(pl.Callback):
+class OneCycle(Schedule):
     """One cycle of the rate over ``trainer.max_epochs``: up for a share of the steps, then down to zero.
 
     Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
@@ -146,8 +159,36 @@ class OneCycle(pl.Callback):
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``, and log it."""
+    """Let all of the trainer's optimisers take their next step at ``rate``, and log it.
+
+    Raises ConfigError for a rate that is not greater than 0: the optimiser rescales its momentum by it.
+    """
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"the schedule sets a learning rate of {rate}: it has to be greater than 0")
     pl_module.log("learning_rate", rate)
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate
+
+
+# The schedules that come with the project, by their file in conf/schedule/.
+SCHEDULES: dict[str, type[Schedule]] = {"paper": PaperSchedule, "onecycle": OneCycle}
+
+
+def make_schedule(settings: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that ``settings`` name by ``_target_``, with its options.
+
+    Raises ConfigError where there is no such class, where it does not take these options, and where it is
+    no schedule.
+    """
+    target = settings["_target_"]
+    try:
+        schedule = instantiate(dict(settings))
+    except InstantiationException as error:
+        raise ConfigError(f"schedule._target_={target} cannot be made: {error.__cause__ or error}") from error
+    if not isinstance(schedule, Schedule) or getattr(schedule, "tested", None) not in ("best", "last"):
+        raise ConfigError(
+            f"schedule._target_={target} is not a samplecnn.training.schedule.Schedule "
+            'with tested = "best" or "last": see docs/new-schedule.md'
+        )
+    return schedule

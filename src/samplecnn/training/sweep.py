@@ -2,12 +2,13 @@
 
 A cell is one job of a multirun and has a folder of its own in the sweep's. Where these folders are named by
 what makes the cells, as those of ``conf/experiment/`` are, a sweep can be run again: what has finished is
-shown, what was interrupted goes on, and the rest is trained.
+shown, what was interrupted goes on, and the rest is trained. What cannot be planned is not trained.
 """
 
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
+from samplecnn.runs.rules import flat
 from samplecnn.runs.sweep_plan import CELL, read_plan
 from samplecnn.training.config import ConfigError, describe, validate
 
@@ -57,10 +61,13 @@ class SweepGuard(Callback):
         try:
             require_launcher(config)
             planned = plan(config)
-        except ConfigError as error:
+            write_plan(planned)
+        except (UserError, OSError) as error:
             sys.exit(str(error))
+        except Exception:  # Hydra would make a warning of it, and train
+            traceback.print_exc()
+            sys.exit("this sweep cannot be planned, so nothing of it is trained")
         SweepGuard.folder, SweepGuard.planned = Path(config.hydra.sweep.dir), planned
-        write_plan(planned)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down what makes this cell."""
@@ -83,11 +90,11 @@ def require_launcher(config: DictConfig) -> None:
 
 
 def plan(config: DictConfig) -> list[Cell]:
-    """Return all cells of a multirun; none for a sweeper that chooses as it goes.
+    """Return all cells of a multirun.
 
-    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a cell that cannot be composed or that
-    asks for something impossible, that would share its folder with another, or whose folder holds a run of
-    another configuration.
+    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a sweep whose cells are not known before
+    it starts, and for a cell that cannot be composed or that asks for something impossible, that would share
+    its folder with another, or whose folder holds a run of another configuration.
     """
     planned: dict[Path, Cell] = {}
     for cell, plain in compose_cells(config):
@@ -110,7 +117,7 @@ def compose_cells(config: DictConfig) -> Iterator[tuple[Cell, dict[str, Any]]]:
     for number, overrides in enumerate(grid(config)):
         try:
             composed = _compose(config, number, overrides)
-        except (HydraException, ConfigError) as error:
+        except (HydraException, OmegaConfBaseException, ConfigError) as error:
             raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
         yield composed
 
@@ -131,11 +138,24 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cel
 
 
 def grid(config: DictConfig) -> list[list[str]]:
-    """Return the overrides of all cells: of an experiment's own grid and the command line's."""
+    """Return the overrides of all cells: of an experiment's own grid and the command line's.
+
+    Raises ConfigError for a sweeper that chooses as it goes, and for a grid that is empty or unclear.
+    """
     sweeper = config.hydra.sweeper
     if not sweeper._target_.endswith("BasicSweeper"):
-        return []
-    return cells([f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task))
+        raise ConfigError(
+            f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} chooses as it goes, so that "
+            "nothing can be checked before: use Hydra's own sweeper, or a sweep of Weights & Biases"
+        )
+    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    try:
+        planned = cells(overrides)
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
+    if not planned:
+        raise ConfigError(f"{' '.join(overrides)}\nThis grid has no cell: something in it matches nothing")
+    return planned
 
 
 def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
@@ -147,7 +167,10 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
 
     if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
-    there, here = dict(_flat(read_config(folder).plain)), dict(_flat(config))
+    there, here = (
+        {key: json.dumps(value) for key, value in flat(plain)}  # as the configuration's hash sees them
+        for plain in (read_config(folder).plain, config)
+    )
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
@@ -156,18 +179,19 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted keys with their values, written as the configuration's hash sees them."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value)
-
-
 def cells(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the override lists of all jobs of a multirun, as Hydra's own sweeper orders them."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    """Return the override lists of all jobs of a multirun, as Hydra's own sweeper orders them.
+
+    Hydra has to be initialised: it knows what ``glob(*)`` finds. Raises ConfigError for a random order, which
+    would be another one when Hydra starts the jobs, and HydraException for what Hydra cannot read.
+    """
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides(list(overrides))
+    for override in parsed:
+        if getattr(override.value(), "shuffle", False):
+            raise ConfigError(
+                f"{override.input_line}: a sweep is planned in its order, leave out the shuffling"
+            )
     batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
     return [cell for batch in batches for cell in batch]
 
@@ -179,11 +203,16 @@ def varying(overrides: Sequence[str], others: Sequence[Sequence[str]]) -> list[s
 
 
 def title(settings: HydraConf) -> str:
-    """Name a job of a multirun: by its folder, or by what varies in the sweep where folders are numbered."""
-    folder = str(settings.sweep.subdir)
+    """Name a job of a multirun: by its folder, or by what varies in the sweep where folders are numbered.
+
+    Raises ConfigError for a job that was not planned, and so not checked.
+    """
+    folder, sweep = str(settings.sweep.subdir), Path(settings.sweep.dir)
+    planned = read_plan(sweep)
+    if folder not in planned:
+        raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
     if not folder.isdecimal():
         return folder
-    planned = read_plan(Path(settings.sweep.dir))
     return describe(varying(list(settings.overrides.task), list(planned.values())))
 
 
@@ -191,15 +220,6 @@ def write_plan(planned: Sequence[Cell]) -> None:
     """Write cells into the folders of their sweeps, beside what has been planned there before."""
     for sweep in dict.fromkeys(cell.sweep for cell in planned):
         sweep_plan.add(sweep, {cell.name: cell.overrides for cell in planned if cell.sweep == sweep})
-
-
-def started(sweep: Path) -> list[Cell]:
-    """Return the jobs that have a folder in a sweep's, in their order."""
-    found = [
-        Cell(sweep, str(path.parent.relative_to(sweep)), sweep_plan.read_job(path.parent).overrides)
-        for path in sweep.rglob(CELL)
-    ]
-    return sorted(found, key=lambda cell: (len(cell.name), cell.name))
 
 
 def print_table(listed: Sequence[Cell]) -> bool:
@@ -224,7 +244,10 @@ def print_table(listed: Sequence[Cell]) -> bool:
             f"{results['train_seconds']:.0f} s",
             str(cell.folder),
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # Names are the user's: `runs/[old]` is no markup.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(
+        table
+    )
     return finished
 
 

@@ -21,6 +21,8 @@ import samplecnn
 from inference.models import checkpoint
 from inference.page.conftest import MAX_BYTES, MAX_SECONDS, Server, serving
 from samplecnn.data import audio
+from samplecnn.inference.page import app as page
+from samplecnn.inference.page import connections
 from samplecnn.inference.page.app import FILES
 from samplecnn.inference.page.sounds import KEPT
 from samplecnn.inference.tagger import Tagger
@@ -74,11 +76,11 @@ def test_page_and_files(client: httpx.Client) -> None:
         answer = client.get(path)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
-    page = client.get("/")
-    policy = page.headers["content-security-policy"]
+    index = client.get("/")
+    policy = index.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "unsafe" not in policy
-    assert page.headers["x-content-type-options"] == "nosniff"
+    assert index.headers["x-content-type-options"] == "nosniff"
     size = sum(len(client.get(path).content) for path in FILES)
     assert size < 40_000
     assert not any(b"//" in client.get(path).content.replace(b"http://www.w3.org", b"").replace(b"// ", b"")
@@ -255,26 +257,80 @@ def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
 
 def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     with serving(models) as server, httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        decoder = server.sounds.decoder
-        os.kill(decoder.pid.result(), signal.SIGKILL)  # while nobody uses it
+        decoder = server.sounds.decoder.process
+        os.kill(decoder.pid, signal.SIGKILL)  # while nobody uses it
         time.sleep(0.5)
         first = upload(client, song)
-        os.kill(decoder.pid.result(), signal.SIGSTOP)  # a file that it is at when it dies
+        os.kill(decoder.pid, signal.SIGSTOP)  # a file that it is at when it dies
         sending = http.client.HTTPConnection("127.0.0.1", server.port)
         sending.request("POST", "/api/sounds", body=song.read_bytes())
         while not list(server.sounds.folder.glob("*.upload")):
             time.sleep(0.01)
         time.sleep(0.5)
-        os.kill(decoder.pid.result(), signal.SIGKILL)
+        os.kill(decoder.pid, signal.SIGKILL)
         answer = sending.getresponse()
         assert answer.status == 422
         assert json.loads(answer.read()) == {"error": "This file cannot be used: crashes the decoder."}
         sending.close()
         assert tags(client, upload(client, song)["id"], "se")[-1] == tags(client, first["id"], "se")[-1]
-        folder, pid = server.sounds.folder, decoder.pid.result()
+        folder, pid = server.sounds.folder, decoder.pid
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def ends(connection: socket.socket) -> bytes:
+    """Return what comes until the server closes the connection."""
+    connection.settimeout(30)
+    answer = b""
+    while piece := connection.recv(1000):
+        answer += piece
+    return answer
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHost: local", b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\nGET /x"]
+)
+def test_half_requests_end(server: Server, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(sent)
+        ends(connection)
+
+
+def test_stalled_uploads_end(client: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = server.files
+    monkeypatch.setattr(page, "STALL_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(post(1000) + b"x" * 500)
+        answer = ends(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"does not go on" in answer
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(page, "UPLOAD_SECONDS", 0.3)  # one that comes drop by drop
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(post(1000))
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+    assert server.files == before
+    assert client.get("/api/models").status_code == 200
+
+
+def test_uploads_at_once_are_bounded(client: httpx.Client, server: Server, song: Path) -> None:
+    before = len(server.files)
+    waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(page.UPLOADS)]
+    for connection in waiting:
+        connection.sendall(post(1000) + b"x")
+    while len(server.files) < before + page.UPLOADS:
+        time.sleep(0.01)
+    refused(client.post("/api/sounds", content=song.read_bytes()), 503, "try again in a moment")
+    for connection in waiting:
+        connection.close()
+    while len(server.files) > before:
+        time.sleep(0.01)
+    upload(client, song)
 
 
 def test_whoever_leaves_ends_the_computation(server: Server, tmp_path: Path) -> None:

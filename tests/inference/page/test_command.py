@@ -1,6 +1,8 @@
 """`samplecnn serve` as typed in a shell."""
 
+import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +59,33 @@ def test_interrupted_at_work(tmp_path: Path) -> None:
                 next(lines)
                 serving.send_signal(signal.SIGINT)
                 assert not any("mean" in line for line in lines)
+        out, err = serving.communicate(timeout=60)
+    finally:
+        serving.kill()
+    assert (serving.returncode, out, err) == (0, "", "")
+
+
+def test_interrupted_while_others_stall(tmp_path: Path) -> None:
+    """Neither a half request nor a half upload keeps it from ending."""
+    serving = start(checkpoint(tmp_path / "made.ckpt"), "--port", 0, "--no-browser", folder=tmp_path)
+    try:
+        assert serving.stdout is not None
+        port = int(serving.stdout.readline().split()[-4].rstrip("/").rpartition(":")[2])
+        half = b"POST /api/sounds HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        with (
+            socket.create_connection(("127.0.0.1", port)) as request,
+            socket.create_connection(("127.0.0.1", port)) as upload,
+        ):
+            request.sendall(half)
+            upload.sendall(half + b"\r\nxxx")
+            assert (
+                httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
+            )  # it has seen both
+            serving.send_signal(signal.SIGINT)
+            for connection in (request, upload):
+                connection.settimeout(30)
+                with contextlib.suppress(ConnectionResetError):
+                    assert connection.recv(1000) == b""
         out, err = serving.communicate(timeout=60)
     finally:
         serving.kill()

@@ -27,6 +27,9 @@ from samplecnn.inference.page.tagging import has_excitations, lines
 from samplecnn.inference.tagger import Tagger
 
 HOST = "127.0.0.1"
+UPLOADS = 4  # at once, each as large as a file may be
+STALL_SECONDS = 20.0  # without a byte
+UPLOAD_SECONDS = 600.0  # for the whole of a file, from this computer
 HERE = Path(__file__).parent
 FILES = {"/": "index.html"} | {f"/{name}": name for name in ("page.css", "page.js", "panel.js", "draw.js")}
 HEADERS = {
@@ -80,6 +83,7 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
         with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
             app.state.sounds = Sounds(Path(folder), rates, max_bytes, max_seconds)
             app.state.network = asyncio.Lock()
+            app.state.uploads = 0
             try:
                 yield
             finally:
@@ -103,7 +107,7 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
     )
     app.state.models = models
     app.state.closing = lambda: False  # whoever runs the server says when it is to end
-    app.state.told = {
+    app.state.summary = {
         "models": [describe(name, tagger) for name, tagger in models.items()],
         "max_bytes": max_bytes,
         "max_minutes": max_seconds / 60,
@@ -133,22 +137,44 @@ async def _file(path: Path, _request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    return JSONResponse(request.app.state.told)
+    return JSONResponse(request.app.state.summary)
 
 
 async def _add_sound(request: Request) -> Response:
-    sounds: Sounds = request.app.state.sounds
+    state = request.app.state
+    sounds: Sounds = state.sounds
     announced = request.headers.get("content-length", "")
     if announced.isdigit():
         sounds.check_size(int(announced))
+    if state.uploads >= UPLOADS:
+        raise SoundError(503, f"There are {UPLOADS} uploads at work: try again in a moment.")
+    state.uploads += 1
     try:
-        sound = await sounds.add(request.stream(), partial(_gone, request))
+        sound = await sounds.add(_body(request), partial(_gone, request))
     except ClientDisconnect:
         return Response(status_code=400)  # to nobody
+    finally:
+        state.uploads -= 1
     decoded = sound.decoded
     return JSONResponse(
         {"id": sound.id, "seconds": decoded.seconds, "cut": decoded.cut, "peaks": decoded.peaks}, 201
     )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """Yield an upload as it comes; SoundError if it stalls, or comes drop by drop."""
+    chunks = request.stream()
+    end = asyncio.get_running_loop().time() + UPLOAD_SECONDS
+    while True:
+        patience = min(STALL_SECONDS, end - asyncio.get_running_loop().time())
+        try:
+            async with asyncio.timeout(patience):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise SoundError(408, "This upload does not go on: choose the file again.") from error
+        if chunk is None:
+            return
+        yield chunk
 
 
 async def _gone(request: Request) -> bool:

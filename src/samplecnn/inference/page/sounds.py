@@ -10,13 +10,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from samplecnn.data.audio import AudioError
-from samplecnn.inference.page.decoder import Decoded, DecoderProcess
+from samplecnn.errors import UserError
+from samplecnn.inference.page.decoder import Decoded, UploadDecoder
 
 KEPT = 4  # sounds; the oldest makes room for the next
 WAV_BLOCK = 1 << 20  # samples
 
 
-class SoundError(ValueError):
+class SoundError(UserError):
     """A sound that cannot be had: a sentence for people, and the HTTP status that fits."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -50,7 +51,7 @@ class Sounds:
     def __init__(self, folder: Path, rates: Iterable[int], max_bytes: int, max_seconds: float) -> None:
         self.folder, self.rates = folder, sorted(set(rates))
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
-        self.decoder = DecoderProcess()
+        self.decoder = UploadDecoder()
         self._sounds: dict[str, Sound] = {}  # the oldest first
 
     def __getitem__(self, name: str) -> Sound:

@@ -12,6 +12,7 @@ from anyio import to_thread
 from numpy.typing import NDArray
 
 from samplecnn.data.audio import SEGMENT_SAMPLES, segments
+from samplecnn.errors import UserError
 from samplecnn.inference.page.sounds import Sound
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.model.excitation import ExcitationError, recorded_excitations, se_layers
@@ -31,15 +32,13 @@ def tag(tagger: Tagger, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]
     """Return probabilities ``(batch, tags)`` of segments ``(batch, 59049)``, and per block the excitations.
 
     The latter are ``(batch, channels)``, from 0 to 255 in place of 1, of the same forward pass; none for a
-    network without squeeze-and-excitation. Raises ValueError for probabilities that are not finite.
+    network without squeeze-and-excitation. Raises UserError as `Tagger.predict_segments` does.
     """
     if not has_excitations(tagger):
         probabilities, gates = tagger.predict_segments(batch), {}
     else:
         with recorded_excitations(tagger.network) as gates:
             probabilities = tagger.predict_segments(batch)
-    if not np.isfinite(probabilities).all():
-        raise ValueError("This model gives probabilities that are not finite: its training diverged.")
     return probabilities, {
         block: (values.float() * 255).round().byte().cpu().numpy() for block, values in gates.items()
     }
@@ -74,9 +73,10 @@ async def lines(
                 excitations={block: _base64(values) for block, values in excitations.items()},
             )
         yield _line(mean=np.concatenate(rows).mean(axis=0).tolist())
-    except Exception as error:  # the answer has begun: its last line says what went wrong
-        if not isinstance(error, ValueError):
-            logging.getLogger(__name__).exception("tagging failed")
+    except UserError as error:  # the answer has begun: its last line says what went wrong
+        yield _line(error=f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    except Exception as error:
+        logging.getLogger(__name__).exception("tagging failed")
         yield _line(error=str(error) or type(error).__name__)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from samplecnn.analysis.tables import Column, Table, compact, duration, number, plain, span, write_csv
+from samplecnn.analysis.tabular import Column, Table, compact, duration, number, span, write_tables
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -45,14 +45,16 @@ def test_durations() -> None:
 
 
 def test_csv_files_hold_all_records_of_all_groups(tmp_path: Path) -> None:
-    columns = [Column("name", plain("a"))]
-    first = Table("t", "", "", columns, [{"a": "x", "b": 1 / 3}], visible=lambda record: False)
-    second = Table("t", "", "", columns, [{"a": "y", "c": None}])
-    write_csv([("one", first), ("two", second)], tmp_path / "t.csv")
+    columns = [Column("name", "a"), Column("never", "c", optional=True)]
+    first = Table("t", "", "", columns, [], unseen=[{"a": "x", "b": 1 / 3, "c": None}])
+    second = Table("t", "", "", columns, [{"a": "y", "c": None, "d_interval": (0.5, 1 / 3)}])
+    third = Table("t", "", "", columns, [{"a": "z", "c": None, "d_interval": None}])
+    write_tables([("one", first), ("two", second), ("two", third)], tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
-            {"group": "one", "a": "x", "b": "0.333333", "c": ""},
-            {"group": "two", "a": "y", "b": "", "c": ""},
+            {"group": "one", "a": "x", "b": "0.333333", "c": "", "d_low": "", "d_high": ""},
+            {"group": "two", "a": "y", "b": "", "c": "", "d_low": "0.5", "d_high": "0.333333"},
+            {"group": "two", "a": "z", "b": "", "c": "", "d_low": "", "d_high": ""},
         ]
     assert first.rows == []
     assert second.rows == [["y"]]

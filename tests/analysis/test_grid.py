@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.cells import Group, ReportError, differing, groups
-from samplecnn.analysis.data_sets import one_data_set
-from samplecnn.analysis.missing import missing
+from samplecnn.analysis.grid import Group, ReportError, group_names, groups, one_split
+from samplecnn.analysis.summary import missing
 from samplecnn.runs.run import Run, read_run
 
 
@@ -25,8 +24,8 @@ def runs(tmp_path: Path) -> Any:
     return make
 
 
-def told(group: Group) -> list[tuple[str, tuple[int, ...]]]:
-    return [(cell.label, cell.seeds) for cell in group.cells]
+def labels_and_seeds(group: Group) -> list[tuple[str, tuple[int, ...]]]:
+    return [(cell.label, cell.seeds) for cell in group.architectures]
 
 
 def test_only_seeds_are_averaged(runs: Any) -> None:
@@ -43,7 +42,7 @@ def test_only_seeds_are_averaged(runs: Any) -> None:
             (("block=res2", "weight_decay=1e-3"), 0),
         )
     )
-    assert [told(group) for group in found] == [
+    assert [labels_and_seeds(group) for group in found] == [
         [
             ("Basic, multi", (0,)),
             ("SE, multi", (0, 1)),
@@ -55,7 +54,7 @@ def test_only_seeds_are_averaged(runs: Any) -> None:
             ("ReSE-2†, multi", (0,)),
         ]
     ]
-    in_table1 = [cell.label for cell in found[0].cells if cell.in_table1]
+    in_table1 = [cell.label for cell in found[0].architectures if cell.in_table1]
     assert in_table1 == ["Basic, multi", "SE, multi", "SE, no multi", "ReSE-2, multi", "ReSE-2†, multi"]
     cell = found[0].table1("rese2", True)
     assert cell is not None
@@ -72,8 +71,8 @@ def test_other_settings_are_other_groups(runs: Any) -> None:
             (("block=basic", "width=32", "schedule=onecycle", "trainer.max_epochs=8"), 0),
         )
     )
-    assert [len(group.cells) for group in found] == [2, 1, 1]
-    names = differing(found)
+    assert [len(group.architectures) for group in found] == [2, 1, 1]
+    names = group_names(found)
     assert len(set(names)) == 3
     assert names == [
         "schedule=PaperSchedule, trainer.max_epochs=null, width=32",
@@ -82,10 +81,10 @@ def test_other_settings_are_other_groups(runs: Any) -> None:
     ]
 
 
-def test_options_of_a_class_are_told_only_where_they_differ_within_it(runs: Any) -> None:
+def test_options_of_a_class_are_named_only_where_they_differ_within_it(runs: Any) -> None:
     paper, once = (("schedule=paper",), 0), ("schedule=onecycle", "trainer.max_epochs=8")
     found = groups(runs(paper, (once, 0), ((*once, "schedule.learning_rate=0.02"), 0)))
-    assert [name.partition(", trainer")[0] for name in differing(found)] == [
+    assert [name.partition(", trainer")[0] for name in group_names(found)] == [
         "schedule=PaperSchedule, schedule.learning_rate=0.01",
         "schedule=OneCycle, schedule.learning_rate=0.1",
         "schedule=OneCycle, schedule.learning_rate=0.02",
@@ -100,7 +99,7 @@ def test_where_and_how_a_run_was_watched_makes_no_group(runs: Any) -> None:
         )
     )
     assert len(found) == 1
-    assert differing(found) == [""]
+    assert group_names(found) == [""]
 
 
 def test_departures_from_the_paper(runs: Any) -> None:
@@ -117,12 +116,12 @@ def test_a_block_of_ones_own(runs: Any) -> None:
     (group,) = groups(
         runs((("block=se",), 0), ((*own, "+block.window=5"), 0), ((*own, "+block.window=7"), 0))
     )
-    assert told(group) == [
+    assert labels_and_seeds(group) == [
         ("SE, multi", (0,)),
         ("mine window 5, multi", (0,)),
         ("mine window 7, multi", (0,)),
     ]
-    assert not group.cells[1].in_table1
+    assert not group.architectures[1].in_table1
 
 
 def test_different_splits_are_refused(tmp_path: Path) -> None:
@@ -130,18 +129,18 @@ def test_different_splits_are_refused(tmp_path: Path) -> None:
     made.append(make_run(tmp_path / "c", truth=labels(50, 8)))
     found = [read_run(folder) for folder in made]
     with pytest.raises(ReportError) as refused:
-        one_data_set(found)
+        one_split(found)
     message = str(refused.value)
     assert "tested on different clips or tags" in message
     assert "data mini, split clean, 8 tags, split hash 3c8aaaaaaaaa: 2 runs\n    a\n    b" in message
     assert "split hash 328aaaaaaaaa: 1 run\n    c" in message
     assert "tags that not all have" not in message
     assert "--only" in message
-    assert one_data_set(found, "328") == found[2:]
+    assert one_split(found, "328") == found[2:]
     with pytest.raises(ReportError, match=r"--only ff: .* begins so; there are 328aaaaaaaaa, 3c8aaaaaaaaa"):
-        one_data_set(found, "ff")
+        one_split(found, "ff")
     with pytest.raises(ReportError, match="Choose one with --only"):
-        one_data_set(found, "3")
+        one_split(found, "3")
 
 
 def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -
     per_tag = found[1].results.test.per_tag
     per_tag["another"] = per_tag.pop("tag 3")
     with pytest.raises(ReportError) as refused:
-        one_data_set(found)
+        one_split(found)
     message = str(refused.value)
     assert "tags that not all have: tag 3\n    a" in message
     assert "tags that not all have: another\n    b" in message
@@ -160,7 +159,7 @@ def test_many_runs_of_another_split_are_counted(tmp_path: Path) -> None:
     found = [read_run(make_run(tmp_path / str(seed), seed=seed)) for seed in range(9)]
     found.append(read_run(make_run(tmp_path / "c", truth=labels(50, 8))))
     with pytest.raises(ReportError, match="and 3 more"):
-        one_data_set(found)
+        one_split(found)
 
 
 def test_what_is_missing(runs: Any) -> None:
@@ -174,12 +173,13 @@ def test_what_is_missing(runs: Any) -> None:
         )
     )
     assert missing(found, [""]) == [
-        "Table 1 lacks Basic (no multi), SE (no multi), Res-1 (multi), Res-1 (no multi), Res-2 (multi), "
-        "Res-2 (no multi), ReSE-1 (multi), ReSE-1 (no multi), ReSE-2 (multi), ReSE-2 (no multi).",
-        "The alpha curve of SE (multi) lacks 0.125, 0.25, 0.5, 1, 2, 4, 32, 64.",
-        "The weight decays of SE (multi) lack 1e-5, 1e-4, 1e-3.",
-        "The weight decays of Res-2 (multi) lack 0, 1e-5, 1e-4, 1e-3.",
-        "The weight decays of ReSE-2 (multi) lack 0, 1e-4, 1e-3.",
+        "Table 1 lacks: Basic, no multi; SE, no multi; Res-1, multi; Res-1, no multi; Res-2, multi; "
+        "Res-2, no multi; ReSE-1, multi; ReSE-1, no multi; ReSE-2†, multi; ReSE-2†, no multi.",
+        "The alpha curve lacks: SE alpha 0.125, multi; SE alpha 0.25, multi; SE alpha 0.5, multi; "
+        "SE alpha 1, multi; SE alpha 2, multi; SE alpha 4, multi; SE alpha 32, multi; SE alpha 64, multi.",
+        "The weight decay grid lacks: SE decay 1e-5, multi; SE†, multi; SE decay 1e-3, multi; Res-2, multi; "
+        "Res-2 decay 1e-5, multi; Res-2†, multi; Res-2 decay 1e-3, multi; ReSE-2, multi; ReSE-2†, multi; "
+        "ReSE-2 decay 1e-3, multi.",
         "In Table 1, seed 1 is missing of Basic (multi); others have it.",
     ]
     assert missing(groups(runs((("block=se", "block.alpha=8"), 0))), [""])[-2:] == [

@@ -1,0 +1,181 @@
+"""What a report says in sentences: its finding, what limits it, and what is missing."""
+
+from collections.abc import Iterator, Sequence
+
+from samplecnn.analysis.grid import Architecture, Group
+from samplecnn.analysis.published import (
+    ALPHA,
+    ALPHAS,
+    DAGGER,
+    DAGGER_BLOCKS,
+    DECAY_BLOCKS,
+    DECAYS,
+    SPLITS,
+    TABLE1,
+    Split,
+)
+from samplecnn.analysis.scores import Scored, ScoredGroup
+from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
+from samplecnn.analysis.tabular import number, span
+from samplecnn.runs.run import Run
+
+DATA_SETS = {
+    "mtat": "MagnaTagATune",
+    "mini": "the built-in set",
+    "msd": "the Million Song Dataset",
+    "jamendo": "MTG-Jamendo",
+    "folder": "your own music",
+}
+
+
+EXPERIMENTS = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": "the weight decay grid"}
+
+
+def headline(run: Run) -> str:
+    """Name the report."""
+    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results.data)}"
+
+
+def subject(runs: Sequence[Run], clips: int | None) -> str:
+    """Say how many runs were tested on what."""
+    results = runs[0].results
+    test = f"{clips:,} test clips, " if clips else ""
+    count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
+    return f"{count} on store {results.data}, split {results.split}: {test}{len(runs[0].tags)} tags."
+
+
+def caution(run: Run, split: Split | None) -> str:
+    """Say what the paper's numbers have to do with these."""
+    if split is not None:
+        return f"The test split is the published one: {SPLITS[split]}."
+    if run.dataset == "mini":
+        return (
+            "The built-in set is synthetic: these numbers show that the software works and how the "
+            "architectures compare on it, not how well they tag music. The paper's numbers are of other "
+            "data, and stand apart."
+        )
+    return "No published numbers are of this test split: the paper's are of other data, and stand apart."
+
+
+def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
+    """Return the main finding, a sentence or two, and then what limits it."""
+    if not scored.ranked:
+        return ["No tag has positive and negative test clips, so that no AUC is defined."]
+    best, *others = scored.ranked
+    sentences = [_best(best, len(others) + 1, comparable)]
+    if others:
+        sentences.append(_lead(scored, best, others))
+    scores = best.scores.per_tag.values()
+    if undefined := best.scores.undefined:
+        sentences.append(
+            f"Left out of all means, without positive or without negative test clips: {', '.join(undefined)}."
+        )
+    if best.roc is not None and not best.roc.enough:
+        sentences.append(
+            f"Too few test clips for an interval: at least {CLIPS} are needed, and for nine tags in ten "
+            f"{RARE} positive and {RARE} negative ones."
+        )
+    elif rare := [s for s in scores if s.roc_auc is not None and s.positives < PER_TAG]:
+        sentences.append(
+            f"Tags with fewer than {PER_TAG} positive test clips: {len(rare)} of {len(scores)}. So few do "
+            "not show how far the AUC of a tag varies: these have no interval of their own."
+        )
+    return sentences
+
+
+def _best(best: Scored, architectures: int, comparable: bool) -> str:
+    seeds = len(best.architecture.runs)
+    of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    interval = f"95 % interval {span(best.roc_interval)}, {of}" if best.roc_interval else of
+    paper = best.architecture.paper_auc if comparable else None
+    theirs = f"; the paper has {number(paper)}" if paper is not None else ""
+    verb = f"is the best of {architectures} architectures, with" if architectures > 1 else "has"
+    return f"{best.label} {verb} a macro ROC-AUC of {number(best.roc_auc)} ({interval}){theirs}."
+
+
+def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
+    known = [(other, d) for other in others if (d := scored.difference(best, other)) is not None]
+    if best.roc is None:
+        return (
+            f"There are no predictions of single clips (predictions.npz) of {best.label}: whether its "
+            "lead is more than chance cannot be said."
+        )
+    if not known:
+        return "No other has predictions of single clips (predictions.npz): its lead may be chance."
+    second, difference = known[0]
+    lead = f"Its lead of {number(difference.value)} over {second.label}"
+    if difference.among_all is None:
+        return f"{lead} may be chance: there are too few test clips to tell."
+    covers = "test clips and seeds" if scored.spread else "test clips"
+    interval = f"{span(difference.among_all, sign=True)} over {covers}, for all pairs at once"
+    behind = [other for other, d in known if d.among_all and d.among_all[0] > 0]
+    sentence = (
+        f"{lead} ({interval}) {'is more than chance' if second in behind else 'cannot be told from chance'}"
+    )
+    if len(known) > 1:
+        joint = "but" if behind and second not in behind else "and"
+        worse = "all" if len(behind) == len(known) else f"{len(behind) or 'none'} of the"
+        sentence += f", {joint} {worse} {len(known)} others can be called worse"
+    if scored.spread is None:
+        sentence += (
+            ". That is of these trained networks: with one seed each, another seed may change the order"
+        )
+    return f"{sentence}."
+
+
+def missing(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
+    """Say what the runs lack of the paper's experiments and of seeds, a sentence each.
+
+    Of an experiment that was begun each missing architecture is named; of one that was not, how to run it.
+    ``names`` are those of the groups, and stand in front of what a group lacks; "" for a single group.
+    """
+    begun: set[str] = set()
+    sentences: list[str] = []
+    for group, name in zip(groups, names, strict=True):
+        lacking = []
+        present = {one.label for one in group.architectures}
+        for experiment, title in EXPERIMENTS.items():
+            planned = _planned(experiment)
+            if any(_tells(one, experiment) and one.label in present for one in planned):
+                begun.add(experiment)
+                if absent := [one.label for one in planned if one.label not in present]:
+                    lacking.append(f"{title[0].upper()}{title[1:]} lacks: {'; '.join(absent)}.")
+        sentences += [f"With {name}: {s}" if name else s for s in (*lacking, *_seeds(group))]
+    return sentences + [
+        f"No run is of {title}: python train.py -m experiment={experiment}"
+        for experiment, title in EXPERIMENTS.items()
+        if experiment not in begun
+    ]
+
+
+def _planned(experiment: str) -> list[Architecture]:
+    """Return what an experiment trains; the searches with multi-level aggregation."""
+
+    def one(block: str, multi: bool = True, decay: float = 0.0, alpha: float = ALPHA) -> Architecture:
+        return Architecture(block, {"alpha": alpha}, multi, decay, ())
+
+    if experiment == "alpha":
+        return [one("se", alpha=alpha) for alpha in ALPHAS]
+    if experiment == "weight_decay":
+        return [one(block, decay=decay) for block in DECAY_BLOCKS for decay in DECAYS]
+    decays = {block: DAGGER if block in DAGGER_BLOCKS else 0.0 for block in TABLE1}
+    return [one(block, multi, decay) for block, decay in decays.items() for multi in (True, False)]
+
+
+def _tells(one: Architecture, experiment: str) -> bool:
+    """Say whether an architecture shows that an experiment was begun: searches share some with Table 1."""
+    return experiment == "table1" or one.alpha != ALPHA or one.weight_decay not in (0.0, DAGGER)
+
+
+def _seeds(group: Group) -> Iterator[str]:
+    found = [a for block in TABLE1 for multi in (True, False) if (a := group.table1(block, multi))]
+    seeds = sorted({seed for one in found for seed in one.seeds})
+    by_absent: dict[tuple[int, ...], list[str]] = {}
+    for one in found:
+        if absent := tuple(seed for seed in seeds if seed not in one.seeds):
+            by_absent.setdefault(absent, []).append(f"{one.name} ({one.aggregation})")
+    for absent, labels in by_absent.items():
+        several = len(absent) > 1
+        seeds_are = f"seeds {', '.join(map(str, absent))} are" if several else f"seed {absent[0]} is"
+        others = "others have them" if several else "others have it"
+        yield f"In Table 1, {seeds_are} missing of {', '.join(labels)}; {others}."

@@ -1,0 +1,199 @@
+"""Decoding in a child process: a file that crashes or hangs the decoder costs an error message.
+
+The child has nothing of ours but the decoder, so it starts at once and is small. Blocks of samples come
+through a pipe, so that it decodes ahead while the network computes. Nothing that it sends is unpickled.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from samplecnn.data.decoding import AudioError, Decoder
+
+SILENT_SECONDS = 120.0  # without a block, after which the decoder is taken to hang
+MESSAGE = 1 << 20  # bytes at most
+
+
+class DecoderProcess:
+    """A child process that decodes one file at a time, and is started again when it has died."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def open(
+        self,
+        path: str | Path,
+        *,
+        max_seconds: float | None = None,
+        strict: bool = True,
+        deadline: float | None = None,
+    ) -> "RemoteDecoder":
+        """Begin with a file; the one before has to be closed.
+
+        What is returned is used as a `Decoder`, and raises what that raises. It raises AudioError too for a
+        file that kills the child, or takes more than ``deadline`` seconds.
+        """
+        if not self._process.is_alive():  # killed by somebody: no file's fault
+            self._start()
+        asked = {"path": str(path), "max_seconds": max_seconds, "strict": strict}
+        end = None if deadline is None else time.monotonic() + deadline
+        return RemoteDecoder(self, Path(path), asked, end)
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Ask the child for a file."""
+        self._pipe.send_bytes(json.dumps(request).encode())
+
+    def receive(self, end: float | None) -> bytes:
+        """Return the child's next message. Raises EOFError if it has died, TimeoutError if it is late."""
+        patience = SILENT_SECONDS if end is None else min(SILENT_SECONDS, max(0, end - time.monotonic()))
+        if not self._pipe.poll(patience):
+            raise TimeoutError
+        return self._pipe.recv_bytes(MESSAGE)
+
+    def restart(self) -> None:
+        """End the child, whatever it is doing, and start another."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class RemoteDecoder:
+    """A file that a `DecoderProcess` decodes, with the attributes of a `Decoder`."""
+
+    def __init__(
+        self, process: DecoderProcess, path: Path, request: dict[str, Any], end: float | None
+    ) -> None:
+        self.path = path
+        self._process, self._end, self._open = process, end, True
+        self.warning: str | None = None
+        self.cut = False
+        head = self._json(request)
+        self.rate, self.seconds = int(head["rate"]), head["seconds"]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while block := self._receive():
+            yield np.frombuffer(block, dtype=np.float32)
+        foot = self._json()
+        self._open = False
+        self.warning, self.cut = foot["warning"], foot["cut"]
+
+    def _json(self, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._receive(request))
+        if "error" in answer:
+            self._open = False
+            raise AudioError(answer["error"], self.path)
+        return answer
+
+    def _receive(self, request: dict[str, Any] | None = None) -> bytes:
+        try:
+            if request is not None:
+                self._process.send(request)
+            return self._process.receive(self._end)
+        except (EOFError, OSError) as error:
+            reason = "takes too long to decode" if isinstance(error, TimeoutError) else "crashes the decoder"
+            self._open = False
+            self._process.restart()
+            raise AudioError(reason, self.path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the file, also before its end."""
+        if self._open:  # the child is at it, with no way to tell it
+            self._open = False
+            self._process.restart()
+
+
+def keep_libraries_quiet() -> None:
+    """Drop what libraries write to a process's standard error: messages that name no file.
+
+    For processes that only decode; what goes wrong is told by exceptions.
+    """
+    sys.stderr.flush()
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+
+
+def _serve(pipe: Connection) -> None:
+    """Decode file after file, until the other end of the pipe is closed."""
+    # Ctrl-C reaches every process of the terminal; it is the parent that ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_libraries_quiet()
+    try:
+        while True:
+            request = json.loads(pipe.recv_bytes())
+            _decode(pipe, request.pop("path"), request)
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """End with a parent that was killed, also in the middle of a file that never ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _decode(pipe: Connection, path: str, options: dict[str, Any]) -> None:
+    begun = False
+    try:
+        with Decoder(path, **options) as decoder:
+            pipe.send_bytes(_text(rate=decoder.rate, seconds=decoder.seconds))
+            begun = True
+            for block in decoder:
+                for start in range(0, len(block), MESSAGE // 4):
+                    pipe.send_bytes(np.ascontiguousarray(block[start : start + MESSAGE // 4]).data)
+            last = _text(warning=decoder.warning, cut=decoder.cut)
+    except (EOFError, ConnectionError):
+        raise
+    except AudioError as error:
+        last = _text(error=error.reason)
+    except Exception as error:  # whatever an odd file brings about: the next one may be good
+        last = _text(error=f"cannot be decoded ({type(error).__name__}: {error})")
+    if begun:
+        pipe.send_bytes(b"")
+    pipe.send_bytes(last)
+
+
+def _text(**values: Any) -> bytes:
+    return json.dumps(values).encode()

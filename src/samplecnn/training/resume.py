@@ -1,0 +1,108 @@
+"""The configuration of a run that goes on: its own, which is untrusted input, with what may change."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from samplecnn.model.blocks import BLOCKS
+from samplecnn.overrides import override
+from samplecnn.runs.config import CONFIG, read_config
+from samplecnn.runs.rules import RULES, flat
+from samplecnn.training.config import PATHS, ConfigError, check
+from samplecnn.training.schedule import SCHEDULES
+
+RESUMABLE = ("trainer", "logger", "fast")
+
+
+def _names(*classes: type) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(f"{c.__module__}.{c.__qualname__}") for c in classes))
+
+
+# The classes and functions that a configuration names; a run folder may name these.
+OWN_TARGETS = {
+    "block": _names(*BLOCKS.values()),
+    "schedule": _names(*SCHEDULES.values()),
+    "data.catalog": re.compile(r"samplecnn\.(data\.datasets\.[a-z]+|mini)\.catalog"),
+}
+
+
+def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of the run to resume, with what may change from sitting to sitting.
+
+    ``config`` is the validated configuration of this call. The run's own is untrusted input: it has the keys
+    and values of ours alone, and nothing in it is imported but parts of this project and what the command
+    line names again. Raises ConfigError for anything else, and for an override that would make it another
+    run.
+    """
+    run = Path(config["resume"])
+    stored = read_config(run).plain
+    said: dict[str, str] = {}
+    for changed in overrides:
+        key, _, value = changed.partition("=")
+        key = key.lstrip("+~")
+        if key == "resume":
+            continue
+        if key.removesuffix("._target_") in OWN_TARGETS:
+            said[key.removesuffix("._target_")] = value
+            continue
+        if key.partition(".")[0] not in RESUMABLE and key not in PATHS:
+            raise ConfigError(
+                f"{changed}: a run is resumed with its own configuration; "
+                f"only {', '.join(RESUMABLE)} and {', '.join(PATHS)} can change"
+            )
+        _take_over(key, config, stored)
+    require_own(stored, said, run / CONFIG)
+    return {**check(stored), "resume": str(run)}
+
+
+def _take_over(key: str, new: Mapping[str, Any], stored: dict[str, Any]) -> None:
+    """Put the value of a dotted key into the stored configuration; a run keeps its name for W&B."""
+    group, _, name = key.partition(".")
+    if name:
+        stored[group] = {**stored[group], name: new[group][name]}
+        return
+    kept = stored.get(group)
+    stored[group] = new[group]
+    if group == "logger" and "run_name" in new[group] and new[group]["run_name"] is None:
+        stored[group] = {**new[group], "run_name": kept.get("run_name") if isinstance(kept, dict) else None}
+
+
+def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) -> None:
+    """Raise ConfigError where a run's configuration would import or call what is not of this project.
+
+    Parts of the project take known options with known types; of a part that ``said`` names again, by the
+    command line, they are its own business.
+    """
+    values = dict(flat(stored))
+    for part, own in OWN_TARGETS.items():
+        target = values.get(f"{part}._target_")
+        if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target, re.ASCII):
+            raise ConfigError(f"{file} has {part}._target_={target!r:.80}, which is no name of a class")
+        if not own.fullmatch(target) and said.get(part) != target:
+            raise ConfigError(
+                f"{file} has {part}._target_={target}, which is not of this project. "
+                f"To run it, say it again on the command line: {override(f'{part}._target_', target)}"
+            )
+    allowed = {f"{part}._target_" for part in OWN_TARGETS}
+    for key in _called(stored):
+        if key not in allowed:
+            raise ConfigError(f"{file} has {key}, which a run's configuration does not have")
+    if "data.catalog" in said:
+        return
+    for key, value in values.items():
+        name = key.replace("data.catalog.", "data.")  # what the catalogue takes are values of `data`
+        if not key.startswith("data.") or key in allowed:
+            continue
+        if name not in RULES or not RULES[name].holds(value):
+            must = f"must be {RULES[name].allowed}" if name in RULES else "is no key of ours"
+            raise ConfigError(f"{file} has {key}={value!r:.80}, which {must}")
+
+
+def _called(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys that Hydra acts on when it calls something (``_target_``, ``_args_``, ...)."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if str(key).startswith("_"):
+            yield f"{prefix}{key}"
+        yield from _called(value, f"{prefix}{key}.")

@@ -1,0 +1,99 @@
+"""MP3 files with other things than frames in them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from samplecnn.data import audio
+
+RATE = 22_050
+
+
+def mp3(path: Path, seconds: float = 4, rate: int = RATE, channels: int = 1, **options: float | str) -> bytes:
+    noise = np.random.default_rng(0).normal(size=(round(seconds * rate), channels)) * 0.1
+    soundfile.write(path, noise, rate, **options)
+    return path.read_bytes()
+
+
+def ape(size: int) -> bytes:
+    """A tag with a cover, as taggers put it at the end."""
+    cover = np.random.default_rng(1).bytes(size)
+    item = size.to_bytes(4, "little") + bytes([2, 0, 0, 0]) + b"Cover Art (Front)\0" + cover
+    foot = (2000).to_bytes(4, "little") + (len(item) + 32).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    head, tail = (b"APETAGEX" + foot + bytes([0, 0, 0, flags]) + bytes(8) for flags in (0xA0, 0x80))
+    return head + item + tail
+
+
+def id3v2(size: int) -> bytes:
+    length = bytes(size >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\3\0\0" + length + np.random.default_rng(2).bytes(size)
+
+
+RUBBISH = {
+    "cover behind": lambda whole: whole + ape(40_000),
+    "small tag behind": lambda whole: whole + ape(500),
+    "ID3v1 behind": lambda whole: whole + b"TAG" + bytes(125),
+    "zeros behind": lambda whole: whole + bytes(200_000),
+    "zeros in front": lambda whole: bytes(5_000) + whole,
+    "cover in front": lambda whole: id3v2(300_000) + whole,
+    "two covers in front": lambda whole: id3v2(300_000) + id3v2(3_000) + whole,
+    "all at once": lambda whole: id3v2(9_000) + bytes(700) + whole + ape(90_000) + b"TAG" + bytes(125),
+}
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_what_is_no_audio_is_passed_over(
+    tmp_path: Path, rubbish: str, mode: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.mp3"
+    content = mp3(file, bitrate_mode=mode, compression_level=0.5)
+    expected = audio.decode(file)[0]
+    file.write_bytes(RUBBISH[rubbish](content))
+    np.testing.assert_array_equal(audio.decode(file)[0], expected)
+    assert capfd.readouterr().err == ""  # libmpg123 would complain, without saying about which file
+
+
+def test_rubbish_between_frames(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    content = mp3(file)
+    expected = audio.decode(file)[0]
+    half = len(content) // 2
+    file.write_bytes(content[:half] + np.random.default_rng(3).bytes(3_000) + content[half:])
+    decoded = audio.decode(file)[0]
+    assert len(decoded) == pytest.approx(len(expected), abs=1_200)  # the frame that was torn apart
+    np.testing.assert_array_equal(decoded[:RATE], expected[:RATE])
+
+
+def test_joined_files_are_read_whole(tmp_path: Path) -> None:
+    first, second = mp3(tmp_path / "a.mp3", 3), mp3(tmp_path / "b.mp3", 5)
+    (tmp_path / "ab.mp3").write_bytes(first + second)
+    assert len(audio.decode(tmp_path / "ab.mp3")[0]) == pytest.approx(8 * RATE, abs=4_000)
+    (tmp_path / "ab.mp3").write_bytes(first + mp3(tmp_path / "c.mp3", 5, 44_100, 2))
+    with pytest.raises(audio.AudioError, match="goes on at another sample rate"):
+        audio.decode(tmp_path / "ab.mp3")
+    with audio.Decoder(tmp_path / "ab.mp3", strict=False) as decoder:
+        assert sum(map(len, decoder)) == pytest.approx(3 * RATE, abs=2_000)
+    assert len(audio.decode(tmp_path / "ab.mp3", max_seconds=2)[0]) == 2 * RATE
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_all_rates(tmp_path: Path, rate: int, channels: int) -> None:
+    """The true length is also found without the header, whatever the layout of frames."""
+    content = mp3(tmp_path / "a.mp3", 3, rate, channels, bitrate_mode="VARIABLE", compression_level=0.3)
+    (tmp_path / "a.mp3").write_bytes(content + bytes(50_000))
+    assert len(audio.decode(tmp_path / "a.mp3")[0]) == 3 * rate
+    for name in (b"Xing", b"Info"):
+        content = content.replace(name, b"XXXX", 1)
+    (tmp_path / "a.mp3").write_bytes(content)
+    assert len(audio.decode(tmp_path / "a.mp3")[0]) == pytest.approx(3 * rate, abs=4 * 1152)
+
+
+def test_rubbish_alone_is_refused_soon(tmp_path: Path) -> None:
+    for content in (b"\xff" * 3_000_000, b"\xff\xfb\x90\x00" * 100_000, id3v2(3_000_000)[:-5]):
+        (tmp_path / "a.mp3").write_bytes(content)
+        with pytest.raises(audio.AudioError):
+            audio.decode(tmp_path / "a.mp3")
