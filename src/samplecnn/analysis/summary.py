@@ -17,23 +17,16 @@ from samplecnn.analysis.published import (
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import number, span
+from samplecnn.data.datasets import DATASETS
 from samplecnn.runs.run import Run
-
-DATA_SETS = {
-    "mtat": "MagnaTagATune",
-    "mini": "the built-in set",
-    "msd": "the Million Song Dataset",
-    "jamendo": "MTG-Jamendo",
-    "folder": "your own music",
-}
-
 
 EXPERIMENTS = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": "the weight decay grid"}
 
 
 def headline(run: Run) -> str:
     """Name the report."""
-    return f"Sample-level CNNs on {DATA_SETS.get(run.dataset, run.results.data)}"
+    known = DATASETS.get(run.dataset)
+    return f"Sample-level CNNs on {known.title if known else run.results.data}"
 
 
 def subject(runs: Sequence[Run], clips: int | None) -> str:

@@ -17,6 +17,7 @@ from samplecnn.data.datasets.files import audio_files, file_identities, find_mis
 from samplecnn.data.datasets.splits import divide, warn_of_rare_tags
 from samplecnn.data.datasets.tables import read_table
 from samplecnn.data.datasets.tags import refuse_senseless, split_tags, warn_of_mistakes
+from samplecnn.overrides import override
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,8 @@ def _mend(raw: Path, rows: Sequence[Row], tables: Sequence[Path]) -> str:
         return ""
     tag, inside = rows[0].tags[0], sorted({row.group for row in rows if row.group})
     if inside:
-        return f". If the folders in it are the tags ({', '.join(inside[:3])}, ...): data.raw={raw / tag}"
+        names = ", ".join(inside[:3])
+        return f". If the folders in it are the tags ({names}, ...): {override('data.raw', raw / tag)}"
     others = sorted(file.name for file in raw.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
     return f". {others[0]} is not read: a table is called {' or '.join(TABLES)}" if others else ""
 
