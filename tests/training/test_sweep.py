@@ -65,7 +65,9 @@ def varied(config: dict[str, Any]) -> tuple[str, bool, float, float | None]:
 def test_table1() -> None:
     cells = planned("experiment=table1")
     assert {varied(cell)[:3] for cell in cells.values()} == {
-        (block, multi, DAGGER if block == "rese2" else 0.0) for block in PAPER_BLOCKS for multi in (True, False)
+        (block, multi, DAGGER if block == "rese2" else 0.0)
+        for block in PAPER_BLOCKS
+        for multi in (True, False)
     }
     default = validate(compose("train"))
     for folder, cell in cells.items():
@@ -168,7 +170,9 @@ def test_every_cell_is_checked() -> None:
 
 def test_a_glob_is_planned_like_any_list() -> None:
     cells = plan(multirun("block=glob(res*)", "seed=0"))
-    assert {cell.overrides[0] for cell in cells} == {f"block={b}" for b in PAPER_BLOCKS if b.startswith("res")}
+    assert {cell.overrides[0] for cell in cells} == {
+        f"block={b}" for b in PAPER_BLOCKS if b.startswith("res")
+    }
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
 from samplecnn.runs.sweep_plan import CELL, read_plan
-from samplecnn.training.config import ConfigError, describe, validate
+from samplecnn.training.config import ConfigError, describe, typed, validate
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SweepGuard(Callback):
         """Write down what makes this cell."""
         if config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
             sweep = Path(config.hydra.sweep.dir)
-            overrides = list(config.hydra.overrides.task)
+            overrides = typed(config.hydra)
             sweep_plan.write_job(sweep / config.hydra.sweep.subdir, overrides, sweep.name)
 
 
@@ -148,7 +148,7 @@ def grid(config: DictConfig) -> list[list[str]]:
             f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} chooses as it goes, so that "
             "nothing can be checked before: use Hydra's own sweeper, or a sweep of Weights & Biases"
         )
-    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + typed(config.hydra)
     try:
         planned = cells(overrides)
     except HydraException as error:
@@ -213,7 +213,7 @@ def title(settings: HydraConf) -> str:
         raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
     if not folder.isdecimal():
         return folder
-    return describe(varying(list(settings.overrides.task), list(planned.values())))
+    return describe(varying(typed(settings), list(planned.values())))
 
 
 def write_plan(planned: Sequence[Cell]) -> None:
