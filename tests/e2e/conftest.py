@@ -29,7 +29,7 @@ class World:
         strict = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         here = self.account | {
             "HOME": str(self.folder / "home"),
-            "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT / "src")]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
             "OMP_NUM_THREADS": "1",
         }
         return own | strict | here

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from samplecnn.data import mpeg
-from samplecnn.data.containers import Layout, Part, layout
+from samplecnn.data.containers import Part, layout
 from samplecnn.data.ffmpeg import FfmpegError, FfmpegFile, kind_of
 from samplecnn.data.sndfile import SndFile
 from samplecnn.errors import UserError
@@ -19,6 +19,8 @@ MIN_DECODED = 0.9  # of what the header promises; MTAT's complete clips decode t
 MIN_MISSING_SECONDS = 0.25  # of an MP3: its first and last frames hold padding
 BLOCK = 1 << 20  # samples per read: memory follows what is really there, not what a header claims
 ENDLESS = 1 << 60  # frames: what libsndfile tells of a FLAC file that does not state its length
+# First bytes of files in which no MPEG frames are searched.
+NO_MPEG = (b"fLaC", b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"dns.", b"OggS")
 # 30 dB above full scale: no recording is, but samples in the range of integers are, and damaged ones.
 LOUDEST = 32.0
 
@@ -49,8 +51,8 @@ class Decoder:
     """A file that is decoded once, by iterating over it: blocks of mono float32 `(samples,)`.
 
     Several channels become one by their mean. Attributes: ``rate`` in Hz; ``seconds``, the length that the
-    file states (None where it does not); once all blocks were taken ``warning``, what is missing (None:
-    nothing), and ``cut``, whether the file goes on after ``max_seconds``.
+    file states or its frames add up to (None: unknown); once all blocks were taken ``warning``, what is
+    missing (None: nothing), and ``cut``, whether the file goes on after ``max_seconds``.
 
     Raises `AudioError` for a file that is missing, empty, no audio or without samples, for samples that are
     NaN, infinite or 30 dB above full scale, and for one that is incomplete: it decodes to less than 90 % of
@@ -83,7 +85,10 @@ class Decoder:
             self._file.close()
             raise
         self.rate = int(self._source.samplerate)
-        self.seconds = None if self._stated is None else self._stated / self.rate
+        length = self._stated
+        if length is None and self._frames is not None:
+            length = self._frames.count * self._frames.first.samples
+        self.seconds = None if length is None else length / self.rate
         self._most = None if max_seconds is None else math.ceil(max_seconds * self.rate)
         self._strict = strict
         self.warning: str | None = None
@@ -94,7 +99,8 @@ class Decoder:
         if size == 0:
             raise AudioError("empty file (0 bytes)", self.path)
         self._layout = layout(self._file, size)
-        self._frames = mpeg.scan(self._file.fileno(), size, max_seconds) if self._layout == Layout() else None
+        other = os.pread(self._file.fileno(), 4, 0) in NO_MPEG
+        self._frames = None if other else mpeg.scan(self._file.fileno(), size, max_seconds)
         parts: Sequence[Part] | None = self._layout.parts
         if self._frames is not None and not self._frames.plain:
             parts = self._frames.parts()

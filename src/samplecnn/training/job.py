@@ -2,9 +2,12 @@
 
 import logging
 import multiprocessing
+import os
 import statistics
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ from torch import nn
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Selection, Store
-from samplecnn.files import remove_unfinished
+from samplecnn.errors import UserError
+from samplecnn.files import BusyError, locked, remove_unfinished
 from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
@@ -43,6 +47,7 @@ from samplecnn.training.stores import make_data, prepare_store
 log = logging.getLogger(__name__)
 
 PAPER_BATCH = 23  # segments
+LOCK, LOG = "run.lock", "train.log"
 
 
 def resolve_accelerator(accelerator: str) -> str:
@@ -135,9 +140,47 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
     """Train and test one network in the folder ``run``; return its results.
 
     ``plain`` is a validated configuration. A run that stopped goes on from its last checkpoint; one that has
-    finished is not trained again. Raises ConfigError where the folder holds a run of another configuration.
+    finished is not trained again. Raises ConfigError where the folder holds a run of another configuration,
+    or belongs to another process; a folder with nothing in it but a log is then removed.
     """
-    config = RunConfig.read(plain, "the configuration")
+    try:
+        with owned(run):
+            return train_owned(RunConfig.read(plain, "the configuration"), run, name=name, group=group)
+    except (UserError, OSError):
+        discard(run)
+        raise
+
+
+@contextmanager
+def owned(run: Path) -> Iterator[None]:
+    """Hold a run folder against other processes; ConfigError where one has it."""
+    if "LOCAL_RANK" in os.environ:  # the processes of one training share it
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run / LOCK))
+        except BusyError as error:
+            raise ConfigError(
+                f"{run} belongs to another process, which trains in it: wait for that one, or choose another "
+                "hydra.run.dir"
+            ) from error
+        yield
+
+
+def discard(run: Path) -> None:
+    """Remove a folder in which nothing was begun."""
+    with suppress(OSError):
+        if all(path.name in (LOCK, LOG) for path in run.iterdir()):
+            for path in run.iterdir():
+                path.unlink()
+            run.rmdir()
+            run.parent.rmdir()  # that of the day, if it is empty
+
+
+def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> Results:
+    """Train and test in a folder that no other process has."""
     if (finished := earlier_results(config, run)) is not None:
         log.info("%s has finished before: these are its results", run)
         return finished
@@ -159,7 +202,6 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
         log_every=config.trainer.log_every_n_steps,
         test_backend=test_backend(config.fast),
     )
-    run.mkdir(parents=True, exist_ok=True)
     for folder in (run, run / "checkpoints"):
         remove_unfinished(folder)
     write_config(run, config)
@@ -176,6 +218,8 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
         if failed and (run / LAST).is_file():
             again = override("resume", run)
             print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
+        elif failed:
+            print("stopped before the first checkpoint: nothing is saved", flush=True)
     return results
 
 

@@ -5,12 +5,14 @@ what makes the cells, as those of ``conf/experiment/`` are, a sweep can be run a
 shown, what was interrupted goes on, and the rest is trained. What cannot be planned is not trained.
 """
 
+import copy
 import importlib.util
 import json
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,10 +58,19 @@ class SweepGuard(Callback):
     folder: ClassVar[Path | None] = None  # of the sweep
     planned: ClassVar[list[Cell]] = []
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse an impossible run before it has a folder, and give every other one that is its own."""
+        try:
+            validate(without_hydra(config))
+            own_folder(config, "run")
+        except (UserError, OSError) as error:
+            sys.exit(str(error))
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose and validate every cell; exit with what is wrong with which."""
         try:
             require_launcher(config)
+            own_folder(config, "sweep")
             planned = plan(config)
             write_plan(planned)
         except (UserError, OSError) as error:
@@ -75,6 +86,27 @@ class SweepGuard(Callback):
             sweep = Path(config.hydra.sweep.dir)
             overrides = typed(config.hydra)
             sweep_plan.write_job(sweep / config.hydra.sweep.subdir, overrides, sweep.name)
+
+
+def own_folder(config: DictConfig, kind: str) -> None:
+    """Make the folder that is named by the time, with a number behind if another process has it.
+
+    ``kind`` is ``run`` or ``sweep``. A folder that the user names may be there already.
+    """
+    node = config.hydra[kind]
+    if "${now:" not in str(node._get_node("dir")._value()) or config.get("resume") is not None:
+        return
+    wanted = Path(node.dir)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        with open_dict(config):
+            node.dir = str(folder)
+        return
 
 
 def require_launcher(config: DictConfig) -> None:
@@ -132,9 +164,15 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cel
         cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
     finally:
         HydraConfig.instance().set_config(config)
-    with open_dict(composed):
-        del composed["hydra"]
-    return cell, validate(composed)
+    return cell, validate(without_hydra(composed))
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return a copy of the configuration that a job sees."""
+    plain = copy.deepcopy(config)
+    with open_dict(plain):
+        del plain["hydra"]
+    return plain
 
 
 def grid(config: DictConfig) -> list[list[str]]:
