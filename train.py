@@ -28,7 +28,7 @@ CONF = Path(__file__).parent / "conf"
 def main(config: DictConfig) -> None:
     """Run one job."""
     settings = HydraConfig.get()
-    overrides = list(settings.overrides.task)
+    overrides = configuration.typed(settings)
     sweep = settings.mode == RunMode.MULTIRUN
     try:
         plain = configuration.validate(config)

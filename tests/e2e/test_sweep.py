@@ -92,3 +92,9 @@ def test_what_cannot_be_planned_is_not_trained(world: World, overrides: list[str
     done = world.run("train.py", "-m", *overrides, *world.data, *TINY, f"hydra.sweep.dir={sweep}", status=1)
     assert words in done.stderr
     assert not list(sweep.rglob("config.yaml"))
+
+
+def test_a_refused_sweep_leaves_no_folder(world: World) -> None:
+    before = set(world.folder.rglob("*-sweep"))
+    world.run("train.py", "-m", "block.alpha=16,-1", *world.data, *TINY, status=1)
+    assert set(world.folder.rglob("*-sweep")) == before

@@ -187,14 +187,14 @@ def test_a_glob_is_planned_like_any_list() -> None:
         ("data.split=range(3,0)", "This grid has no cell"),
     ],
 )
-def test_what_cannot_be_planned_stops_with_a_reason(override: str, message: str) -> None:
+def test_what_cannot_be_planned_stops_with_a_reason(tmp_path: Path, override: str, message: str) -> None:
     """Hydra makes a warning of every exception but SystemExit, and trains."""
     with pytest.raises(SystemExit, match=message):
-        SweepGuard().on_multirun_start(multirun(override))
+        SweepGuard().on_multirun_start(multirun(override, f"hydra.sweep.dir={tmp_path}"))
 
 
 def test_a_sweeper_that_chooses_as_it_goes_is_refused() -> None:
-    config = OmegaConf.create(OmegaConf.to_container(multirun("seed=0")))
+    config = OmegaConf.create(OmegaConf.to_container(multirun("seed=0", "hydra.sweep.dir=runs/any")))
     assert isinstance(config, DictConfig)
     config.hydra.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
     with pytest.raises(SystemExit, match="chooses as it goes"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -94,6 +95,13 @@ def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:
         and name not in ("name", "_target_")
         and not target.startswith("samplecnn.")
     )
+
+
+def typed(settings: HydraConf) -> list[str]:
+    """Return the overrides of a job as they were typed, interpolations included."""
+    overrides = OmegaConf.to_container(OmegaConf.create(settings.overrides.task), resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
 
 
 def describe(overrides: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ what makes the cells, as those of ``conf/experiment/`` are, a sweep can be run a
 shown, what was interrupted goes on, and the rest is trained. What cannot be planned is not trained.
 """
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -32,7 +33,7 @@ from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
 from samplecnn.runs.sweep_plan import CELL, read_plan
-from samplecnn.training.config import ConfigError, describe, validate
+from samplecnn.training.config import ConfigError, describe, typed, validate
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,20 @@ class SweepGuard(Callback):
             sys.exit(str(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Compose and validate every cell; exit with what is wrong with which."""
+        """Compose and validate every cell; exit with what is wrong with which, and leave no folder then."""
+        made = None
         try:
             require_launcher(config)
-            own_folder(config, "sweep")
+            made = own_folder(config, "sweep")
             planned = plan(config)
             write_plan(planned)
-        except (UserError, OSError) as error:
-            sys.exit(str(error))
-        except Exception:  # Hydra would make a warning of it, and train
+        except Exception as error:  # Hydra would make a warning of it, and train
+            if made is not None:
+                with contextlib.suppress(OSError):  # not empty: there is something to keep
+                    made.rmdir()
+                    made.parent.rmdir()
+            if isinstance(error, UserError | OSError):
+                sys.exit(str(error))
             traceback.print_exc()
             sys.exit("this sweep cannot be planned, so nothing of it is trained")
         SweepGuard.folder, SweepGuard.planned = Path(config.hydra.sweep.dir), planned
@@ -84,18 +90,18 @@ class SweepGuard(Callback):
         """Write down what makes this cell."""
         if config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
             sweep = Path(config.hydra.sweep.dir)
-            overrides = list(config.hydra.overrides.task)
+            overrides = typed(config.hydra)
             sweep_plan.write_job(sweep / config.hydra.sweep.subdir, overrides, sweep.name)
 
 
-def own_folder(config: DictConfig, kind: str) -> None:
-    """Make the folder that is named by the time, with a number behind if another process has it.
+def own_folder(config: DictConfig, kind: str) -> Path | None:
+    """Make the folder that is named by the time, with a number behind if another process has it; return it.
 
-    ``kind`` is ``run`` or ``sweep``. A folder that the user names may be there already.
+    ``kind`` is ``run`` or ``sweep``. A folder that the user names may be there already: None.
     """
     node = config.hydra[kind]
     if "${now:" not in str(node._get_node("dir")._value()) or config.get("resume") is not None:
-        return
+        return None
     wanted = Path(node.dir)
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
@@ -104,9 +110,10 @@ def own_folder(config: DictConfig, kind: str) -> None:
             folder.mkdir()
         except FileExistsError:
             continue
-        with open_dict(config):
-            node.dir = str(folder)
-        return
+        break
+    with open_dict(config):
+        node.dir = str(folder)
+    return folder
 
 
 def require_launcher(config: DictConfig) -> None:
@@ -186,7 +193,7 @@ def grid(config: DictConfig) -> list[list[str]]:
             f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} chooses as it goes, so that "
             "nothing can be checked before: use Hydra's own sweeper, or a sweep of Weights & Biases"
         )
-    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    overrides = [f"{k}={v}" for k, v in (sweeper.params or {}).items()] + typed(config.hydra)
     try:
         planned = cells(overrides)
     except HydraException as error:
@@ -251,7 +258,7 @@ def title(settings: HydraConf) -> str:
         raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
     if not folder.isdecimal():
         return folder
-    return describe(varying(list(settings.overrides.task), list(planned.values())))
+    return describe(varying(typed(settings), list(planned.values())))
 
 
 def write_plan(planned: Sequence[Cell]) -> None:
