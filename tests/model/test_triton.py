@@ -299,46 +299,6 @@ def check_running_statistics(name: str, dtype: torch.dtype, batches: int | None,
     assert not running.offset.grad.any()
 
 
-@pytest.mark.parametrize(
-    ("batch", "channels", "samples", "dtype"),
-    [
-        (2, 8, 27, torch.float64),
-        (3, 70, 100, torch.float32),
-        (1, 12, 8000, torch.float32),  # several programs, and loops of theirs
-        (3, 12, 100, torch.bfloat16),
-    ],
-)
-def check_stem(
-    batch: int, channels: int, samples: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(triton_launch, "PROGRAMS", 2)
-    monkeypatch.setattr(triton_launch, "MERGE_PARTS", 4)
-    wide = torch.promote_types(dtype, torch.float32)
-    waveforms = (torch.randn(batch, samples, dtype=wide) * 0.1 + 0.3).to(DEVICE)
-    taps = torch.randn(channels, 1, 1, 3, dtype=wide, device=DEVICE)
-    conv_bias, w, b = (torch.randn(channels, dtype=wide, device=DEVICE) for _ in range(3))
-    w[0] = 0
-    ours = tuple(p.clone().requires_grad_() for p in (taps, conv_bias, w, b))
-    theirs = tuple(p.double().requires_grad_() for p in (taps, conv_bias, w, b))
-    y, mean, var = triton_ops.stem(waveforms, ours[0], ours[1], ours[2], ours[3], EPS, dtype=dtype)
-    z = F.conv2d(waveforms.double()[:, None, None], theirs[0], theirs[1], stride=3)
-    wanted = norm(z, theirs[2], theirs[3]).relu()
-    dy = torch.randn_like(y)
-    y.backward(dy)
-    wanted.backward(dy.double())
-    assert y.dtype == dtype
-    assert y.is_contiguous(memory_format=CHANNELS_LAST)
-    assert error(y, wanted) < TOLERANCE[dtype]
-    assert error(mean, z.mean((0, 2, 3))) < TOLERANCE[wide]
-    assert error(var, z.var((0, 2, 3), unbiased=False)) < 2 * TOLERANCE[wide]
-    for a, e in zip((ours[0], ours[2], ours[3]), (theirs[0], theirs[2], theirs[3]), strict=True):
-        assert error(a.grad, e.grad) < 4 * TOLERANCE[wide]
-    assert ours[1].grad is not None
-    assert not ours[1].grad.any()
-    again = triton_ops.stem(waveforms[:, None, None], ours[0], ours[1], ours[2], ours[3], EPS, dtype=dtype)[0]
-    assert torch.equal(again, y)
-
-
 def check_dropout() -> None:
     """Zeros at the given rate, the rest scaled; the backward drops the same; new draws every time."""
     x, w, b = inputs("xwb", 4, 50, 61, torch.float32)
@@ -432,7 +392,6 @@ def check_fork() -> None:
 
 def check_refusals() -> None:
     x, w, b, o, g = inputs("xwbog", 2, 6, 12, torch.float32)
-    taps, wave = torch.randn(6, 1, 1, 3), torch.randn(2, 36)
     ops, short = triton_ops, triton_ops.Running(w, b, w[:5], 0.5)
     refused: list[tuple[str, Callable[[], object]]] = [
         ("feature map of shape", lambda: ops.norm_relu(x[:, :, 0], w, b, EPS)),
@@ -448,12 +407,6 @@ def check_refusals() -> None:
         ("gate must have the shape", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=lambda m: m[:1])),
         ("offset for x must .* hold 6", lambda: ops.norm_relu(x, w, b, EPS, running=short)),
         ("less than 1, not 1", lambda: ops.norm_relu(x, w, b, EPS, dropout=1)),
-        ("3 or more samples", lambda: ops.stem(wave[:, :2], taps, b, w, b, EPS)),
-        ("conv_weight must be", lambda: ops.stem(wave, taps[..., :2], b, w, b, EPS)),
-        (
-            "no gradient for the waveforms",
-            lambda: ops.stem(wave.clone().requires_grad_(), taps, b, w, b, EPS),
-        ),
     ]
     for message, call in refused:
         with pytest.raises(ValueError, match=message):
@@ -486,6 +439,6 @@ def test_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None; from samplecnn.model.backends.kernels import triton_ops; "
     )
-    code += "print(triton_ops.AVAILABLE, hasattr(triton_ops, 'stem'))"
+    code += "print(triton_ops.AVAILABLE, hasattr(triton_ops, 'fork'))"
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.split() == ["False", "False"]

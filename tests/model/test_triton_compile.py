@@ -99,11 +99,10 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
     x, o = (m.contiguous(memory_format=CHANNELS_LAST).requires_grad_() for m in (x, o))
     w, b, v, c = (torch.empty(channels, dtype=wide, requires_grad=True) for _ in range(4))
     gate = torch.empty(batch, channels, dtype=dtype, requires_grad=True)
-    taps = torch.empty(channels, 1, 1, 3, dtype=wide, requires_grad=True)
     offset = torch.empty(channels, dtype=wide, requires_grad=True)
-    waveforms = torch.empty(batch, 3 * time, dtype=wide)
     ops = triton_ops
-    running = ops.Running(torch.empty(channels, dtype=wide), torch.empty(channels, dtype=wide), offset, 0.01)
+    statistics = torch.empty(2, channels, dtype=wide)
+    running = ops.Running(statistics[0], statistics[1], offset, 0.01, torch.ones((), dtype=torch.int64))
 
     def forked(gate: Any) -> tuple[Tensor, ...]:
         way, skip = ops.fork(o)
@@ -114,7 +113,6 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
         lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running)[:1],
         lambda: forked(torch.sigmoid),
         lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, shortcut_running=running)[:1],
-        lambda: ops.stem(waveforms, taps, b, w, c, EPS, dtype=dtype)[:1],
     ]
     if everything:
         calls += [lambda: ops.norm_relu(x, w, b, EPS)[:1]]
@@ -125,7 +123,7 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
                 lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g)[:1],  # type: ignore[misc]
                 lambda g=g: forked(g),  # type: ignore[misc]
             ]
-    leaves = (x, o, w, b, v, c, gate, taps, offset)
+    leaves = (x, o, w, b, v, c, gate, offset)
     for call in calls:
         with recorder:
             ys = call()

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.backends import fused
 from samplecnn.model.backends.kernels.triton_ops import AVAILABLE
 from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import BLOCKS, KERNEL, Basic, Res1, conv3, dense
@@ -20,7 +19,7 @@ LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 
 # Ways to compute the same function: with PyTorch's layers alone, with the stem as a matrix product, or with
-# batch norms and what surrounds them fused by Triton (training on a GPU; otherwise as "stem").
+# that and the blocks' batch norms fused by Triton with what surrounds them (training on a GPU).
 PLAIN, STEM, TRITON = "plain", "stem", "triton"
 BACKENDS = (PLAIN, STEM, TRITON)
 
@@ -93,9 +92,6 @@ class SampleCNN(nn.Module):
                 block.fused = backend == TRITON
 
     def _stem(self, waveforms: Tensor) -> Tensor:
-        if self.backend == TRITON and self.training:
-            assert isinstance(self.stem_bn, BatchNorm)
-            return fused.stem(self.stem_conv, self.stem_bn, waveforms)
         if self.backend != PLAIN:
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
@@ -103,5 +99,5 @@ class SampleCNN(nn.Module):
 
 
 def backends(device_type: str) -> tuple[str, ...]:
-    """Return the paths that can run on a kind of device ("cpu", "cuda"), the plain one first."""
+    """Return the backends that can run on a kind of device ("cpu", "cuda"), the plain one first."""
     return BACKENDS if device_type == "cuda" and AVAILABLE else (PLAIN, STEM)

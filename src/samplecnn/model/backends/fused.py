@@ -8,7 +8,6 @@ running mean (`ops.Running` adds it there): PyTorch would add them in a pass ove
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,18 +15,6 @@ from samplecnn.model.backends.kernels import triton_ops as ops
 from samplecnn.model.norm import MOMENTUM, BatchNorm
 
 Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)
-
-
-def stem(conv: nn.Conv2d, norm: BatchNorm, waveforms: Tensor) -> Tensor:
-    """Return ``relu(norm(conv(waveforms)))``: ``(batch, samples) -> (batch, channels, 1, samples // 3)``."""
-    assert conv.bias is not None
-    device = waveforms.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else waveforms.dtype
-    y, mean, variance = ops.stem(
-        waveforms, conv.weight, conv.bias, norm.weight, norm.bias, norm.eps, dtype=dtype
-    )
-    norm.update(mean, variance)
-    return y
 
 
 def fork(x: Tensor) -> tuple[Tensor, "ops.Skip"]:

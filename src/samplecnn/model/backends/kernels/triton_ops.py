@@ -22,7 +22,6 @@ pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
 | ``norm_add_relu_pool`` | rM, r2M w(2P + W) | r(2P + W), r(M + P + W) wM |
 | and its shortcut from ``fork`` | | r(M + P + W) wM, the addition to the convolution's gradient included |
 | or its shortcut with batch norm | rM, wP | rP, r(M + P + W) wM |
-| ``stem`` | waveform, wM | rM |
 
 Why so few: pooling commutes with batch norm's affine map and the ReLU if it follows the sign of the weight,
 so the pass that finds the statistics also pools, and what follows works on a third of the data; the sums
@@ -39,7 +38,6 @@ if AVAILABLE:
     from samplecnn.model.backends.kernels.triton_norm import norm_relu
     from samplecnn.model.backends.kernels.triton_pool import norm_relu_pool
     from samplecnn.model.backends.kernels.triton_residual import norm_add_relu_pool
-    from samplecnn.model.backends.kernels.triton_stem import stem
 
 __all__ = [
     "AVAILABLE",
@@ -49,5 +47,4 @@ __all__ = [
     "norm_add_relu_pool",
     "norm_relu",
     "norm_relu_pool",
-    "stem",
 ]
