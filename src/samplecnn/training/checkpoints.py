@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 NEXT, PREVIOUS = "checkpoints/next.ckpt", "checkpoints/previous.ckpt"  # next: between written and renamed
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+TOGETHER = 50  # steps between two times that the processes of several devices ask each other
 VALIDATION_SAVED = 30.0  # seconds since the last checkpoint after which one is made before a validation
 
 
@@ -143,8 +144,13 @@ class RunCheckpoint(Checkpoint):
         if left == 0:  # the checkpoint of the epoch has its validation too
             return
         waited = time.monotonic() - self._saved
-        wait = VALIDATION_SAVED if left == 1 else 60 * self.every_minutes
-        if self.received is not None or waited >= wait:
+        due = waited >= (VALIDATION_SAVED if left == 1 else 60 * self.every_minutes)
+        if trainer.world_size > 1:
+            if left > 1 and batch_idx % TOGETHER:
+                return
+            self.received = signal_of_any(trainer, self.received)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due or self.received is not None:
             self._in_epoch = True
             self._save(trainer)
             self._in_epoch = False
@@ -152,7 +158,8 @@ class RunCheckpoint(Checkpoint):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Stop where that was asked for: the checkpoint before the validation goes on."""
-        self._stop_if_asked()
+        if trainer.world_size == 1:
+            self._stop_if_asked()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if they count, and all that the training goes on from."""
@@ -161,6 +168,8 @@ class RunCheckpoint(Checkpoint):
             self.best = min(loss, self.best)
             trainer.save_checkpoint(self.run / BEST, weights_only=True)
         self._save(trainer)
+        if trainer.world_size > 1:
+            self.received = signal_of_any(trainer, self.received)
         self._stop_if_asked()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -213,6 +222,13 @@ class RunCheckpoint(Checkpoint):
         """Go on with the state of a checkpoint."""
         self.best = state_dict["best"]
         self._random = state_dict.get("random", {})
+
+
+def signal_of_any(trainer: pl.Trainer, received: signal.Signals | None) -> signal.Signals | None:
+    """Return a signal that any process of a training on several devices has received: all stop together."""
+    number = torch.tensor(received or 0, device=trainer.strategy.root_device)
+    highest = int(trainer.strategy.reduce(number, reduce_op="max"))
+    return signal.Signals(highest) if highest else None
 
 
 def queue_again(job: str) -> None:

@@ -166,6 +166,8 @@ def owned(run: Path) -> Iterator[None]:
                 f"{run} belongs to another process, which trains in it: wait for that one, or choose another "
                 "hydra.run.dir"
             ) from error
+        for folder in (run, run / "checkpoints"):
+            remove_unfinished(folder)
         yield
 
 
@@ -202,8 +204,6 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
         log_every=config.trainer.log_every_n_steps,
         test_backend=test_backend(config.fast),
     )
-    for folder in (run, run / "checkpoints"):
-        remove_unfinished(folder)
     write_config(run, config)
     log_start(config, run, network, data)
     logger = loggers.start(config, run, name=name, group=group)
