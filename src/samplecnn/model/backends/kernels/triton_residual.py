@@ -35,6 +35,15 @@ from samplecnn.model.backends.kernels.triton_rows import gradient_sums
 from samplecnn.model.backends.kernels.triton_windows import Link, Upstream, input_half
 
 
+@triton.jit
+def normalise3(values: tl.tensor, center: tl.tensor, scale: tl.tensor, shift: tl.tensor) -> tl.tensor:
+    """Return (x - center) * scale + shift for each of three values."""
+    a = (values[0] - center) * scale + shift
+    b = (values[1] - center) * scale + shift
+    c = (values[2] - center) * scale + shift
+    return a, b, c
+
+
 @triton.jit(do_not_specialize=["time", "chunks", "chunk"])
 def _add_relu_pool(
     x: tl.tensor,  # (batch, time, channels)
@@ -76,19 +85,13 @@ def _add_relu_pool(
         factor = per_sample(gate, sample, column, exists, channels, wide)
         scale *= factor
         shift *= factor
-    a = (values[0] - center) * scale + shift
-    b = (values[1] - center) * scale + shift
-    c = (values[2] - center) * scale + shift
+    a, b, c = normalise3(values, center, scale, shift)
     if other_mean is not None:
         center, scale, shift = affine(other_mean, other_rstd, other_weight, other_bias, column, exists, wide)
-        a += (others[0] - center) * scale + shift
-        b += (others[1] - center) * scale + shift
-        c += (others[2] - center) * scale + shift
+        d, e, f = normalise3(others, center, scale, shift)
     else:
-        a += others[0]
-        b += others[1]
-        c += others[2]
-    best, index = first_largest(a, b, c)
+        d, e, f = others
+    best, index = first_largest(a + d, b + e, c + f)
     to = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
     whole = (window < time // 3)[:, None] & exists[None, :]
     tl.store(y + to, relu(best), mask=whole)

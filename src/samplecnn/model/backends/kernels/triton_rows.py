@@ -131,6 +131,21 @@ def relu_means(x: Tensor, norm: Norm) -> Tensor:
     return means[0]
 
 
+@triton.jit
+def _store_sum(
+    out: tl.tensor,  # (count, parts, channels)
+    number: tl.constexpr,
+    part: tl.tensor,
+    values: tl.tensor,  # (tile_rows, tile_channels)
+    column: tl.tensor,
+    exists: tl.tensor,
+    channels: tl.constexpr,
+) -> None:
+    """Store the sum over a part's rows as its sum ``number``."""
+    row = number * tl.num_programs(0).to(tl.int64) + part
+    tl.store(out + row * channels + column, tl.sum(values, axis=0), mask=exists)
+
+
 @triton.jit(do_not_specialize=["rows", "chunks", "chunk"])
 def _gradient_sums(
     dy: tl.tensor,  # (batch, rows, channels)
@@ -167,9 +182,7 @@ def _gradient_sums(
         other_center = per_channel(other_mean, column, exists, wide)
         other_unit = per_channel(other_rstd, column, exists, wide)
     a = tl.zeros((tile_rows, tile_channels), wide)
-    b = tl.zeros((tile_rows, tile_channels), wide)
-    c = tl.zeros((tile_rows, tile_channels), wide)
-    d = tl.zeros((tile_rows, tile_channels), wide)
+    b, c, d = a, a, a
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
         quad = start + tl.arange(0, tile_rows)
         valid = masks(4 * quad, rows, exists, 4)
@@ -185,10 +198,9 @@ def _gradient_sums(
         for i in tl.static_range(4):
             off = values[i] - center
             passes = codes[i] > 0.0 if winners is not None else (off * scale + shift > 0.0) & valid[i]
+            g = tl.where(passes, gradients[i], 0.0)
             if seed is not None:
-                g = tl.where(passes & kept[i], gradients[i] * gain, 0.0)
-            else:
-                g = tl.where(passes, gradients[i], 0.0)
+                g = tl.where(kept[i], g * gain, 0.0)
             a += g
             b += g * (off * unit)
             if exposure:
@@ -196,14 +208,12 @@ def _gradient_sums(
                 d += tl.where(passes, off * unit, 0.0)
             if other is not None:
                 c += g * ((others[i] - other_center) * other_unit)
-    stride = tl.num_programs(0).to(tl.int64) * channels
-    to = out + part.to(tl.int64) * channels + column
-    tl.store(to, tl.sum(a, axis=0), mask=exists)
-    tl.store(to + stride, tl.sum(b, axis=0), mask=exists)
+    _store_sum(out, 0, part, a, column, exists, channels)
+    _store_sum(out, 1, part, b, column, exists, channels)
     if exposure or other is not None:
-        tl.store(to + 2 * stride, tl.sum(c, axis=0), mask=exists)
+        _store_sum(out, 2, part, c, column, exists, channels)
     if exposure:
-        tl.store(to + 3 * stride, tl.sum(d, axis=0), mask=exists)
+        _store_sum(out, 3, part, d, column, exists, channels)
 
 
 def gradient_sums(
