@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from samplecnn.analysis.scores import Scored
 from samplecnn.analysis.searches import Search, Series
-from samplecnn.analysis.statistics import Interval
 from samplecnn.analysis.svg import Canvas, Point, Scale, path, shortened
 from samplecnn.analysis.tabular import compact, number, span
+from samplecnn.runs.results import Interval
 
 WIDTH = 360.0  # of a chart, in pixels on a phone
 PANEL = 240.0  # of one of several charts side by side

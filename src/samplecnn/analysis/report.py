@@ -7,24 +7,27 @@ writes ``report/index.html``, one page that needs nothing beside it, and each ta
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from tqdm import tqdm
 
 from samplecnn import files
 from samplecnn.analysis import summary, tables
 from samplecnn.analysis.charts import Figure, learning_figure, score_figure, search_figure, tag_figure
 from samplecnn.analysis.grid import ReportError, group_names, groups, one_split
-from samplecnn.analysis.page import GroupReport, Report, Section, render
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
 from samplecnn.analysis.scores import ScoredGroup, draw, score_group
 from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
-from samplecnn.analysis.statistics import CHUNK
+from samplecnn.analysis.statistics import CHUNK, CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import Table, write_tables
 from samplecnn.runs.collect import Collected, collect
 
+HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
@@ -44,6 +47,54 @@ CURVES = (
         "Binary cross-entropy on the validation split after each epoch, a line for each run.",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    contents: Sequence[Table | Figure]
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What is reported of architectures that can be compared."""
+
+    name: str  # the settings that other groups do not share; empty for a single group
+    findings: Sequence[str]
+    departures: Sequence[str]  # from how the paper trained
+    sections: Sequence[Section]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report holds."""
+
+    title: str
+    subject: str
+    caution: str
+    draws: int  # 0 without predictions
+    seed: int  # of the draws
+    groups: Sequence[GroupReport]
+    published: Sequence[Table]  # of other data
+    missing: Sequence[str]
+    problems: Sequence[str]  # what is wrong with folders and files
+    runs: Table
+    split_hash: str
+    folders: Sequence[Path]  # of the runs
+
+    @property
+    def tables(self) -> list[tuple[str, Table]]:
+        """All tables, each with the name of its group."""
+        of_groups = [
+            (group.name or "all", content)
+            for group in self.groups
+            for section in group.sections
+            for content in section.contents
+            if isinstance(content, Table)
+        ]
+        return [*of_groups, *(("published", table) for table in self.published), ("all", self.runs)]
 
 
 def make_report(
@@ -166,3 +217,23 @@ def _write(report: Report, out: Path) -> None:
     for name, of_one_kind in by_file.items():
         write_tables(of_one_kind, out / name)
     files.write(page, render(report, GENERATOR, sorted(by_file)))
+
+
+def render(report: Report, generator: str, files: Sequence[str]) -> str:
+    """Return the page; ``files`` are the CSV files beside it. Whatever runs say of themselves is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        report=report,
+        generator=generator,
+        version=version("samplecnn"),
+        files=files,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        limits={"clips": CLIPS, "rare": RARE, "per_tag": PER_TAG},
+    )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")

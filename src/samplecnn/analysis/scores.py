@@ -15,10 +15,9 @@ from samplecnn.analysis.comparison import (
     standard_error,
 )
 from samplecnn.analysis.grid import Architecture, Group, ReportError
-from samplecnn.analysis.intervals import split_scores
-from samplecnn.analysis.statistics import Bootstrap, Estimate, Interval, bootstrap
+from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.runs.predictions import Predictions
-from samplecnn.runs.results import SplitScores, TagScores
+from samplecnn.runs.results import Interval, SplitScores, TagScores
 from samplecnn.runs.run import Run
 
 
@@ -196,8 +195,7 @@ def _mean_scores(tests: Sequence[SplitScores]) -> SplitScores:
         )
         for tag, scores in tests[0].per_tag.items()
     }
-    roc, pr = _mean([test.roc_auc for test in tests]), _mean([test.pr_auc for test in tests])
-    return SplitScores(roc_auc=roc, pr_auc=pr, undefined=tests[0].undefined, per_tag=per_tag)
+    return SplitScores.of(per_tag)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from samplecnn.runs.config import RunConfig, config_hash, read_config, write_con
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST
 from samplecnn.runs.predictions import Predictions, write_predictions
-from samplecnn.runs.results import RESULTS, Results, SplitScores, read_results, versions, write_results
+from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
 from samplecnn.training.backends import Plan, choose, test_backend
 from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, finished, last_checkpoint
@@ -293,7 +294,7 @@ def fit_and_test(
         epochs=len(table.rows),
         train_seconds=table.seconds,
         val={"loss": min(row["val_loss"] for row in table.rows)},
-        test=SplitScores.of(module.test_scores, float(trainer.callback_metrics["test/loss"])),
+        test=replace(module.test_scores, loss=float(trainer.callback_metrics["test/loss"])),
         segments_per_second=statistics.median(row["segments_per_second"] for row in table.rows),
         peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in table.rows),
         precision=str(trainer.precision),
