@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1, block_title
+from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1
 from samplecnn.analysis.tabular import compact
 from samplecnn.errors import UserError
+from samplecnn.model import blocks
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.runs.run import Run
 
@@ -45,7 +46,7 @@ class Architecture:
     @property
     def name(self) -> str:
         """The block as the paper writes it, and what is not as in the paper."""
-        words = [block_title(self.block)]
+        words = [blocks.title(self.block)]
         if self.weight_decay == DAGGER:
             words[0] += "†"
         elif self.weight_decay:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from samplecnn.analysis.grid import Architecture
-from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS, block_title
+from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS
 from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.tables import DIFFERENCE, description_fields, difference_fields, score_fields
 from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Table, compact
+from samplecnn.model import blocks
 from samplecnn.model.blocks import BLOCKS
 
 
@@ -78,7 +79,7 @@ def find_series(search: Search, scored: ScoredGroup) -> list[Series]:
             ((search.value(one.architecture), one) for one in several), key=lambda point: point[0]
         )
         if len({value for value, _ in points}) > 1:
-            name = block_title(block)
+            name = blocks.title(block)
             found.append(Series(f"{name}, {several[0].architecture.aggregation}", name, tuple(points)))
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import partial
 
 from samplecnn.analysis.grid import Architecture
-from samplecnn.analysis.published import COST, TABLE1, block_title
+from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.scores import Difference, Scored, ScoredGroup, verdict
 from samplecnn.analysis.statistics import PER_TAG
 from samplecnn.analysis.tabular import (
@@ -19,6 +19,7 @@ from samplecnn.analysis.tabular import (
     number,
     span,
 )
+from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
 signed, signed_span = partial(number, sign=True), partial(span, sign=True)
@@ -101,7 +102,7 @@ def differences(scored: ScoredGroup, comparable: bool) -> Table | None:
         for base in ("basic",) if block in TABLE1 else ("basic", "se"):
             other = scored.of(scored.group.table1(base, multi))
             if other is not None and other is not one:
-                name = f"{one.architecture.name} {MINUS} {block_title(base)}, {one.architecture.aggregation}"
+                name = f"{one.architecture.name} {MINUS} {blocks.title(base)}, {one.architecture.aggregation}"
                 pairs.append((name, one, other))
     for one in scored.scored:
         for other in scored.scored:

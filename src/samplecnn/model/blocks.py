@@ -1,4 +1,4 @@
-"""The six blocks of the paper (Figure 1) and the layers they share.
+"""The blocks: the paper's six (Figure 1), and the layers they share.
 
 Feature maps are ``(batch, channels, 1, time)`` in ``channels_last`` memory: convolutions over time run as
 two-dimensional ones of height 1, because PyTorch has fast channels-last kernels for those only.
@@ -11,6 +11,7 @@ A class whose body says ``fusable = True`` computes the same with ``fused`` set 
 derived from it have to say so themselves: they may compute something else.
 """
 
+import re
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -216,3 +217,8 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "rese1": ReSE1,
     "rese2": ReSE2,
 }
+
+
+def title(name: str) -> str:
+    """Return a block's name as the paper writes it: the class ``ReSE2`` is ReSE-2; others keep their own."""
+    return re.sub(r"(?<=\D)(?=\d+$)", "-", BLOCKS[name].__name__) if name in BLOCKS else name
