@@ -18,17 +18,8 @@ from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
-from samplecnn.training.sweep import (
-    Cell,
-    SweepGuard,
-    compose_cells,
-    grid,
-    plan,
-    print_table,
-    require_launcher,
-    title,
-    write_plan,
-)
+from samplecnn.training.planning import Cell, compose_cells, grid, plan, require_launcher, write_plan
+from samplecnn.training.sweep import SweepGuard, print_table, title
 
 CONF = Path(__file__).parents[2] / "conf"
 PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1

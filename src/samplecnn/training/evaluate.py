@@ -17,9 +17,9 @@ from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_config, read_description
 from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import test_backend
-from samplecnn.training.job import make_trainer, quiet_libraries
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import make_data
+from samplecnn.training.trainer import make_trainer, quiet_libraries
 
 
 def evaluate(

@@ -49,6 +49,7 @@ class TaggingModule(pl.LightningModule):
         super().__init__()
         network.use(plan.backend)
         self.network = network
+        self.plan = plan
         self.automatic_optimization = not plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
