@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from samplecnn.files import write
 from samplecnn.overrides import override
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, RULES, WHOLE, Rule, checked
+from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, WHOLE, Rule, checked
 from samplecnn.runs.untrusted import read_json
 from samplecnn.text import is_printable, shown
 
@@ -109,12 +109,12 @@ class Results:
     """What a run is, what it took and how well it does."""
 
     block: Annotated[str, NAME]
-    multi: Annotated[bool, RULES["multi"]]
-    seed: Annotated[int, RULES["seed"]]
+    multi: bool
+    seed: int
     data: Annotated[str, NAME]
     split: Annotated[str, PRINTABLE]
     split_hash: Annotated[str, PRINTABLE]
-    width: Annotated[int, COUNT]
+    width: int
     parameters: Annotated[int, COUNT]
     epochs: Annotated[int, COUNT]
     train_seconds: Annotated[float, NOT_NEGATIVE]
