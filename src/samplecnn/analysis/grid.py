@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1
-from samplecnn.analysis.tabular import compact
+from samplecnn.analysis.tabular import Record, compact
 from samplecnn.errors import UserError
 from samplecnn.model import blocks
 from samplecnn.model.blocks import BLOCKS
@@ -68,6 +68,12 @@ class Architecture:
         return f"{self.name}, {self.aggregation}"
 
     @property
+    def fields(self) -> Record:
+        """What tables say of it."""
+        named = {"cell": self.label, "block": self.block, "aggregation": self.aggregation}
+        return {**named, "weight_decay": self.weight_decay, "alpha": self.alpha}
+
+    @property
     def default_options(self) -> bool:
         """Whether it is a block of `BLOCKS` with the options of the paper's Table 1."""
         return self.block in BLOCKS and set(self.options) <= {"alpha"} and self.alpha in (None, ALPHA)
@@ -84,6 +90,16 @@ class Architecture:
         if not self.in_table1 or (self.block in DAGGER_BLOCKS and not self.weight_decay):
             return None
         return TABLE1[self.block][0 if self.multi else 1]
+
+    def relative_time(self, basic: "Architecture | None") -> float | None:
+        """Return the time of an epoch over that of the basic block, on hardware that trained both."""
+        ratios = []
+        for run in self.runs:
+            others = basic.runs if basic else ()
+            same = [o.seconds_per_epoch for o in others if o.results.hardware == run.results.hardware]
+            if sum(same) > 0:
+                ratios.append(run.seconds_per_epoch * len(same) / sum(same))
+        return sum(ratios) / len(ratios) if ratios else None
 
 
 @dataclass(frozen=True, eq=False)

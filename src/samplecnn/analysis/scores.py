@@ -16,6 +16,7 @@ from samplecnn.analysis.comparison import (
 )
 from samplecnn.analysis.grid import Architecture, Group, ReportError
 from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
+from samplecnn.analysis.tabular import Record
 from samplecnn.runs.predictions import Predictions
 from samplecnn.runs.results import Interval, SplitScores, TagScores
 from samplecnn.runs.run import Run
@@ -104,6 +105,18 @@ class Scored:
     def deviation(self) -> float | None:
         """Standard deviation of the ROC-AUC over seeds; None with fewer than two."""
         return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    @property
+    def fields(self) -> Record:
+        """What tables say of the scores."""
+        return {
+            "roc_auc": self.roc_auc,
+            "roc_auc_interval": self.roc_interval,
+            "seeds": len(self.architecture.runs),
+            "roc_auc_sd": self.deviation,
+            "pr_auc": self.scores.pr_auc,
+            "pr_auc_interval": self.scores.pr_auc_interval,
+        }
 
 
 @dataclass(frozen=True)

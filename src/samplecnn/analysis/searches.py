@@ -7,7 +7,7 @@ from typing import Any
 from samplecnn.analysis.grid import Architecture
 from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS
 from samplecnn.analysis.scores import Scored, ScoredGroup
-from samplecnn.analysis.tables import DIFFERENCE, description_fields, difference_fields, score_fields
+from samplecnn.analysis.tables import DIFFERENCE, difference_fields
 from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Table, compact
 from samplecnn.model import blocks
 from samplecnn.model.blocks import BLOCKS
@@ -91,11 +91,7 @@ def search_table(search: Search, scored: ScoredGroup, series: Sequence[Series]) 
         reference = dict(one.points).get(search.reference)
         for value, each in one.points:
             difference = scored.difference(each, reference) if each is not reference else None
-            record = (
-                {"series": one.name, "value": value}
-                | description_fields(each.architecture)
-                | score_fields(each)
-            )
+            record = {"series": one.name, "value": value} | each.architecture.fields | each.fields
             record["parameters"] = each.architecture.runs[0].results.parameters
             records.append(record | difference_fields(difference))
     columns = [

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
-from samplecnn.analysis.grid import Architecture
 from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.scores import Difference, Scored, ScoredGroup, verdict
 from samplecnn.analysis.statistics import PER_TAG
@@ -30,24 +29,6 @@ DIFFERENCE = (
 )
 
 
-def description_fields(one: Architecture) -> Record:
-    """Return the fields that say which architecture a record is of."""
-    described: Record = {"cell": one.label, "block": one.block, "aggregation": one.aggregation}
-    return {**described, "weight_decay": one.weight_decay, "alpha": one.alpha}
-
-
-def score_fields(one: Scored) -> Record:
-    """Return the fields of an architecture's scores."""
-    return {
-        "roc_auc": one.roc_auc,
-        "roc_auc_interval": one.roc_interval,
-        "seeds": len(one.architecture.runs),
-        "roc_auc_sd": one.deviation,
-        "pr_auc": one.scores.pr_auc,
-        "pr_auc_interval": one.scores.pr_auc_interval,
-    }
-
-
 def difference_fields(difference: Difference | None) -> Record:
     """Return the fields of a difference."""
     return {
@@ -60,8 +41,7 @@ def difference_fields(difference: Difference | None) -> Record:
 def table1(scored: Sequence[Scored], comparable: bool) -> Table:
     """Score architectures, the paper's numbers beside ours where they are ``comparable``."""
     records = [
-        {**description_fields(one.architecture), "paper": one.architecture.paper_auc if comparable else None}
-        | score_fields(one)
+        {**one.architecture.fields, "paper": one.architecture.paper_auc if comparable else None} | one.fields
         for one in scored
     ]
     columns = [
@@ -180,10 +160,10 @@ def cost(scored: ScoredGroup) -> Table:
         runs = one.runs
         records.append(
             {
-                **description_fields(one),
+                **one.fields,
                 "parameters": runs[0].results.parameters,
                 "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
-                "relative": _relative(one, scored.group.table1("basic", one.multi)),
+                "relative": one.relative_time(scored.group.table1("basic", one.multi)),
                 "paper": COST.get(one.block) if one.in_table1 else None,
                 "epochs": sum(run.results.epochs for run in runs) / len(runs),
                 "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
@@ -205,20 +185,6 @@ def cost(scored: ScoredGroup) -> Table:
         "other down."
     )
     return Table("cost", "Parameters and training time", note, columns, records)
-
-
-def _relative(one: Architecture, basic: Architecture | None) -> float | None:
-    """Return the time of an epoch over that of the basic block, on hardware that trained both."""
-    ratios = []
-    for run in one.runs:
-        same = [
-            other.seconds_per_epoch
-            for other in (basic.runs if basic else ())
-            if other.results.hardware == run.results.hardware
-        ]
-        if sum(same) > 0:
-            ratios.append(run.seconds_per_epoch * len(same) / sum(same))
-    return sum(ratios) / len(ratios) if ratios else None
 
 
 def per_tag(scored: ScoredGroup, best: Scored) -> Table:
