@@ -80,8 +80,8 @@ class SplitScores:
     ) -> "SplitScores":
         """Return the scores of tags with their means, which leave out the tags that have none."""
         return cls(
-            roc_auc=_mean([scores.roc_auc for scores in per_tag.values()]),
-            pr_auc=_mean([scores.pr_auc for scores in per_tag.values()]),
+            roc_auc=mean_of_defined([scores.roc_auc for scores in per_tag.values()]),
+            pr_auc=mean_of_defined([scores.pr_auc for scores in per_tag.values()]),
             undefined=tuple(tag for tag, scores in per_tag.items() if scores.roc_auc is None),
             per_tag=per_tag,
             roc_auc_interval=roc_auc_interval,
@@ -99,7 +99,8 @@ class SplitScores:
         return plain
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if all are."""
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 
