@@ -22,7 +22,7 @@ from rich.table import Table
 from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.results import read_results
+from samplecnn.runs.results import RESULTS, read_results
 from samplecnn.runs.sweep_plan import CELL, read_plan
 from samplecnn.training.config import ConfigError, describe, typed, validate
 from samplecnn.training.planning import Cell, plan, require_launcher, without_hydra, write_plan
@@ -122,7 +122,9 @@ def print_table(listed: Sequence[Cell]) -> bool:
             results = read_results(cell.folder)
         except RunError:
             finished = False
-            row = ["not finished" if (cell.folder / CELL).is_file() else "not started", "", "", ""]
+            begun = "not finished" if (cell.folder / CELL).is_file() else "not started"
+            damaged = (cell.folder / RESULTS).is_file()
+            row = ["its results cannot be read" if damaged else begun, "", "", ""]
         else:
             aucs = (results.test.roc_auc, results.test.pr_auc)
             row = ["undefined" if auc is None else f"{auc:.4f}" for auc in aucs]
