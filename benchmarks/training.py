@@ -46,8 +46,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 def our_network(block: str, width: int) -> SampleCNN:
     """Return the network with multi-level aggregation and the paper's options."""
-    alpha = {"alpha": 16} if "se" in block else {}
-    description = {"block": {"name": block, **alpha}, "multi": True, "width": width, "dropout": 0.5}
+    description = {"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}
     return build(description, TAGS)
 
 

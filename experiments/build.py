@@ -22,8 +22,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from samplecnn.analysis.comparison import difference_interval
-from samplecnn.analysis.page import Report
-from samplecnn.analysis.report import make_report
+from samplecnn.analysis.report import Report, make_report
 from samplecnn.analysis.statistics import bootstrap, score_interval
 from samplecnn.runs.run import Run, read_run
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from samplecnn.analysis.page import Report
-from samplecnn.analysis.report import make_report
+from samplecnn.analysis.report import Report, make_report
 
 
 @dataclass

@@ -116,7 +116,15 @@ def make_run(
         for epoch in range(epochs):
             loss = 0.3 + 0.4 * 0.6**epoch + 0.001 * seed
             writer.writerow(
-                [epoch, epoch * 10, 0.01, loss - 0.05, loss, scores.macro_roc_auc - 0.2 * 0.6**epoch, seconds]
+                [
+                    epoch,
+                    epoch * 10,
+                    0.01,
+                    loss - 0.05,
+                    loss,
+                    (scores.roc_auc or 0) - 0.2 * 0.6**epoch,
+                    seconds,
+                ]
             )
     return folder
 

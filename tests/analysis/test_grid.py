@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.grid import Group, ReportError, group_names, groups, one_split
+from samplecnn.analysis.architectures import Group
+from samplecnn.analysis.grid import ReportError, group_names, groups, one_split
 from samplecnn.analysis.summary import missing
 from samplecnn.runs.run import Run, read_run
 

@@ -1,5 +1,6 @@
 """Reads the golden arrays into our modules and back into the arrays' own layout."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from samplecnn.model.blocks import BLOCKS
+
 ARRAYS = Path(__file__).parent / "arrays"
 
+PAPER = ("basic", "se", "res1", "res2", "rese1", "rese2")  # blocks
 Arrays = dict[str, NDArray[np.floating]]
 
 # What the authors' framework calls a thing -> what ours does.
@@ -26,6 +30,12 @@ RENAMED = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+
+
+def narrow(kind: str) -> dict[str, float]:
+    """Return the options of a small block: an amplifying ratio of 2, where it has one."""
+    has_alpha = kind in BLOCKS and "alpha" in inspect.signature(BLOCKS[kind]).parameters
+    return {"alpha": 2} if has_alpha else {}
 
 
 def load(name: str) -> Arrays:

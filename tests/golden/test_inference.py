@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from golden.reference import ARRAYS, feature_map, load, set_weights
+from golden.reference import ARRAYS, PAPER, feature_map, load, narrow, set_weights
 from samplecnn.model.blocks import BLOCKS, SqueezeExcitation
 from samplecnn.model.network import SampleCNN, backends
 
 # The authors' own; blocks that came later have no such arrays.
-PAPER = ("basic", "se", "res1", "res2", "rese1", "rese2")
 PRECISIONS = pytest.mark.parametrize(
     ("dtype", "suffix", "scale"),
     # The arrays' own accuracy: 1e-10 in double precision; in float32 1e-5, features 1e-4.
@@ -47,7 +46,7 @@ def test_block(name: str, dtype: torch.dtype, suffix: str, scale: float) -> None
         output = block(feature_map(arrays["input"]).to(dtype))
     torch.testing.assert_close(output, feature_map(arrays["output" + suffix]), atol=scale, rtol=0)
     assert output.is_contiguous(memory_format=torch.channels_last)
-    assert len(seen) == ("excitation" in arrays) == ("se" in kind)
+    assert len(seen) == ("excitation" in arrays) == bool(options)
     for excitation in seen:
         expected = torch.from_numpy(arrays["excitation" + suffix])
         torch.testing.assert_close(excitation, expected, atol=scale, rtol=0)
@@ -59,8 +58,7 @@ def test_block(name: str, dtype: torch.dtype, suffix: str, scale: float) -> None
 @pytest.mark.parametrize("backend", backends("cpu"))
 def test_network(backend: str, kind: str, levels: str, dtype: torch.dtype, suffix: str, scale: float) -> None:
     arrays = load(f"net_{kind}_{levels}")
-    options = {"alpha": 2} if "se" in kind else {}
-    network = SampleCNN(partial(BLOCKS[kind], **options), tags=50, width=8, multi=levels == "multi")
+    network = SampleCNN(partial(BLOCKS[kind], **narrow(kind)), tags=50, width=8, multi=levels == "multi")
     set_weights(network, arrays)
     network.use(backend)
     network.to(dtype).eval()
@@ -79,7 +77,7 @@ def test_network(backend: str, kind: str, levels: str, dtype: torch.dtype, suffi
     assert len(features) == 9
     for number, ours in enumerate(features, start=1):
         close(ours, f"block{number}.features", 10 * scale)
-    assert len(seen) == (9 if "se" in kind else 0)
+    assert len(seen) == (9 if narrow(kind) else 0)
     for number, ours in enumerate(seen, start=1):
         close(ours, f"block{number}.excitation", scale)
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from golden.reference import narrow
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SampleCNN
 from samplecnn.model.norm import BatchNorm
@@ -20,10 +21,9 @@ TAGS = ("guitar", "piano", "solo | loud")
 
 
 def description(kind: str = "se", **changes: Any) -> dict[str, Any]:
-    options = {"alpha": 2} if "se" in kind else {}
     return {
         "format": 1,
-        "block": {"name": kind, **options},
+        "block": {"name": kind, **narrow(kind)},
         "multi": True,
         "width": 3,
         "dropout": 0.5,

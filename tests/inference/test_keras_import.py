@@ -7,14 +7,13 @@ import pytest
 import torch
 
 import samplecnn
-from golden.reference import load, set_weights
+from golden.reference import PAPER, load, narrow, set_weights
 from inference.keras_files import KERAS, weights_of, write
 from samplecnn.inference import keras_hdf5
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.keras_import import AUTHORS_TAGS, import_keras, make_model, read_arrays
 from samplecnn.inference.keras_layers import KerasError
 from samplecnn.model.architecture import build
-from samplecnn.model.blocks import BLOCKS
 from samplecnn.runs.folder import Model
 
 
@@ -52,7 +51,7 @@ def test_the_same_probabilities_from_file_bundle_and_checkpoint(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", PAPER)
 def test_every_architecture_is_recognised(tmp_path: Path, block: str, levels: str) -> None:
     """Also where layers are numbered on from other networks: by rank conv1d_9 comes before conv1d_10."""
     arrays = load(f"net_{block}_{levels}")
@@ -61,8 +60,7 @@ def test_every_architecture_is_recognised(tmp_path: Path, block: str, levels: st
     }
     path = write(tmp_path / "a.hdf5", weights, block, multi=levels == "multi", offset=7)
     model = make_model(path, *keras_hdf5.read(str(path)))  # in this process, to save time
-    options = {"alpha": 2} if "se" in block else {}
-    assert model.description.block == {"name": block, **options}
+    assert model.description.block == {"name": block, **narrow(block)}
     assert (model.description.multi, model.description.width) == (levels == "multi", 8)
     np.testing.assert_allclose(probabilities(model), arrays["output"], atol=1e-5, rtol=0)
 

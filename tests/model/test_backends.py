@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from golden.reference import narrow
 from samplecnn.model.backends.fold import fold
 from samplecnn.model.blocks import BLOCKS, Basic, conv3
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, backends
@@ -16,8 +17,7 @@ from samplecnn.model.norm import BatchNorm
 def network(kind: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> SampleCNN:
     """A narrow network whose batch norms are far from the identity; some gammas are negative."""
     torch.manual_seed(seed)
-    options = {"alpha": 2} if "se" in kind else {}
-    made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, multi=True)
+    made = SampleCNN(partial(BLOCKS[kind], **narrow(kind)), tags=5, width=4, multi=True)
     for module in made.modules():
         if isinstance(module, BatchNorm):
             nn.init.uniform_(module.weight, -0.5, 2)
@@ -134,8 +134,10 @@ class OwnPool(Basic):
         self.pool = nn.AvgPool2d((1, 3))  # type: ignore[assignment]
 
 
-def test_own_blocks_are_not_fused() -> None:
+def test_derived_blocks_are_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is added to the six."""
     pytest.importorskip("triton")
+    monkeypatch.setitem(BLOCKS, "own", OwnPool)
     for block, fused in ((Basic, True), (OwnPool, False)):
         net = SampleCNN(block, tags=3, width=2)
         net.use("triton")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samplecnn.model.blocks import BLOCKS, SE, SqueezeExcitation
+from samplecnn.model.blocks import BLOCKS, SE, Shortcut, SqueezeExcitation
 from samplecnn.model.norm import BatchNorm
 
 
@@ -44,7 +44,8 @@ def test_initial_weights(kind: str) -> None:
             assert_constant(module.running_var, 1)
             assert (module.eps, module.momentum) == (1e-3, 0.01)
     assert all((p == 0).all() for name, p in block.named_parameters() if name.endswith("bias"))
-    expected = {"conv3"} | ({"conv1"} if "res" in kind else set()) | ({"dense"} if "se" in kind else set())
+    parts = {type(module) for module in block.modules()}
+    expected = {"conv3", *(["conv1"] * (Shortcut in parts)), *(["dense"] * (SqueezeExcitation in parts))}
     assert seen == expected
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golden.reference import Arrays, load, part, set_weights
+from golden.reference import PAPER, Arrays, load, narrow, part, set_weights
 from samplecnn.model.blocks import BLOCKS, ReSE2
 from samplecnn.model.network import SampleCNN, backends
 from samplecnn.training.graph import autocast
@@ -91,12 +91,11 @@ def test_training_in_mixed_precision(backend: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("levels", ["multi", "nomulti"])
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", PAPER)
 @pytest.mark.parametrize("backend", backends("cuda"))
 def test_inference(backend: str, kind: str, levels: str) -> None:
     arrays = load(f"net_{kind}_{levels}")
-    options = {"alpha": 2} if "se" in kind else {}
-    network = SampleCNN(partial(BLOCKS[kind], **options), tags=50, width=8, multi=levels == "multi")
+    network = SampleCNN(partial(BLOCKS[kind], **narrow(kind)), tags=50, width=8, multi=levels == "multi")
     set_weights(network, arrays)
     network.to(DEVICE).eval()
     network.use(backend)

@@ -9,7 +9,7 @@ from torch import nn
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
-from samplecnn.training.job import count_parameters
+from samplecnn.training.network import count_parameters
 
 # (total, of these not trained) at width 128, alpha 16, 50 tags, as the authors' network has them
 COUNTS = {

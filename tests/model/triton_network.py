@@ -6,6 +6,7 @@ Runs on a GPU if there is one, else in Triton's interpreter. Prints the largest 
 and running statistics, relative to the largest entry of each, in float64.
 """
 
+import inspect
 import os
 import sys
 from functools import partial
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+from golden.reference import narrow
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.model.norm import BatchNorm
@@ -39,8 +41,8 @@ def patch_interpreter() -> None:
 
 def network(kind: str) -> SampleCNN:
     torch.manual_seed(0)
-    options: dict[str, float] = {"alpha": 2} if "se" in kind else {}
-    if kind.endswith("2"):
+    options = narrow(kind)
+    if "dropout" in inspect.signature(BLOCKS[kind]).parameters:
         options["dropout"] = 0.0  # its draws are its own on this backend
     made = SampleCNN(partial(BLOCKS[kind], **options), tags=5, width=4, dropout=0.0)
     for module in made.modules():

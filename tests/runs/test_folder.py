@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from golden.reference import narrow
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.runs.config import config_hash
@@ -21,10 +22,9 @@ TAGS = ["guitar", "piano", "drums"]
 
 
 def description(kind: str = "se", **changes: Any) -> dict[str, Any]:
-    options = {"alpha": 2} if "se" in kind else {}
     return {
         "format": 1,
-        "block": {"name": kind, **options},
+        "block": {"name": kind, **narrow(kind)},
         "multi": True,
         "width": 3,
         "dropout": 0.5,
@@ -156,7 +156,7 @@ def test_folders(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
     with pytest.raises(RunError, match=r"no config\.yaml"):
         read_config(tmp_path)
-    with pytest.raises(RunError, match=r"has not finished \(resume="):
+    with pytest.raises(RunError, match=r"has not finished \(python train\.py resume="):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"test": ')
     with pytest.raises(RunError, match=r"is not JSON, or damaged: .*train the run again"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.made_runs import make_run
-from samplecnn.analysis.intervals import results_with_intervals
+from samplecnn.analysis.statistics import results_with_intervals
 from samplecnn.runs.config import config_hash, read_config, write_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import Results, read_results, write_results

@@ -15,8 +15,8 @@ from hydra.utils import get_class
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, describe, explain, validate
+from samplecnn.training.planning import cells
 from samplecnn.training.schedule import SCHEDULES, make_schedule
-from samplecnn.training.sweep import cells
 
 CONF = Path(__file__).parents[2] / "conf"
 

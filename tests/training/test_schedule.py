@@ -7,14 +7,23 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from samplecnn.errors import UserError
 from samplecnn.training.optimiser import KerasSGD
-from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule, Schedule, make_schedule, set_rate
+from samplecnn.training.schedule import MONITOR, OneCycle, Schedule, make_schedule, set_rate
 
+CONF = Path(__file__).parents[2] / "conf"
 STEPS = 2  # per epoch
+
+
+def paper(**changes: float) -> Schedule:
+    """Return the schedule of conf/schedule/paper.yaml."""
+    settings = yaml.safe_load((CONF / "schedule" / "paper.yaml").read_text())
+    return make_schedule({**settings, **changes})
+
 
 # (validation loss of the epoch, the stage it belongs to, whether it is the stage's best so far)
 TRACE = [
@@ -142,14 +151,14 @@ LOSSES = [loss for loss, _, _ in TRACE]
 
 def test_five_stages(tmp_path: Path) -> None:
     module = Scripted([*LOSSES, 0.0, 0.0])  # what would come after the stop is much better
-    fit(module, PaperSchedule(), tmp_path)
+    fit(module, paper(), tmp_path)
     assert_trace(module, STOPPED)
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 7, 13])
 def test_max_epochs_caps_all_stages(tmp_path: Path, epochs: int) -> None:
     module = Scripted(LOSSES)
-    fit(module, PaperSchedule(), tmp_path, max_epochs=epochs)
+    fit(module, paper(), tmp_path, max_epochs=epochs)
     assert_trace(module, epochs)
 
 
@@ -157,16 +166,16 @@ def test_max_epochs_caps_all_stages(tmp_path: Path, epochs: int) -> None:
 @pytest.mark.parametrize("epochs", [3, 5, 10])
 def test_resuming_changes_nothing(tmp_path: Path, epochs: int) -> None:
     first = Scripted(LOSSES)
-    fit(first, PaperSchedule(), tmp_path, max_epochs=epochs)
+    fit(first, paper(), tmp_path, max_epochs=epochs)
     second = Scripted(LOSSES)
-    fit(second, PaperSchedule(), tmp_path, resume=True)
+    fit(second, paper(), tmp_path, resume=True)
     second.rates[:0] = first.rates
     second.weights[:0] = first.weights
     assert_trace(second, STOPPED)
 
 
 def test_the_decay_within_a_stage_shows_in_long_stages(tmp_path: Path) -> None:
-    schedule = PaperSchedule(decay=0.5)
+    schedule = paper(decay=0.5)
     module = Scripted([1.0, 0.9])
     fit(module, schedule, tmp_path, max_epochs=2)
     assert module.rates == pytest.approx([0.01, 0.01 / 1.5, 0.01 / 2, 0.01 / 2.5])

@@ -22,9 +22,9 @@ def test_configurations_and_table_say_the_same() -> None:
     assert targets == {name: known.catalog for name, known in DATASETS.items()}
     for known in DATASETS.values():
         assert find(known.catalog) is known
-        assert OWN_TARGETS["data.catalog"].fullmatch(known.catalog)
+        assert known.catalog in OWN_TARGETS["data.catalog"]
     assert find(FORMER_MINI) is DATASETS["mini"]
-    assert OWN_TARGETS["data.catalog"].fullmatch(FORMER_MINI)
+    assert FORMER_MINI in OWN_TARGETS["data.catalog"]
     assert find("mine.mtat.catalog") is None
 
 

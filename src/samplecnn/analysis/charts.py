@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from samplecnn.analysis.scores import Scored
+from samplecnn.analysis.architectures import Architecture
 from samplecnn.analysis.searches import Search, Series
-from samplecnn.analysis.statistics import Interval
 from samplecnn.analysis.svg import Canvas, Point, Scale, path, shortened
 from samplecnn.analysis.tabular import compact, number, span
+from samplecnn.runs.results import Interval
 
 WIDTH = 360.0  # of a chart, in pixels on a phone
 PANEL = 240.0  # of one of several charts side by side
@@ -56,15 +56,15 @@ class Mark:
         return [self.value, *(self.interval or ()), *self.seeds, *paper]
 
     @classmethod
-    def of(cls, scored: Scored, label: str, *, comparable: bool = False) -> "Mark":
+    def of(cls, scored: Architecture, label: str, *, comparable: bool = False) -> "Mark":
         """Return the mark of an architecture, single seeds included where there are several."""
         seeds = tuple(scored.by_seed) if len(scored.by_seed) > 1 else ()
-        paper = scored.architecture.paper_auc if comparable else None
+        paper = scored.paper_auc if comparable else None
         return cls(
             label,
             scored.roc_auc or 0.0,
             scored.roc_interval,
-            scored.architecture.multi,
+            scored.multi,
             seeds,
             paper,
         )
@@ -75,13 +75,13 @@ def style_of(multi: bool) -> str:
     return "multi" if multi else "single"
 
 
-def _legend(scored: Sequence[Scored], *more: tuple[str, str]) -> list[tuple[str, str]]:
-    present = {one.architecture.multi for one in scored}
+def _legend(scored: Sequence[Architecture], *more: tuple[str, str]) -> list[tuple[str, str]]:
+    present = {one.multi for one in scored}
     both = (True, "multi-level aggregation"), (False, "no multi-level aggregation")
     return [(style_of(multi), name) for multi, name in both if multi in present] + list(more)
 
 
-def score_figure(scored: Sequence[Scored], comparable: bool) -> Figure | None:
+def score_figure(scored: Sequence[Architecture], comparable: bool) -> Figure | None:
     """Draw the scores of Table 1, the best on top; None if none is defined."""
     ranked = sorted((s for s in scored if s.roc_auc is not None), key=lambda s: -(s.roc_auc or 0))
     if not ranked:
@@ -99,13 +99,12 @@ def score_figure(scored: Sequence[Scored], comparable: bool) -> Figure | None:
     return Figure("Scores", note, [("", chart)], _legend(ranked, *more))
 
 
-def tag_figure(best: Scored) -> Figure:
+def tag_figure(best: Architecture) -> Figure:
     """Draw the scores of each tag, best first."""
     defined = [(tag, score) for tag, score in best.scores.per_tag.items() if score.roc_auc is not None]
     defined.sort(key=lambda item: -(item[1].roc_auc or 0))
     marks = [
-        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, best.architecture.multi)
-        for tag, s in defined
+        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, best.multi) for tag, s in defined
     ]
     note = (
         f"{best.label}, best first, with 95 % intervals over test clips; in brackets, how many of these have "
@@ -119,7 +118,7 @@ def search_figure(search: Search, series: Sequence[Series]) -> Figure:
     """Draw scores against the number of a search, its values at even steps: a panel per block."""
     values = sorted({*search.tried, *(value for one in series for value, _ in one.points)})
     places = {value: float(index) for index, value in enumerate(values)}
-    extent = [v for one in series for scored in one.scored for v in Mark.of(scored, "").extent]
+    extent = [v for one in series for scored in one.architectures for v in Mark.of(scored, "").extent]
     blocks = list(dict.fromkeys(one.block for one in series))
     panels = []
     for block in blocks:
@@ -141,19 +140,19 @@ def search_figure(search: Search, series: Sequence[Series]) -> Figure:
         )
         panels.append((block, chart))
     note = f"Macro ROC-AUC by {search.varied}, with 95 % intervals over test clips."
-    scored = [each for one in series for each in one.scored]
+    scored = [each for one in series for each in one.architectures]
     return Figure(f"Scores by {search.varied}", note, panels, _legend(scored))
 
 
-def learning_figure(scored: Sequence[Scored], key: str, title: str, note: str) -> Figure | None:
+def learning_figure(scored: Sequence[Architecture], key: str, title: str, note: str) -> Figure | None:
     """Draw a column of metrics.csv by epoch: a panel per block, a line per run; None without one."""
     by_block: dict[str, list[tuple[bool, str, list[Point]]]] = {}
     for one in scored:
-        for run in one.architecture.runs:
+        for run in one.runs:
             points = [(row["epoch"] + 1, row[key]) for row in run.epochs if math.isfinite(row[key])]
             if points:
-                lines = by_block.setdefault(one.architecture.name, [])
-                lines.append((one.architecture.multi, f"{one.label}, seed {run.seed}", points))
+                lines = by_block.setdefault(one.name, [])
+                lines.append((one.multi, f"{one.label}, seed {run.seed}", points))
     if not by_block:
         return None
     xs, ys = zip(*(p for lines in by_block.values() for *_, points in lines for p in points), strict=True)

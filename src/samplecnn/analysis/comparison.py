@@ -13,7 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from samplecnn.analysis.statistics import LEVEL, Estimate, Interval, Z
+from samplecnn.analysis.statistics import LEVEL, Estimate, Z
+from samplecnn.runs.results import Interval
 
 # Upper quantile of a two-sided 95 % interval: Student's t with 1 to 30 degrees of freedom.
 T = (

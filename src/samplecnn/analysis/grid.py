@@ -1,17 +1,19 @@
-"""Runs sorted into architectures, and architectures into groups: what is averaged, and what is compared.
+"""Runs of one test split, scored under the same draws and sorted into architectures and groups."""
 
-Runs of one architecture differ in their seed alone, and only over seeds is anything averaged. Architectures
-of one group have everything else in common: width, schedule, epochs, precision, ...
-"""
-
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1, block_title
-from samplecnn.analysis.tabular import compact
+import numpy as np
+
+from samplecnn.analysis.architectures import Architecture, Group, option
+from samplecnn.analysis.comparison import pooled_spread
+from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.runs.predictions import Predictions
+from samplecnn.runs.results import SplitScores, TagScores, mean_of_defined
 from samplecnn.runs.run import Run
 
 LISTED = 6  # runs, or tags, in an error message
@@ -22,111 +24,72 @@ class ReportError(UserError):
 
 
 @dataclass(frozen=True, eq=False)
-class Architecture:
-    """A network with its weight decay, and the runs that trained it: they differ in their seed alone."""
+class Draws:
+    """The bootstrap of all runs of a report that have predictions."""
 
-    block: str
-    options: Mapping[str, Any]  # of the block: alpha; dropout if it is not the paper's; a custom block's own
-    multi: bool
-    weight_decay: float
-    runs: tuple[Run, ...]  # by seed
+    sampled: Bootstrap
+    index: Mapping[Run, int]  # of a run among the models of the bootstrap
+    tags: tuple[str, ...]
+    clips: int
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of its runs."""
-        return tuple(run.seed for run in self.runs)
-
-    @property
-    def alpha(self) -> float | None:
-        """Amplifying ratio of the excitation, of blocks that have one."""
-        value = self.options.get("alpha")
-        return float(value) if isinstance(value, int | float) else None
-
-    @property
-    def name(self) -> str:
-        """The block as the paper writes it, and what is not as in the paper."""
-        words = [block_title(self.block)]
-        if self.weight_decay == DAGGER:
-            words[0] += "†"
-        elif self.weight_decay:
-            words.append(f"decay {compact(self.weight_decay)}")
-        for key, value in self.options.items():
-            if self.block not in BLOCKS or key != "alpha" or value != ALPHA:
-                is_number = isinstance(value, int | float) and not isinstance(value, bool)
-                words.append(f"{key} {compact(value) if is_number else value}")
-        return " ".join(words)
-
-    @property
-    def aggregation(self) -> str:
-        """Whether the last three blocks are joined."""
-        return "multi" if self.multi else "no multi"
-
-    @property
-    def label(self) -> str:
-        """Name and aggregation."""
-        return f"{self.name}, {self.aggregation}"
-
-    @property
-    def default_options(self) -> bool:
-        """Whether it is a block of `BLOCKS` with the options of the paper's Table 1."""
-        return self.block in BLOCKS and set(self.options) <= {"alpha"} and self.alpha in (None, ALPHA)
-
-    @property
-    def in_table1(self) -> bool:
-        """Whether the paper's Table 1 has it; blocks with the dagger count without weight decay too."""
-        decays = (0.0, DAGGER) if self.block in DAGGER_BLOCKS else (0.0,)
-        return self.default_options and self.block in TABLE1 and self.weight_decay in decays
-
-    @property
-    def paper_auc(self) -> float | None:
-        """ROC-AUC in the paper's Table 1."""
-        if not self.in_table1 or (self.block in DAGGER_BLOCKS and not self.weight_decay):
-            return None
-        return TABLE1[self.block][0 if self.multi else 1]
+    def models(self, runs: Sequence[Run]) -> list[int] | None:
+        """Return where runs are among the models, None if one of them has no predictions."""
+        found = [self.index[run] for run in runs if run in self.index]
+        return found if len(found) == len(runs) else None
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Architectures that are comparable with each other."""
+def draw(
+    runs: Sequence[Run], *, draws: int, seed: int, progress: Callable[[], object] = lambda: None
+) -> Draws | None:
+    """Resample the test clips, the same draws for all runs; None if no run has predictions.
 
-    settings: Mapping[str, Any]  # dotted keys; what all runs have in common
-    architectures: tuple[Architecture, ...]  # in the order of the paper
-
-    def table1(self, block: str, multi: bool) -> Architecture | None:
-        """Return an architecture of the paper's Table 1, that with the dagger if there are two."""
-        found = [a for a in self.architectures if a.in_table1 and (a.block, a.multi) == (block, multi)]
-        return max(found, key=lambda architecture: architecture.weight_decay, default=None)
-
-    def departures(self) -> list[str]:
-        """Say what differs from how the paper's networks were trained."""
-        return [
-            f"{_option(key, value)} (the paper: {_written(paper)})"
-            for key, paper in SETTINGS.items()
-            if (value := self.settings.get(key, paper)) != paper
-        ]
-
-
-def _option(key: str, value: Any) -> str:
-    """Write a setting as on the command line."""
-    return f"{key.removesuffix('._target_')}={_written(value)}"
-
-
-def _written(value: Any) -> str:
-    """Write the value of a setting, a class by its name alone."""
-    if value is None:
-        return "null"
-    return value.rpartition(".")[2] if isinstance(value, str) else str(value)
+    Raises ReportError where runs of one split were tested on different clips.
+    """
+    having = [(run, run.predictions) for run in runs if run.predictions is not None]
+    if not having:
+        return None
+    first, reference = having[0]
+    for run, predictions in having:
+        if not _same_clips(reference, predictions):
+            raise ReportError(
+                f"{run.name} and {first.name} say that they are of one split, but their predictions.npz "
+                "hold other clips, tags or labels: leave one of them out"
+            )
+    sampled = bootstrap(
+        reference.labels[np.argsort(reference.clip_ids)],
+        [predictions.probabilities[np.argsort(predictions.clip_ids)] for _, predictions in having],
+        draws=draws,
+        seed=seed,
+        progress=progress,
+    )
+    index = {run: position for position, (run, _) in enumerate(having)}
+    return Draws(sampled, index, reference.tags, len(reference.clip_ids))
 
 
-def groups(runs: Sequence[Run]) -> list[Group]:
-    """Sort runs of one test split into groups of comparable architectures, the largest group first."""
+def _same_clips(one: Predictions, other: Predictions) -> bool:
+    if one.tags != other.tags or sorted(one.clip_ids) != sorted(other.clip_ids):
+        return False
+    ours, theirs = (p.labels[np.argsort(p.clip_ids)] for p in (one, other))
+    return bool(np.array_equal(ours, theirs))
+
+
+def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
+    """Sort runs of one test split into groups of comparable architectures, the largest group first.
+
+    They are scored, with intervals out of ``draws``.
+    """
     own = ("seed", "multi", "weight_decay")
 
     def shared(run: Run) -> dict[str, Any]:
         return {k: v for k, v in run.settings.items() if k not in own and not k.startswith("block.")}
 
     by_settings = sorted(_alike(runs, shared), key=lambda entry: -len(entry[1]))
-    return [Group(settings, tuple(_architectures(members))) for settings, members in by_settings]
+    found = []
+    for settings, members in by_settings:
+        architectures = _architectures(members, draws)
+        spread = pooled_spread([one.by_seed for one in architectures])
+        found.append(Group(settings, tuple(architectures), spread))
+    return found
 
 
 def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, list[Run]]]:
@@ -142,7 +105,7 @@ def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, li
     return found
 
 
-def _architectures(runs: Sequence[Run]) -> list[Architecture]:
+def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architecture]:
     def identity(run: Run) -> tuple[str, bool, float, dict[str, Any]]:
         options = {k: v for k, v in run.settings.items() if k.startswith("block.")}
         decay = float(run.settings.get("weight_decay") or 0)
@@ -154,10 +117,11 @@ def _architectures(runs: Sequence[Run]) -> list[Architecture]:
         rank = order.index(one.block) if one.block in order else len(order)
         return rank, one.block, not one.multi, one.weight_decay, one.alpha or 0, one.name
 
-    found = [
-        Architecture(block, _options(members[0]), multi, decay, tuple(sorted(members, key=lambda r: r.seed)))
-        for (block, multi, decay, _), members in _alike(runs, identity)
-    ]
+    found = []
+    for (block, multi, decay, _), alike in _alike(runs, identity):
+        members = tuple(sorted(alike, key=lambda run: run.seed))
+        scores = _scores(members, draws)
+        found.append(Architecture(block, _options(members[0]), multi, decay, members, *scores))
     return sorted(found, key=place)
 
 
@@ -187,7 +151,7 @@ def group_names(found: Sequence[Group]) -> list[str]:
         return key != target and target in varying and all(len(same) == 1 for same in values.values())
 
     named = [key for key in varying if not implied(key)]
-    return [", ".join(_option(key, group.settings.get(key)) for key in named) for group in found]
+    return [", ".join(option(key, group.settings.get(key)) for key in named) for group in found]
 
 
 def one_split(runs: Sequence[Run], only: str | None = None) -> list[Run]:
@@ -225,3 +189,26 @@ def _first(names: Sequence[str]) -> list[str]:
     """Return the first names, and how many there are more."""
     more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
     return [*names[:LISTED], *more]
+
+
+def _scores(runs: Sequence[Run], draws: Draws | None) -> tuple[SplitScores, Estimate | None]:
+    """Return the mean scores of runs, and the macro ROC-AUC of every draw if all have predictions."""
+    models = draws.models(runs) if draws else None
+    if draws is None or models is None:
+        return _mean_scores([run.results.test for run in runs]), None
+    macro = draws.sampled.roc_auc.macro(models)
+    scores = split_scores(draws.sampled, draws.tags, models)
+    return scores, None if math.isnan(macro.value) else macro
+
+
+def _mean_scores(tests: Sequence[SplitScores]) -> SplitScores:
+    """Return the means over runs, without intervals."""
+    per_tag = {
+        tag: TagScores(
+            roc_auc=mean_of_defined([test.per_tag[tag].roc_auc for test in tests]),
+            pr_auc=mean_of_defined([test.per_tag[tag].pr_auc for test in tests]),
+            positives=scores.positives,
+        )
+        for tag, scores in tests[0].per_tag.items()
+    }
+    return SplitScores.of(per_tag)

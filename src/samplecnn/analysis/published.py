@@ -8,12 +8,11 @@ papers it is of. Kim et al. write that they split and filtered "following the pr
 split of the Million Song Dataset (201,680 / 11,774 / 28,435).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Record, Table
-from samplecnn.model.blocks import BLOCKS
+from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
 # Table 1: ROC-AUC on MagnaTagATune by block: multi-level aggregation, none.
@@ -101,11 +100,6 @@ def published_split(run: Run) -> Split | None:
     return next((split for split in SPLITS if split == tested), None)
 
 
-def block_title(block: str) -> str:
-    """Return a block's name as the paper writes it: the class ``ReSE2`` is ReSE-2; others keep their own."""
-    return re.sub(r"(?<=\D)(?=\d+$)", "-", BLOCKS[block].__name__) if block in BLOCKS else block
-
-
 def table2(split: Split, ours: Sequence[Record]) -> Table:
     """Return the published rows of one split with ours among them (model, AUC, interval), the best first."""
     records = [{**row, "roc_auc_interval": None} for row in _table2_rows(split, same_split=True)]
@@ -124,7 +118,7 @@ def published_tables(split: Split | None) -> list[Table]:
     tables = []
     if split != MTAT:
         records: list[Record] = [
-            {"model": f"{block_title(block)}, {kind}", "source": "Kim et al. 2018, Table 1", "roc_auc": auc}
+            {"model": f"{blocks.title(block)}, {kind}", "source": "Kim et al. 2018, Table 1", "roc_auc": auc}
             for block, aucs in TABLE1.items()
             for kind, auc in zip(("multi", "no multi"), aucs, strict=True)
         ]

@@ -7,24 +7,27 @@ writes ``report/index.html``, one page that needs nothing beside it, and each ta
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from tqdm import tqdm
 
 from samplecnn import files
 from samplecnn.analysis import summary, tables
+from samplecnn.analysis.architectures import Group
 from samplecnn.analysis.charts import Figure, learning_figure, score_figure, search_figure, tag_figure
-from samplecnn.analysis.grid import ReportError, group_names, groups, one_split
-from samplecnn.analysis.page import GroupReport, Report, Section, render
+from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
-from samplecnn.analysis.scores import ScoredGroup, draw, score_group
 from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
-from samplecnn.analysis.statistics import CHUNK
+from samplecnn.analysis.statistics import CHUNK, CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import Table, write_tables
 from samplecnn.runs.collect import Collected, collect
 
+HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
@@ -44,6 +47,54 @@ CURVES = (
         "Binary cross-entropy on the validation split after each epoch, a line for each run.",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    contents: Sequence[Table | Figure]
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What is reported of architectures that can be compared."""
+
+    name: str  # the settings that other groups do not share; empty for a single group
+    findings: Sequence[str]
+    departures: Sequence[str]  # from how the paper trained
+    sections: Sequence[Section]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report holds."""
+
+    title: str
+    subject: str
+    caution: str
+    draws: int  # 0 without predictions
+    seed: int  # of the draws
+    groups: Sequence[GroupReport]
+    published: Sequence[Table]  # of other data
+    missing: Sequence[str]
+    problems: Sequence[str]  # what is wrong with folders and files
+    runs: Table
+    split_hash: str
+    folders: Sequence[Path]  # of the runs
+
+    @property
+    def tables(self) -> list[tuple[str, Table]]:
+        """All tables, each with the name of its group."""
+        of_groups = [
+            (group.name or "all", content)
+            for group in self.groups
+            for section in group.sections
+            for content in section.contents
+            if isinstance(content, Table)
+        ]
+        return [*of_groups, *(("published", table) for table in self.published), ("all", self.runs)]
 
 
 def make_report(
@@ -70,7 +121,7 @@ def make_report(
     with tqdm(total=steps, desc="bootstrap", leave=False, disable=None if progress else True) as bar:
         drawn = draw(runs, draws=draws, seed=seed, progress=bar.update)
     split = published_split(having[0]) if having else None
-    sorted_groups = groups(runs)
+    sorted_groups = groups(runs, drawn)
     names = group_names(sorted_groups)
     report = Report(
         title=summary.headline(runs[0]),
@@ -78,10 +129,7 @@ def make_report(
         caution=summary.caution(runs[0], split),
         draws=draws if drawn else 0,
         seed=seed,
-        groups=[
-            _group(name, score_group(group, drawn), split)
-            for name, group in zip(names, sorted_groups, strict=True)
-        ],
+        groups=[_group(name, group, split) for name, group in zip(names, sorted_groups, strict=True)],
         published=published_tables(split),
         missing=summary.missing(sorted_groups, names),
         problems=_problems(replace(found, runs=runs)),
@@ -93,11 +141,11 @@ def make_report(
     return report
 
 
-def _group(name: str, scored: ScoredGroup, split: Split | None) -> GroupReport:
-    searches = {search: find_series(search, scored) for search in (ALPHA_SEARCH, DECAY_SEARCH)}
-    searched = [one for found in searches.values() for series in found for one in series.scored]
-    chosen = [one for one in scored.scored if one.architecture.in_table1 or one not in searched]
-    main = replace(scored, scored=tuple(chosen)) if chosen else scored
+def _group(name: str, group: Group, split: Split | None) -> GroupReport:
+    searches = {search: find_series(search, group) for search in (ALPHA_SEARCH, DECAY_SEARCH)}
+    searched = [one for found in searches.values() for series in found for one in series.architectures]
+    chosen = [one for one in group.architectures if one.in_table1 or one not in searched]
+    main = replace(group, architectures=tuple(chosen)) if chosen else group
     sections = [Section("Architectures", _architectures(main, split == MTAT))] if chosen else []
     if split is not None:
         ours = [
@@ -108,23 +156,23 @@ def _group(name: str, scored: ScoredGroup, split: Split | None) -> GroupReport:
         sections.append(Section("Among published models", [table2(split, ours)]))
     for search, found in searches.items():
         if found:
-            contents = (search_figure(search, found), search_table(search, scored, found))
+            contents = (search_figure(search, found), search_table(search, group, found))
             sections.append(Section(search.title, contents))
     if main.ranked:
         best = main.ranked[0]
-        sections.append(Section("Tags", [tag_figure(best), tables.per_tag(scored, best)]))
-    if curves := [f for curve in CURVES if (f := learning_figure(main.scored, *curve))]:
+        sections.append(Section("Tags", [tag_figure(best), tables.per_tag(group, best)]))
+    if curves := [f for curve in CURVES if (f := learning_figure(main.architectures, *curve))]:
         sections.append(Section("Learning curves", curves))
-    return GroupReport(name, summary.findings(main, split == MTAT), scored.group.departures(), sections)
+    return GroupReport(name, summary.findings(main, split == MTAT), group.departures(), sections)
 
 
-def _architectures(scored: ScoredGroup, comparable: bool) -> list[Table | Figure]:
+def _architectures(group: Group, comparable: bool) -> list[Table | Figure]:
     contents = (
-        tables.table1(scored.scored, comparable),
-        score_figure(scored.scored, comparable),
-        tables.differences(scored, comparable),
-        tables.best_and_others(scored),
-        tables.cost(scored),
+        tables.table1(group.architectures, comparable),
+        score_figure(group.architectures, comparable),
+        tables.differences(group, comparable),
+        tables.best_and_others(group),
+        tables.cost(group),
     )
     return [content for content in contents if content is not None]
 
@@ -166,3 +214,23 @@ def _write(report: Report, out: Path) -> None:
     for name, of_one_kind in by_file.items():
         write_tables(of_one_kind, out / name)
     files.write(page, render(report, GENERATOR, sorted(by_file)))
+
+
+def render(report: Report, generator: str, files: Sequence[str]) -> str:
+    """Return the page; ``files`` are the CSV files beside it. Whatever runs say of themselves is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        report=report,
+        generator=generator,
+        version=version("samplecnn"),
+        files=files,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        limits={"clips": CLIPS, "rare": RARE, "per_tag": PER_TAG},
+    )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samplecnn.analysis.grid import Architecture
-from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS, block_title
-from samplecnn.analysis.scores import Scored, ScoredGroup
-from samplecnn.analysis.tables import DIFFERENCE, description_fields, difference_fields, score_fields
+from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.published import ALPHA, ALPHAS, DECAYS
+from samplecnn.analysis.tables import DIFFERENCE, difference_fields
 from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Table, compact
+from samplecnn.model import blocks
 from samplecnn.model.blocks import BLOCKS
 
 
@@ -58,44 +58,38 @@ class Series:
 
     name: str
     block: str  # as the paper writes it
-    points: tuple[tuple[float, Scored], ...]  # by the number
+    points: tuple[tuple[float, Architecture], ...]  # by the number
 
     @property
-    def scored(self) -> list[Scored]:
+    def architectures(self) -> list[Architecture]:
         """The architectures in the order of the number."""
-        return [scored for _, scored in self.points]
+        return [one for _, one in self.points]
 
 
-def find_series(search: Search, scored: ScoredGroup) -> list[Series]:
+def find_series(search: Search, group: Group) -> list[Series]:
     """Return what a search varied, a series for each block and aggregation with two values or more."""
-    members: dict[tuple[Any, ...], list[Scored]] = {}
-    for one in scored.scored:
-        if (shared := search.shared(one.architecture)) is not None and one.roc_auc is not None:
+    members: dict[tuple[Any, ...], list[Architecture]] = {}
+    for one in group.architectures:
+        if (shared := search.shared(one)) is not None and one.roc_auc is not None:
             members.setdefault(shared, []).append(one)
     found = []
     for (block, *_), several in members.items():
-        points = sorted(
-            ((search.value(one.architecture), one) for one in several), key=lambda point: point[0]
-        )
+        points = sorted(((search.value(one), one) for one in several), key=lambda point: point[0])
         if len({value for value, _ in points}) > 1:
-            name = block_title(block)
-            found.append(Series(f"{name}, {several[0].architecture.aggregation}", name, tuple(points)))
+            name = blocks.title(block)
+            found.append(Series(f"{name}, {several[0].aggregation}", name, tuple(points)))
     return found
 
 
-def search_table(search: Search, scored: ScoredGroup, series: Sequence[Series]) -> Table:
+def search_table(search: Search, group: Group, series: Sequence[Series]) -> Table:
     """Return scores by the number that a search varies, with differences from the paper's choice."""
     records = []
     for one in series:
         reference = dict(one.points).get(search.reference)
         for value, each in one.points:
-            difference = scored.difference(each, reference) if each is not reference else None
-            record = (
-                {"series": one.name, "value": value}
-                | description_fields(each.architecture)
-                | score_fields(each)
-            )
-            record["parameters"] = each.architecture.runs[0].results.parameters
+            difference = group.difference(each, reference) if each is not reference else None
+            record = {"series": one.name, "value": value} | each.fields | each.score_fields
+            record["parameters"] = each.runs[0].results.parameters
             records.append(record | difference_fields(difference))
     columns = [
         Column("architecture", "series"),

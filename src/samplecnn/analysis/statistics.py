@@ -13,7 +13,8 @@ intervals hold the true value.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -24,6 +25,9 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from samplecnn.errors import UserError
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.predictions import belong_to, read_predictions
+from samplecnn.runs.results import Interval, Results, SplitScores, TagScores, read_results
 
 LEVEL = 0.95
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
@@ -34,7 +38,6 @@ PER_TAG = 10
 CLIPS, RARE, RARE_SHARE = 50, 5, 0.1
 
 Floats = NDArray[np.float64]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def bootstrap(
 
 def _check(labels: NDArray[Any], probabilities: Sequence[NDArray[Any]], draws: int) -> None:
     if draws < 2:
-        raise UserError(f"{draws} draws: at least 2 are needed, 1000 are usual")
+        raise UserError(f"{draws} draws: at least 2 are needed; the report takes 1000")
     for scores in probabilities:
         if labels.ndim != 2 or scores.shape != labels.shape:
             raise ValueError(f"labels {labels.shape} and probabilities {scores.shape} do not fit")
@@ -197,3 +200,38 @@ def score_interval(estimate: Estimate) -> Interval | None:
     half = slope * Z * estimate.standard_error
     low, high = (0.5 + 0.5 * math.tanh(end / 2) for end in (centre - half, centre + half))
     return min(low, value), max(high, value)
+
+
+def split_scores(drawn: Bootstrap, tags: Sequence[str], models: Sequence[int]) -> SplitScores:
+    """Return the mean scores of some models, with their intervals where there are clips enough."""
+    per_tag = {}
+    for index, (tag, positives) in enumerate(zip(tags, drawn.positives.tolist(), strict=True)):
+        roc, pr = drawn.roc_auc.tag(models, index), drawn.pr_auc.tag(models, index)
+        per_tag[tag] = TagScores(
+            roc_auc=None if math.isnan(roc.value) else roc.value,
+            pr_auc=None if math.isnan(pr.value) else pr.value,
+            positives=positives,
+            roc_auc_interval=score_interval(roc),
+            pr_auc_interval=score_interval(pr),
+        )
+    return SplitScores.of(
+        per_tag,
+        roc_auc_interval=score_interval(drawn.roc_auc.macro(models)),
+        pr_auc_interval=score_interval(drawn.pr_auc.macro(models)),
+    )
+
+
+def results_with_intervals(run: Path, *, draws: int) -> Results:
+    """Return the results of a finished run, with 95 % intervals where its predictions are there.
+
+    Raises RunError for a run that has not finished, and for results and predictions of different runs.
+    """
+    results, predictions = read_results(run), read_predictions(run)
+    if predictions is None:
+        return results
+    if not belong_to(predictions, results.test):
+        raise RunError(f"{run}: predictions.npz and results.json are of different runs: tags or AUC differ")
+    drawn = bootstrap(predictions.labels, [predictions.probabilities], draws=draws)
+    test = replace(split_scores(drawn, predictions.tags, [0]), loss=results.test.loss)
+    made = f"95 % intervals, from {draws:,} draws of the test clips (bootstrap)"
+    return replace(results, test=test, interval=made)

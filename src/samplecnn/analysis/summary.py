@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from samplecnn.analysis.grid import Architecture, Group
+from samplecnn.analysis.architectures import Architecture, Group
 from samplecnn.analysis.published import (
     ALPHA,
     ALPHAS,
@@ -14,7 +14,6 @@ from samplecnn.analysis.published import (
     TABLE1,
     Split,
 )
-from samplecnn.analysis.scores import Scored, ScoredGroup
 from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import number, span
 from samplecnn.data.datasets import DATASETS
@@ -50,14 +49,14 @@ def caution(run: Run, split: Split | None) -> str:
     return "No published numbers are of this test split: the paper's are of other data, and stand apart."
 
 
-def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
+def findings(group: Group, comparable: bool) -> list[str]:
     """Return the main finding, a sentence or two, and then what limits it."""
-    if not scored.ranked:
+    if not group.ranked:
         return ["No tag has positive and negative test clips, so that no AUC is defined."]
-    best, *others = scored.ranked
+    best, *others = group.ranked
     sentences = [_best(best, len(others) + 1, comparable)]
     if others:
-        sentences.append(_lead(scored, best, others))
+        sentences.append(_lead(group, best, others))
     scores = best.scores.per_tag.values()
     if undefined := best.scores.undefined:
         sentences.append(
@@ -76,18 +75,18 @@ def findings(scored: ScoredGroup, comparable: bool) -> list[str]:
     return sentences
 
 
-def _best(best: Scored, architectures: int, comparable: bool) -> str:
-    seeds = len(best.architecture.runs)
+def _best(best: Architecture, architectures: int, comparable: bool) -> str:
+    seeds = len(best.runs)
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     interval = f"95 % interval {span(best.roc_interval)}, {of}" if best.roc_interval else of
-    paper = best.architecture.paper_auc if comparable else None
+    paper = best.paper_auc if comparable else None
     theirs = f"; the paper has {number(paper)}" if paper is not None else ""
     verb = f"is the best of {architectures} architectures, with" if architectures > 1 else "has"
     return f"{best.label} {verb} a macro ROC-AUC of {number(best.roc_auc)} ({interval}){theirs}."
 
 
-def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
-    known = [(other, d) for other in others if (d := scored.difference(best, other)) is not None]
+def _lead(group: Group, best: Architecture, others: list[Architecture]) -> str:
+    known = [(other, d) for other in others if (d := group.difference(best, other)) is not None]
     if best.roc is None:
         return (
             f"There are no predictions of single clips (predictions.npz) of {best.label}: whether its "
@@ -99,7 +98,7 @@ def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
     lead = f"Its lead of {number(difference.value)} over {second.label}"
     if difference.among_all is None:
         return f"{lead} may be chance: there are too few test clips to tell."
-    covers = "test clips and seeds" if scored.spread else "test clips"
+    covers = "test clips and seeds" if group.spread else "test clips"
     interval = f"{span(difference.among_all, sign=True)} over {covers}, for all pairs at once"
     behind = [other for other, d in known if d.among_all and d.among_all[0] > 0]
     sentence = (
@@ -109,7 +108,7 @@ def _lead(scored: ScoredGroup, best: Scored, others: list[Scored]) -> str:
         joint = "but" if behind and second not in behind else "and"
         worse = "all" if len(behind) == len(known) else f"{len(behind) or 'none'} of the"
         sentence += f", {joint} {worse} {len(known)} others can be called worse"
-    if scored.spread is None:
+    if group.spread is None:
         sentence += (
             ". That is of these trained networks: with one seed each, another seed may change the order"
         )

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
-from samplecnn.analysis.grid import Architecture
-from samplecnn.analysis.published import COST, TABLE1, block_title
-from samplecnn.analysis.scores import Difference, Scored, ScoredGroup, verdict
+from samplecnn.analysis.architectures import Architecture, Difference, Group, verdict
+from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.statistics import PER_TAG
 from samplecnn.analysis.tabular import (
     MINUS,
@@ -19,6 +18,7 @@ from samplecnn.analysis.tabular import (
     number,
     span,
 )
+from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
 signed, signed_span = partial(number, sign=True), partial(span, sign=True)
@@ -27,24 +27,6 @@ DIFFERENCE = (
     Column("95 %, test clips", "clips_interval", signed_span),
     Column("95 %, clips and seeds", "clips_and_seeds_interval", signed_span, optional=True),
 )
-
-
-def description_fields(one: Architecture) -> Record:
-    """Return the fields that say which architecture a record is of."""
-    described: Record = {"cell": one.label, "block": one.block, "aggregation": one.aggregation}
-    return {**described, "weight_decay": one.weight_decay, "alpha": one.alpha}
-
-
-def score_fields(one: Scored) -> Record:
-    """Return the fields of an architecture's scores."""
-    return {
-        "roc_auc": one.roc_auc,
-        "roc_auc_interval": one.roc_interval,
-        "seeds": len(one.architecture.runs),
-        "roc_auc_sd": one.deviation,
-        "pr_auc": one.scores.pr_auc,
-        "pr_auc_interval": one.scores.pr_auc_interval,
-    }
 
 
 def difference_fields(difference: Difference | None) -> Record:
@@ -56,12 +38,11 @@ def difference_fields(difference: Difference | None) -> Record:
     }
 
 
-def table1(scored: Sequence[Scored], comparable: bool) -> Table:
+def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
     """Score architectures, the paper's numbers beside ours where they are ``comparable``."""
     records = [
-        {**description_fields(one.architecture), "paper": one.architecture.paper_auc if comparable else None}
-        | score_fields(one)
-        for one in scored
+        {**one.fields, "paper": one.paper_auc if comparable else None} | one.score_fields
+        for one in architectures
     ]
     columns = [
         Column("architecture", "cell"),
@@ -85,33 +66,32 @@ def table1(scored: Sequence[Scored], comparable: bool) -> Table:
         "PR-AUC is average precision, which few positive clips push up: its interval is around the "
         "corrected value."
     )
-    if any("†" in one.label for one in scored):
+    if any("†" in one.label for one in architectures):
         note += " † weight decay of 1e-4, as in the paper's Table 1."
     return Table("table1", "Scores on the test split", note, columns, records)
 
 
-def differences(scored: ScoredGroup, comparable: bool) -> Table | None:
+def differences(group: Group, comparable: bool) -> Table | None:
     """Return what a block adds to the basic one, and aggregation to each block; None without such pairs.
 
     A block that is not the paper's is compared with SE too.
     """
     pairs = []
-    for one in scored.scored:
-        block, multi = one.architecture.block, one.architecture.multi
+    for one in group.architectures:
+        block, multi = one.block, one.multi
         for base in ("basic",) if block in TABLE1 else ("basic", "se"):
-            other = scored.of(scored.group.table1(base, multi))
+            other = group.table1(base, multi)
             if other is not None and other is not one:
-                name = f"{one.architecture.name} {MINUS} {block_title(base)}, {one.architecture.aggregation}"
+                name = f"{one.name} {MINUS} {blocks.title(base)}, {one.aggregation}"
                 pairs.append((name, one, other))
-    for one in scored.scored:
-        for other in scored.scored:
-            ours, theirs = one.architecture, other.architecture
-            if ours.multi and not theirs.multi and ours.name == theirs.name:
-                pairs.append((f"{ours.name}: multi {MINUS} no multi", one, other))
+    for one in group.architectures:
+        for other in group.architectures:
+            if one.multi and not other.multi and one.name == other.name:
+                pairs.append((f"{one.name}: multi {MINUS} no multi", one, other))
     records = []
     for name, one, other in pairs:
-        if (difference := scored.difference(one, other)) is not None:
-            ends = one.architecture.paper_auc, other.architecture.paper_auc
+        if (difference := group.difference(one, other)) is not None:
+            ends = one.paper_auc, other.paper_auc
             known = comparable and ends[0] is not None and ends[1] is not None
             record = {"comparison": name, "paper": (ends[0] or 0) - (ends[1] or 0) if known else None}
             records.append(
@@ -126,38 +106,38 @@ def differences(scored: ScoredGroup, comparable: bool) -> Table | None:
     note = (
         "Differences of macro ROC-AUC, paired: each draw of test clips scores both sides. Two are "
         "distinguishable where the last interval leaves out 0. Each comparison stands for itself: of "
-        "twenty between equal architectures, one is expected to look distinguishable. " + _seeds(scored)
+        "twenty between equal architectures, one is expected to look distinguishable. " + _seeds(group)
     )
     title = "What the block and the aggregation change"
     return Table("differences", title, note.strip(), columns, records) if records else None
 
 
-def _seeds(scored: ScoredGroup) -> str:
+def _seeds(group: Group) -> str:
     """Say what differences have to do with seeds."""
-    if scored.spread is None:
+    if group.spread is None:
         return "With one seed each, all this is of these trained networks: another seed may change it."
-    own = [one.deviation for one in scored.scored if one.deviation is not None]
+    own = [one.deviation for one in group.architectures if one.deviation is not None]
     return (
-        f"Seeds: the standard deviation of one training is {number(scored.spread.deviation)}, pooled over "
+        f"Seeds: the standard deviation of one training is {number(group.spread.deviation)}, pooled over "
         f"the architectures that have several seeds ({number(min(own))} to {number(max(own))}), and taken "
         "for all."
     )
 
 
-def best_and_others(scored: ScoredGroup) -> Table | None:
+def best_and_others(group: Group) -> Table | None:
     """Return the lead of the best over each other, with intervals that hold for all pairs at once."""
-    if not scored.ranked:
+    if not group.ranked:
         return None
-    best, *others = scored.ranked
+    best, *others = group.ranked
     records = []
     for other in others:
-        if (difference := scored.difference(best, other)) is not None:
+        if (difference := group.difference(best, other)) is not None:
             among_all = difference.among_all
             record: Record = {"cell": other.label, **difference_fields(difference)}
             records.append({**record, "all_pairs_interval": among_all, "behind": verdict(among_all)})
     if not records:
         return None
-    covers = "clips and seeds" if scored.spread else "test clips"
+    covers = "clips and seeds" if group.spread else "test clips"
     columns = [
         Column("architecture", "cell"),
         DIFFERENCE[0],
@@ -167,22 +147,22 @@ def best_and_others(scored: ScoredGroup) -> Table | None:
     note = (
         f"The lead of {best.label} in macro ROC-AUC, paired over test clips. Something has to be best, and "
         "the best was picked by looking. Therefore the intervals hold for all pairs at once (Tukey): among "
-        "equal architectures, in 95 % of cases all of them have 0 inside. " + _seeds(scored)
+        "equal architectures, in 95 % of cases all of them have 0 inside. " + _seeds(group)
     )
     return Table("best", f"Lead of the best: {best.label}", note, columns, records)
 
 
-def cost(scored: ScoredGroup) -> Table:
+def cost(group: Group) -> Table:
     """Return parameters and training time, relative to the basic block with the same aggregation."""
     records = []
-    for one in (each.architecture for each in scored.scored):
+    for one in group.architectures:
         runs = one.runs
         records.append(
             {
-                **description_fields(one),
+                **one.fields,
                 "parameters": runs[0].results.parameters,
                 "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
-                "relative": _relative(one, scored.group.table1("basic", one.multi)),
+                "relative": one.relative_time(group.table1("basic", one.multi)),
                 "paper": COST.get(one.block) if one.in_table1 else None,
                 "epochs": sum(run.results.epochs for run in runs) / len(runs),
                 "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
@@ -206,21 +186,7 @@ def cost(scored: ScoredGroup) -> Table:
     return Table("cost", "Parameters and training time", note, columns, records)
 
 
-def _relative(one: Architecture, basic: Architecture | None) -> float | None:
-    """Return the time of an epoch over that of the basic block, on hardware that trained both."""
-    ratios = []
-    for run in one.runs:
-        same = [
-            other.seconds_per_epoch
-            for other in (basic.runs if basic else ())
-            if other.results.hardware == run.results.hardware
-        ]
-        if sum(same) > 0:
-            ratios.append(run.seconds_per_epoch * len(same) / sum(same))
-    return sum(ratios) / len(ratios) if ratios else None
-
-
-def per_tag(scored: ScoredGroup, best: Scored) -> Table:
+def per_tag(group: Group, best: Architecture) -> Table:
     """Return the scores of each tag: of the best architecture for people, of all in the CSV file."""
     auc, interval = partial(number, digits=3), partial(span, digits=3)
     columns = [
@@ -237,11 +203,11 @@ def per_tag(scored: ScoredGroup, best: Scored) -> Table:
         "departs. "
         "per_tag.csv has all architectures."
     )
-    others = [record for one in scored.scored if one is not best for record in _tag_records(one)]
+    others = [record for one in group.architectures if one is not best for record in _tag_records(one)]
     return Table("per_tag", "Scores of each tag", note, columns, _tag_records(best), others)
 
 
-def _tag_records(one: Scored) -> list[Record]:
+def _tag_records(one: Architecture) -> list[Record]:
     by_auc = sorted(one.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
     return [{"cell": one.label, "tag": tag, **asdict(scores)} for tag, scores in by_auc]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samplecnn import files
-from samplecnn.analysis.statistics import Interval
+from samplecnn.runs.results import Interval
 
 Record = dict[str, Any]  # an interval stands under a key that ends in "_interval"
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"

@@ -9,7 +9,7 @@ from samplecnn.cli.common import load_tagger, own_block_option, own_blocks, warn
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
-    from samplecnn.runs.metrics import Scores
+    from samplecnn.runs.results import SplitScores, TagScores
 
 
 def add_commands(commands: Any) -> None:
@@ -60,19 +60,20 @@ def run_example(options: argparse.Namespace) -> int:
     return 0
 
 
-def print_scores(scores: "Scores") -> None:
+def print_scores(scores: "SplitScores") -> None:
     """Print the scores of all tags as a table, best first."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table("tag", "ROC-AUC", "PR-AUC", "positive clips")
-    per_tag = scores.as_dict()["per_tag"]
-    for tag, values in sorted(per_tag.items(), key=lambda item: -(item[1]["roc_auc"] or 0)):
-        cells = [
-            "undefined" if values[key] is None else f"{values[key]:.4f}" for key in ("roc_auc", "pr_auc")
-        ]
-        table.add_row(Text(printable(tag)), *cells, str(values["positives"]))
+    for tag, of_tag in sorted(scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0)):
+        table.add_row(Text(printable(tag)), *cells(of_tag), str(of_tag.positives))
     table.add_section()
-    table.add_row("mean", f"{scores.macro_roc_auc:.4f}", f"{scores.macro_pr_auc:.4f}", "")
+    table.add_row("mean", *cells(scores), "")
     Console().print(table)
+
+
+def cells(scores: "SplitScores | TagScores") -> list[str]:
+    """Return ROC-AUC and PR-AUC as they are printed."""
+    return ["undefined" if auc is None else f"{auc:.4f}" for auc in (scores.roc_auc, scores.pr_auc)]

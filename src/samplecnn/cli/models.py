@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
-    from samplecnn.analysis.intervals import results_with_intervals
+    from samplecnn.analysis.statistics import results_with_intervals
     from samplecnn.inference.bundle import check_place, write_bundle
     from samplecnn.inference.onnx_export import require_libraries, write_onnx
     from samplecnn.runs.bundle import WEIGHTS, read_bundle

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from samplecnn.cli.common import positive
 
 if TYPE_CHECKING:
-    from samplecnn.analysis.page import Report
+    from samplecnn.analysis.report import Report
 
 # In the terminal; all others are on the page.
 PRINTED = ("table1", "differences", "cost", "table2", "alpha", "weight_decay")

@@ -10,6 +10,7 @@ import yaml
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.inference.onnx_export import AVERAGING, FRAMING, INPUT, OUTPUT, OnnxFile
+from samplecnn.model import blocks
 from samplecnn.runs.bundle import ONNX
 from samplecnn.runs.description import Description
 from samplecnn.runs.results import Results, SplitScores, TagScores
@@ -26,14 +27,6 @@ DATA = {
     "msd": ("Million Song Dataset", "Tags from Last.fm's listeners (Bertin-Mahieux et al., 2011)."),
     "jamendo": ("MTG-Jamendo", "Tags from those who uploaded the music (Bogdanov et al., 2019)."),
     "mini": ("samplecnn's built-in set", "Music composed by a program, to try things: no benchmark."),
-}
-BLOCKS = {
-    "basic": "plain",
-    "se": "squeeze-and-excitation",
-    "res1": "residual (one convolution)",
-    "res2": "residual (two convolutions)",
-    "rese1": "residual squeeze-and-excitation (one convolution)",
-    "rese2": "residual squeeze-and-excitation (two convolutions)",
 }
 SCORES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 CITATION = """```bibtex
@@ -131,7 +124,7 @@ def _summary(model: Description, source: str) -> Iterator[str]:
     block = model.block
     alpha = f" (amplifying ratio {block['alpha']:g})" if "alpha" in block else ""
     levels = "the last three of them joined (multi-level)" if model.multi else "the last one read alone"
-    kind = BLOCKS.get(block["name"], escaped(block["name"]))
+    kind = escaped(blocks.title(block["name"]))
     yield (
         f"Says which of {len(model.tags)} tags music has, from its raw waveform. A sample-level CNN after "
         f"Kim, Lee and Nam (2018): nine {kind} blocks{alpha}, {levels}, {model.width} channels in the "

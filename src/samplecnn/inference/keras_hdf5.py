@@ -2,7 +2,7 @@
 
     python keras_hdf5.py FILE OUT
 
-The HDF5 library may crash, hang or grow on a hostile file; here it does so alone, within limits that the
+The HDF5 library may crash, hang or grow on an untrusted file; here it does so alone, within limits that the
 process sets itself before the library is loaded. OUT becomes a safetensors file of the arrays by
 "layer/weight", with the layers' names and Keras' own description of the model in its metadata. Refused is
 what Keras does not write: links to elsewhere, compressed or chunked data, data that is not in the file, other
@@ -76,7 +76,7 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _child(group: Any, name: str, kind: type) -> Any:
-    """Return what ``name`` leads to, step by step: hard links alone stay in the file."""
+    """Follow ``name`` step by step: hard links alone stay in the file."""
     import h5py
 
     node = group

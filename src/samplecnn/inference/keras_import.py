@@ -3,7 +3,7 @@
 Their repository (tae-jun/resemul) has `se-multi-auc_0.9111-tfrmodel.hdf5` and
 `rese-multi-auc_0.9113-tfrmodel.hdf5`, written by Keras 2.0.5. Block, multi-level aggregation, width and
 amplifying ratio are recognised from the shapes. The file is read in a child process (`keras_hdf5.py`),
-because the HDF5 library may crash on a hostile one.
+because the HDF5 library may crash on one that is untrusted.
 """
 
 import importlib.util
@@ -53,7 +53,7 @@ def import_keras(path: Path, tags: Sequence[str] | None = None, *, seconds: floa
     """Return the model in a Keras HDF5 file.
 
     ``tags`` names the outputs, in their order; by default they are MagnaTagATune's in the authors' order.
-    Raises KerasError for a file that is damaged, hostile, takes longer than ``seconds``, or is of another
+    Raises KerasError for a file that is damaged, takes longer than ``seconds``, or is of another
     network, and where another number of tags is needed.
     """
     arrays, metadata = read_arrays(path, seconds=seconds)
@@ -100,7 +100,7 @@ def read_arrays(path: Path, *, seconds: float = SECONDS) -> tuple[Arrays, dict[s
         metadata = {str(key): str(value) for key, value in table["__metadata__"].items()}
         json.loads(metadata["layers"])
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise KerasError(f"{path} made the process that read it answer nonsense: it is hostile") from error
+        raise KerasError(f"{path} made the process that read it answer nonsense: do not trust it") from error
     return arrays, metadata
 
 
@@ -130,11 +130,11 @@ def _run_child(path: Path, out: Path, seconds: float) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise KerasError(
-            f"{path} could not be read within {seconds:g} s: it is damaged or hostile"
+            f"{path} could not be read within {seconds:g} s: it is damaged, or was made to do that"
         ) from error
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise KerasError(f"{path} is damaged or hostile: the HDF5 library died of it ({name})")
+        raise KerasError(f"{path} is damaged, or was made to do that: the HDF5 library died of it ({name})")
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         raise KerasError(f"{path} cannot be read as weights of Keras: {printable(reason[-1])[:500]}")

@@ -1,15 +1,14 @@
 """Keras' layers of the authors' network, and ours: which is which, recognised from names and shapes.
 
 Keras numbers the layers of a class in the order in which they were made, and a script that makes several
-networks goes on counting: what counts is a layer's rank within its class. In that order a network has the
-stem's convolution, then of each block the shortcut's (where the channels change), the first and the second;
-batch norms alike; the two dense layers of each squeeze-and-excitation; the two of the head last.
+networks goes on counting: what counts is a layer's rank within its class. Our networks have their layers in
+the same order.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from samplecnn.errors import UserError
-from samplecnn.model.network import DEPTH, LEVELS, WIDTH_FACTORS
+from samplecnn.model.blocks import BLOCKS, Shortcut, SqueezeExcitation
+from samplecnn.model.network import LEVELS, WIDTH_FACTORS, SampleCNN
+from samplecnn.model.norm import BatchNorm
 from samplecnn.runs.untrusted import strict_json
 
 Arrays = Mapping[str, NDArray[np.float32]]  # by "layer/weight"
 
 NAME = re.compile(r"(.+?)(?:_(\d+))?")
-WITH_WEIGHTS = ("conv1d", "batch_normalization", "dense")
-# Blocks by the number of their convolutions: the stem, nine or eighteen, and two shortcuts.
-CONVOLUTIONS = {
-    1 + DEPTH: ("basic", "se"),
-    1 + DEPTH + 2: ("res1", "rese1"),
-    1 + 2 * DEPTH + 2: ("res2", "rese2"),
-}
-HEAD = 2  # dense layers
-WIDENING = tuple(
-    i for i in range(DEPTH) if WIDTH_FACTORS[i] != (WIDTH_FACTORS[i - 1] if i else 1)
-)  # blocks 3 and 9
+WITH_WEIGHTS = {"conv1d": nn.Conv2d, "batch_normalization": BatchNorm, "dense": nn.Linear}
 RENAMED = {
     "kernel": "weight",
     "bias": "bias",
@@ -71,22 +62,11 @@ class Recognised:
 
 def describe(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Recognised:
     """Recognise the network; KerasError for any that is not the authors'."""
-    named = json.loads(metadata["layers"])
+    for layer in (key.partition("/")[0] for key in arrays):
+        if _kind(layer) not in WITH_WEIGHTS:
+            raise KerasError(f"{path} has a layer {layer!r} with weights: another network")
     ranked = {kind: _ranked(path, arrays, kind) for kind in WITH_WEIGHTS}
-    for key in arrays:
-        if _kind(key.partition("/")[0]) not in WITH_WEIGHTS:
-            raise KerasError(f"{path} has a layer {key.partition('/')[0]!r} with weights: another network")
-    pair = CONVOLUTIONS.get(len(ranked["conv1d"]))
-    excited = len(ranked["dense"]) == HEAD + 2 * DEPTH
-    if pair is None or not (excited or len(ranked["dense"]) == HEAD):
-        counts = ", ".join(f"{len(layers)} {kind}" for kind, layers in ranked.items())
-        raise KerasError(f"{path} is of another network: it has {counts} layers with weights")
-    block = pair[excited]
-    if len(ranked["batch_normalization"]) != len(ranked["conv1d"]) + 1:
-        raise KerasError(
-            f"{path} is of another network: {len(ranked['conv1d'])} convolutions and a head need "
-            f"{len(ranked['conv1d']) + 1} batch norms, it has {len(ranked['batch_normalization'])}"
-        )
+    block, network = _same_layers(path, ranked)
     width = _shape(path, arrays, ranked["conv1d"][0])[-1]
     features, outputs = _shape(path, arrays, ranked["dense"][-1])
     by_level = {LEVELS: sum(WIDTH_FACTORS[-LEVELS:]) * width, 1: WIDTH_FACTORS[-1] * width}
@@ -94,11 +74,13 @@ def describe(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Recogni
     if levels is None:
         allowed = " or ".join(map(str, by_level.values()))
         raise KerasError(f"{path}: its head has {features} features, where {width} channels make {allowed}")
-    options = {"alpha": _alpha(path, arrays, ranked["dense"])} if excited else {}
-    _check_others(path, named, block, multi=levels == LEVELS)
-    pairs = _pairs(block, ranked)
+    _check_others(path, json.loads(metadata["layers"]), block, network, levels)
+    ours = _our_layers(network)
+    pairs = {layer: name for kind in ranked for layer, name in zip(ranked[kind], ours[kind], strict=True)}
     if "model_config" in metadata:
         _check_settings(path, metadata["model_config"], pairs)
+    excited = any(name.endswith("se.fc1") for name in ours["dense"])
+    options = {"alpha": _alpha(path, arrays, ranked["dense"])} if excited else {}
     architecture = {
         "block": {"name": block, **options},
         "multi": levels == LEVELS,
@@ -106,6 +88,26 @@ def describe(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Recogni
         "dropout": 0.5,  # of training: it has no effect on what is imported
     }
     return Recognised(architecture, outputs, pairs)
+
+
+def _same_layers(path: Path, ranked: Mapping[str, list[str]]) -> tuple[str, SampleCNN]:
+    """Return the block whose network has as many layers of each class, and the smallest such network."""
+    theirs = [len(layers) for layers in ranked.values()]
+    for name, block in BLOCKS.items():
+        with torch.device("meta"):
+            network = SampleCNN(block, tags=1, width=1)
+        if [len(layers) for layers in _our_layers(network).values()] == theirs:
+            return name, network
+    counts = ", ".join(f"{len(layers)} {kind}" for kind, layers in ranked.items())
+    raise KerasError(f"{path} is of another network: it has {counts} layers with weights")
+
+
+def _our_layers(network: SampleCNN) -> dict[str, list[str]]:
+    """Return the names of our layers with weights, by Keras' class."""
+    return {
+        kind: [name for name, module in network.named_modules() if isinstance(module, ours)]
+        for kind, ours in WITH_WEIGHTS.items()
+    }
 
 
 def _kind(layer: str) -> str:
@@ -136,7 +138,7 @@ def _shape(path: Path, arrays: Arrays, layer: str) -> tuple[int, ...]:
 
 def _alpha(path: Path, arrays: Arrays, dense: list[str]) -> float:
     """Return the amplifying ratio, from the last block's hidden layer: the finest there is."""
-    channels, hidden = _shape(path, arrays, dense[2 * DEPTH - 2])
+    channels, hidden = _shape(path, arrays, dense[-4])  # in front of its second layer and the head's two
     ratio = hidden / channels
     # The nearest float above: SE layers have int(alpha * channels) units.
     while int(ratio * channels) < hidden:
@@ -144,59 +146,32 @@ def _alpha(path: Path, arrays: Arrays, dense: list[str]) -> float:
     return int(ratio) if ratio.is_integer() else ratio
 
 
-def _pairs(block: str, ranked: Mapping[str, list[str]]) -> dict[str, str]:
-    """Return our names of Keras' layers with weights."""
-    convolutions, norms = ["stem_conv"], ["stem_bn"]
-    dense = []
-    for index in range(DEPTH):
-        ours = f"blocks.{index}."
-        if block.startswith("res") and index in WIDENING:
-            convolutions.append(f"{ours}shortcut.conv")
-            norms.append(f"{ours}shortcut.bn")
-        for number in (1, 2) if block.endswith("2") else (1,):
-            convolutions.append(f"{ours}conv{number}")
-            norms.append(f"{ours}bn{number}")
-        if "se" in block:
-            dense += [f"{ours}se.fc1", f"{ours}se.fc2"]
-    ours_by_kind = {
-        "conv1d": convolutions,
-        "batch_normalization": [*norms, "head_bn"],
-        "dense": [*dense, "head_fc1", "head_fc2"],
-    }
-    return {
-        theirs: ours
-        for kind, layers in ranked.items()
-        for theirs, ours in zip(layers, ours_by_kind[kind], strict=True)
-    }
-
-
-def _check_others(path: Path, layers: list[str], block: str, *, multi: bool) -> None:
+def _check_others(path: Path, layers: Iterable[str], block: str, network: SampleCNN, levels: int) -> None:
     """Refuse a network with other operations between the layers that have weights."""
-    expected = dict(_others(block, multi=multi))
-    counts = Counter(kind for layer in layers if (kind := _kind(layer)) not in WITH_WEIGHTS)
+    gates, sums, pools, convolutions = (
+        sum(isinstance(module, kind) for module in network.modules())
+        for kind in (SqueezeExcitation, Shortcut, nn.MaxPool2d, nn.Conv2d)
+    )
+    projections = sum("shortcut" in name for name in _our_layers(network)["conv1d"])
+    expected = {
+        "input": 1,
+        "reshape": 1 + gates,
+        "activation": convolutions - projections + 1,  # after each convolution, and in the head
+        "max_pooling1d": pools,
+        "global_average_pooling1d": gates,
+        "multiply": gates,
+        "add": sums,
+        "global_max_pooling1d": levels,
+        "concatenate": int(levels > 1),
+    }
+    counts = Counter(map(_kind, layers))
     for kind in sorted(counts.keys() | expected.keys()):
-        allowed = expected.get(kind, (0,))
-        if counts[kind] not in allowed:
+        # A dropout does nothing to a trained network.
+        if kind not in (*WITH_WEIGHTS, "dropout") and counts[kind] != expected.get(kind, 0):
             raise KerasError(
                 f"{path} is of another network: it has {counts[kind]} layers of {kind[:80]!r}, where one of "
-                f"{block!r} blocks has {allowed[0]}"
+                f"{block!r} blocks has {expected.get(kind, 0)}"
             )
-
-
-def _others(block: str, *, multi: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the classes of layers without weights, and how many of each there may be."""
-    excited, residual, two = "se" in block, block.startswith("res"), block.endswith("2")
-    yield "activation", (2 + DEPTH * (2 if two else 1),)
-    yield "max_pooling1d", (DEPTH,)
-    yield "global_max_pooling1d", (LEVELS if multi else 1,)
-    yield "concatenate", (1 if multi else 0,)
-    yield "global_average_pooling1d", (DEPTH if excited else 0,)
-    yield "multiply", (DEPTH if excited else 0,)
-    yield "add", (DEPTH if residual else 0,)
-    yield "reshape", (1 + (DEPTH if excited else 0),)
-    # Rates of 0 may have been left out; a dropout does nothing to a trained network.
-    yield "dropout", tuple(range(2 + DEPTH))
-    yield "input", (1,)
 
 
 def _check_settings(path: Path, text: str, ours: Mapping[str, str]) -> None:
@@ -250,9 +225,9 @@ def our_weights(
             found[name] = torch.zeros((), dtype=tensor.dtype)
         theirs = tuple(found[name].shape) if name in found else None
         if theirs != tuple(tensor.shape):
-            told_shape = "is missing" if theirs is None else f"has shape {theirs}"
+            found_shape = "is missing" if theirs is None else f"has shape {theirs}"
             raise KerasError(
-                f"{path} is of another network: {name} {told_shape}, it needs {tuple(tensor.shape)}"
+                f"{path} is of another network: {name} {found_shape}, it needs {tuple(tensor.shape)}"
             )
     if extra := found.keys() - expected.keys():
         raise KerasError(f"{path} is of another network: it has {min(extra)} too")

@@ -1,4 +1,4 @@
-"""The six blocks of the paper (Figure 1) and the layers they share.
+"""The blocks: the paper's six (Figure 1), and the layers they share.
 
 Feature maps are ``(batch, channels, 1, time)`` in ``channels_last`` memory: convolutions over time run as
 two-dimensional ones of height 1, because PyTorch has fast channels-last kernels for those only.
@@ -6,7 +6,13 @@ two-dimensional ones of height 1, because PyTorch has fast channels-last kernels
 A block is built as ``Block(in_channels, out_channels, **its own options)``, takes a map of ``time`` steps
 and returns one of ``time // 3``. Pooling comes before the ReLU, which is the same function (both keep the
 order of values) on a third of the data. To add one, write such a class and a file in ``conf/block/``.
+
+A class whose body says ``fusable = True`` computes the same with ``fused`` set (`SampleCNN.use`). Classes
+derived from it have to say so themselves: they may compute something else.
 """
+
+import re
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,13 +93,15 @@ class SqueezeExcitation(nn.Module):
 class Basic(nn.Module):
     """The block of SampleCNN (Figure 1b): convolution, batch norm, ReLU, max pooling."""
 
+    fusable: ClassVar[bool] = True
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = conv3(in_channels, out_channels)
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
-        self.fused = False  # compute batch norms with their neighbours while training: `SampleCNN.use`
+        self.fused = False  # compute batch norms with their neighbours while training
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
@@ -106,6 +114,8 @@ class Basic(nn.Module):
 class SE(Basic):
     """The basic block with squeeze-and-excitation on its pooled output (Figure 1c)."""
 
+    fusable: ClassVar[bool] = True
+
     def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
         super().__init__(in_channels, out_channels)
         self.se = SqueezeExcitation(out_channels, alpha)
@@ -114,6 +124,8 @@ class SE(Basic):
 class Res1(nn.Module):
     """The basic block with a skip connection around its convolution (Figure 1d without the dotted part)."""
 
+    fusable: ClassVar[bool] = True
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.shortcut = Shortcut(in_channels, out_channels)
@@ -121,7 +133,7 @@ class Res1(nn.Module):
         self.bn1 = BatchNorm(out_channels)
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
-        self.fused = False  # compute batch norms with their neighbours while training: `SampleCNN.use`
+        self.fused = False  # compute batch norms with their neighbours while training
 
     def last_layer(self) -> tuple[nn.Conv2d, BatchNorm]:
         """Return the last convolution before the addition, and its batch norm."""
@@ -155,6 +167,8 @@ class Res1(nn.Module):
 class Res2(Res1):
     """Two convolutions with dropout between them inside the skip connection (Figure 1d)."""
 
+    fusable: ClassVar[bool] = True
+
     def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.2) -> None:
         super().__init__(in_channels, out_channels)
         self.dropout = Dropout(dropout)
@@ -175,6 +189,8 @@ class Res2(Res1):
 class ReSE1(Res1):
     """Res-1 with squeeze-and-excitation before the addition (Figure 1e without the dotted part)."""
 
+    fusable: ClassVar[bool] = True
+
     def __init__(self, in_channels: int, out_channels: int, *, alpha: float = 16) -> None:
         super().__init__(in_channels, out_channels)
         self.se = SqueezeExcitation(out_channels, alpha)
@@ -182,6 +198,8 @@ class ReSE1(Res1):
 
 class ReSE2(Res2):
     """Res-2 with squeeze-and-excitation before the addition (Figure 1e)."""
+
+    fusable: ClassVar[bool] = True
 
     def __init__(
         self, in_channels: int, out_channels: int, *, alpha: float = 16, dropout: float = 0.2
@@ -199,3 +217,8 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "rese1": ReSE1,
     "rese2": ReSE2,
 }
+
+
+def title(name: str) -> str:
+    """Return a block's name as the paper writes it: the class ``ReSE2`` is ReSE-2; others keep their own."""
+    return re.sub(r"(?<=\D)(?=\d+$)", "-", BLOCKS[name].__name__) if name in BLOCKS else name

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from samplecnn.model.backends.kernels.triton_ops import AVAILABLE
 from samplecnn.model.backends.stem import stem_by_taps
-from samplecnn.model.blocks import BLOCKS, KERNEL, Basic, Res1, conv3, dense
+from samplecnn.model.blocks import KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 
@@ -86,10 +86,9 @@ class SampleCNN(nn.Module):
         if backend == TRITON and not AVAILABLE:
             raise ValueError("backend 'triton' needs Triton, which PyTorch brings along on Linux only")
         self.backend = backend
-        # Blocks of one's own keep to PyTorch's layers, also those derived from one of the six.
         for block in self.blocks:
-            if isinstance(block, Basic | Res1) and type(block) in BLOCKS.values():
-                block.fused = backend == TRITON
+            if vars(type(block)).get("fusable"):  # not what it inherits
+                block.fused = backend == TRITON  # type: ignore[assignment]
 
     def _stem(self, waveforms: Tensor) -> Tensor:
         if self.backend != PLAIN:

@@ -13,7 +13,7 @@ from samplecnn.data.datasets import find
 from samplecnn.files import write
 from samplecnn.runs.description import BLOCK
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import OBJECT, RULES, TEXT, checked, flat
+from samplecnn.runs.rules import OBJECT, TEXT, checked, flat
 from samplecnn.runs.untrusted import read_yaml
 
 CONFIG = "config.yaml"
@@ -28,34 +28,34 @@ NOT_IDENTITY = (
 class DataConfig:
     """Which clips and tags, and where they are."""
 
-    name: Annotated[str, RULES["data.name"]]
-    split: Annotated[str, RULES["data.split"]]
-    top: Annotated[int | None, RULES["data.top"]]  # tags; None: all
-    root: Annotated[str, RULES["data.root"]] = "data"
-    raw: Annotated[str | None, RULES["data.raw"]] = None
-    train_segments: Annotated[int | None, RULES["data.train_segments"]] = None  # of a clip
-    test_segments: Annotated[int | None, RULES["data.test_segments"]] = None
-    resident: Annotated[Literal["auto"] | bool, RULES["data.resident"]] = "auto"
+    name: str
+    split: str
+    top: int | None  # tags; None: all
+    root: str = "data"
+    raw: str | None = None
+    train_segments: int | None = None  # of a clip
+    test_segments: int | None = None
+    resident: Literal["auto"] | bool = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
     """What it is computed on, and for how long."""
 
-    precision: Annotated[str | int, RULES["trainer.precision"]]
-    accelerator: Annotated[str, RULES["trainer.accelerator"]] = "auto"
-    devices: Annotated[int, RULES["trainer.devices"]] = 1
-    max_epochs: Annotated[int | None, RULES["trainer.max_epochs"]] = None
-    limit_train_batches: Annotated[int | None, RULES["trainer.limit_train_batches"]] = None
-    log_every_n_steps: Annotated[int, RULES["trainer.log_every_n_steps"]] = 50
-    save_every_minutes: Annotated[float, RULES["trainer.save_every_minutes"]] = 10
+    precision: str | int
+    accelerator: str = "auto"
+    devices: int = 1
+    max_epochs: int | None = None
+    limit_train_batches: int | None = None
+    log_every_n_steps: int = 50
+    save_every_minutes: float = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggerConfig:
     """Where it can be watched."""
 
-    name: Annotated[str, RULES["logger.name"]] = "none"
+    name: str = "none"
     project: Annotated[str | None, TEXT] = None
     entity: Annotated[str | None, TEXT] = None
     group: Annotated[str | None, TEXT] = None
@@ -67,15 +67,15 @@ class RunConfig:
     """What the project reads of a configuration. A default is for files of before the key was there."""
 
     block: Annotated[Mapping[str, Any], BLOCK]
-    multi: Annotated[bool, RULES["multi"]]
-    width: Annotated[int, RULES["width"]]
-    dropout: Annotated[float, RULES["dropout"]]
-    weight_decay: Annotated[float, RULES["weight_decay"]]
-    batch_size: Annotated[int, RULES["batch_size"]]
-    seed: Annotated[int, RULES["seed"]]
-    scale_rate: Annotated[bool, RULES["scale_rate"]] = False
-    running_statistics: Annotated[str, RULES["running_statistics"]] = "keras"
-    fast: Annotated[str | bool, RULES["fast"]] = "auto"
+    multi: bool
+    width: int
+    dropout: float
+    weight_decay: float
+    batch_size: int
+    seed: int
+    scale_rate: bool = False
+    running_statistics: str = "keras"
+    fast: str | bool = "auto"
     data: DataConfig
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()

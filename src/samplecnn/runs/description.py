@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from samplecnn.data.resampling import RATES
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import FLAG, NAME, RULES, TEXT, Rule, checked
+from samplecnn.runs.rules import NAME, TEXT, Rule, checked
 from samplecnn.text import shown
 
 FORMAT = 1
@@ -33,9 +33,9 @@ class Description:
     """A network and the meaning of its outputs, in plain values."""
 
     block: Annotated[Mapping[str, Any], BLOCK]  # its short name, and options such as alpha
-    multi: Annotated[bool, FLAG]
-    width: Annotated[int, RULES["width"]]
-    dropout: Annotated[float, RULES["dropout"]]
+    multi: bool
+    width: int
+    dropout: float
     tags: Annotated[tuple[str, ...], TAGS]  # in the order of the outputs
     sample_rate: Annotated[int, RATE]  # Hz
     data: Annotated[str | None, TEXT] = None

@@ -1,6 +1,5 @@
 """A run's ``predictions.npz``: what it said of each test clip; untrusted input."""
 
-import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from samplecnn.files import writing
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.metrics import Scores, score
+from samplecnn.runs.metrics import score
 from samplecnn.runs.results import SplitScores
 
 FILE = "predictions.npz"
@@ -28,10 +27,6 @@ class Predictions:
     tags: tuple[str, ...]
     labels: NDArray[np.uint8]  # (clips, tags)
     probabilities: NDArray[np.float32]  # (clips, tags)
-
-    def scores(self) -> Scores:
-        """Return the AUCs of each tag."""
-        return score(self.tags, self.labels, self.probabilities)
 
 
 def read_predictions(run: Path) -> Predictions | None:
@@ -86,13 +81,9 @@ def write_predictions(run: Path, predictions: Predictions) -> None:
 
 def belong_to(predictions: Predictions, test: SplitScores) -> bool:
     """Say whether the results of the test are those of the predictions."""
-    scores = predictions.scores()
-    if scores.tags != tuple(test.per_tag):
-        return False
-    for ours, theirs in ((scores.macro_roc_auc, test.roc_auc), (scores.macro_pr_auc, test.pr_auc)):
-        if theirs is None or math.isnan(ours):
-            if not (theirs is None and math.isnan(ours)):
-                return False
-        elif abs(ours - theirs) > TOLERANCE:
-            return False
-    return True
+    ours = score(predictions.tags, predictions.labels, predictions.probabilities)
+    means = (ours.roc_auc, test.roc_auc), (ours.pr_auc, test.pr_auc)
+    return tuple(ours.per_tag) == tuple(test.per_tag) and all(
+        one is other if one is None or other is None else abs(one - other) <= TOLERANCE
+        for one, other in means
+    )

@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +12,7 @@ from typing import Annotated, Any
 from samplecnn.files import write
 from samplecnn.overrides import override
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.metrics import Scores
-from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, RULES, WHOLE, Rule, checked
+from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, WHOLE, Rule, checked
 from samplecnn.runs.untrusted import read_json
 from samplecnn.text import is_printable, shown
 
@@ -72,9 +71,38 @@ class SplitScores:
         return checked(cls, plain, where, "test.", absent=absent)
 
     @classmethod
-    def of(cls, scores: Scores, loss: float) -> "SplitScores":
-        """Return the scores of a test as they are kept."""
-        return cls.read({"loss": loss, **scores.as_dict()}, "the test")
+    def of(
+        cls,
+        per_tag: dict[str, TagScores],
+        *,
+        roc_auc_interval: Interval | None = None,
+        pr_auc_interval: Interval | None = None,
+    ) -> "SplitScores":
+        """Return the scores of tags with their means, which leave out the tags that have none."""
+        return cls(
+            roc_auc=mean_of_defined([scores.roc_auc for scores in per_tag.values()]),
+            pr_auc=mean_of_defined([scores.pr_auc for scores in per_tag.values()]),
+            undefined=tuple(tag for tag, scores in per_tag.items() if scores.roc_auc is None),
+            per_tag=per_tag,
+            roc_auc_interval=roc_auc_interval,
+            pr_auc_interval=pr_auc_interval,
+        )
+
+    def as_dict(self, *, intervals: bool = False) -> dict[str, Any]:
+        """Return plain values for JSON, without the intervals unless they are asked for."""
+        plain = asdict(self)
+        if self.loss is None:
+            del plain["loss"]
+        for scores in () if intervals else (plain, *plain["per_tag"].values()):
+            for key in INTERVALS:
+                del scores[key]
+        return plain
+
+
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if all are."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +110,12 @@ class Results:
     """What a run is, what it took and how well it does."""
 
     block: Annotated[str, NAME]
-    multi: Annotated[bool, RULES["multi"]]
-    seed: Annotated[int, RULES["seed"]]
+    multi: bool
+    seed: int
     data: Annotated[str, NAME]
     split: Annotated[str, PRINTABLE]
     split_hash: Annotated[str, PRINTABLE]
-    width: Annotated[int, COUNT]
+    width: int
     parameters: Annotated[int, COUNT]
     epochs: Annotated[int, COUNT]
     train_seconds: Annotated[float, NOT_NEGATIVE]
@@ -121,11 +149,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        plain = asdict(self)
-        if self.interval is None:
-            for scores in (plain["test"], *plain["test"]["per_tag"].values()):
-                for key in INTERVALS:
-                    del scores[key]
+        plain = {**asdict(self), "test": self.test.as_dict(intervals=self.interval is not None)}
         return {key: value for key, value in plain.items() if value is not None}
 
 
@@ -152,7 +176,7 @@ def read_results(run: Path) -> Results:
 
 def write_results(run: Path, results: Results) -> None:
     """Write the results into a run folder, which has finished with that."""
-    write(run / RESULTS, json.dumps(results.as_dict(), indent=1) + "\n")
+    write(run / RESULTS, json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from samplecnn.runs.errors import RunError
 from samplecnn.text import is_printable, shown
@@ -132,13 +132,16 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, absent: str = "") -> Record:
+def checked(
+    record: type[Record], plain: Any, where: str, prefix: str = "", *, absent: str = "", key: str = ""
+) -> Record:
     """Return a record of plain values, each of which keeps the rule of its field.
 
-    The fields of ``record``, a dataclass, are annotated with ``Annotated[type, rule]``, or are such records
-    themselves; null is allowed where the type has None. What a file holds beside them is left out. Raises
-    RunError, which names ``where`` and the key with ``prefix`` in front, for a value that breaks its rule,
-    and (followed by ``absent``) for none where the field has no default.
+    A field of ``record``, a dataclass, has the rule of ``Annotated[type, rule]``, else that of its name in
+    ``RULES``, with ``key`` in front; or it is such a record itself. Null is allowed where the type has None.
+    What a file holds beside the fields is left out. Raises RunError, which names ``where`` and the field with
+    ``prefix`` in front, for a value that breaks its rule, and (followed by ``absent``) for none where the
+    field has no default.
     """
     if not isinstance(plain, Mapping):
         raise RunError(f"{where}: {prefix.rstrip('.') or 'it'} is a {type(plain).__name__}, not an object")
@@ -147,11 +150,14 @@ def checked(record: type[Record], plain: Any, where: str, prefix: str = "", *, a
     for field in fields(record):  # type: ignore[arg-type]
         if field.name in plain:
             value, hint = plain[field.name], hints[field.name]
+            below = f"{field.name}."
             if isinstance(hint, type) and is_dataclass(hint):
-                value = checked(hint, value, where, f"{prefix}{field.name}.", absent=absent)
-            elif not (value is None and NoneType in get_args(get_args(hint)[0])):
-                rule: Rule = hint.__metadata__[0]
-                if not rule.holds(value):
+                value = checked(hint, value, where, prefix + below, absent=absent, key=key + below)
+            else:
+                annotated = get_origin(hint) is Annotated
+                rule: Rule = hint.__metadata__[0] if annotated else RULES[key + field.name]
+                null = value is None and NoneType in get_args(hint.__origin__ if annotated else hint)
+                if not (null or rule.holds(value)):
                     raise RunError(f"{where}: {prefix}{field.name}={shown(value)} must be {rule.allowed}")
             values[field.name] = value
         elif field.default is MISSING and field.default_factory is MISSING:

@@ -6,7 +6,6 @@ SWEEP/JOB/cell.json    the overrides that make a job, and the name of its sweep
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,6 @@ from samplecnn.runs.errors import RunError
 from samplecnn.runs.untrusted import read_json
 
 CELL, CELLS = "cell.json", "cells.json"
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """What the folder of a job says of it; empty where it says nothing, or nothing sound."""
-
-    overrides: tuple[str, ...] = ()
-    sweep: str | None = None  # its name
 
 
 def read_plan(sweep: Path) -> dict[str, list[str]]:
@@ -45,14 +36,10 @@ def add(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> None:
     write(sweep / CELLS, json.dumps({**read_plan(sweep), **new}, indent=1) + "\n")
 
 
-def read_job(folder: Path) -> PlannedJob:
-    """Return what makes the job of a folder."""
-    found = _read(folder / CELL)
-    overrides, sweep = found.get("overrides"), found.get("sweep")
-    return PlannedJob(
-        tuple(map(str, overrides)) if isinstance(overrides, list) else (),
-        sweep if isinstance(sweep, str) else None,
-    )
+def sweep_of(folder: Path) -> str | None:
+    """Return the name of the sweep that the folder of a job says it is of."""
+    sweep = _read(folder / CELL).get("sweep")
+    return sweep if isinstance(sweep, str) else None
 
 
 def write_job(folder: Path, overrides: Sequence[str], sweep: str) -> None:

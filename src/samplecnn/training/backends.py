@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samplecnn.data.datamodule import Batch
+from samplecnn.files import write
 from samplecnn.hardware import describe
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, STEM, SampleCNN, backends
 from samplecnn.training.graph import StepGraph, autocast
@@ -79,8 +80,8 @@ def choose(
         return remembered
     rates = measure(network, candidates, device=device, precision=precision, batch_size=batch_size)
     best = max(rates, key=rates.__getitem__)
-    told = ", ".join(f"{plan} {rate:.0f}" for plan, rate in rates.items())
-    log.info("computing on backend: %s (segments/s, measured now: %s)", best, told)
+    measured = ", ".join(f"{plan} {rate:.0f}" for plan, rate in rates.items())
+    log.info("computing on backend: %s (segments/s, measured now: %s)", best, measured)
     _remember(key, best)
     return best
 
@@ -183,8 +184,6 @@ def _remember(key: str, plan: Plan) -> None:
         except (OSError, ValueError, TypeError):
             known = {}
         known[key] = {"backend": plan.backend, "graph": plan.graph}
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write(path, json.dumps(known, indent=1) + "\n")
     except OSError as error:
         log.info("the choice cannot be kept in %s (%s)", path, error.strerror)

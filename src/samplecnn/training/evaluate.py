@@ -15,16 +15,16 @@ from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_config, read_description
-from samplecnn.runs.metrics import Scores
+from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import test_backend
-from samplecnn.training.job import make_trainer, quiet_libraries
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import make_data
+from samplecnn.training.trainer import make_trainer, quiet_libraries
 
 
 def evaluate(
     run: Path, *, data_root: Path | None = None, blocks: Mapping[str, type[nn.Module]] | None = None
-) -> Scores:
+) -> SplitScores:
     """Test the best weights of a run on its test split, as its training did.
 
     ``data_root`` is where the stores are now, if not where the run found them. Raises RunError for a folder

@@ -8,7 +8,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from samplecnn.runs.rules import RULES
+from samplecnn.runs.rules import RULES, flat
 
 COMMENT = re.compile(r"(\w+):[^#]*?(?:#\s*(.*))?")
 FOOTER = """
@@ -42,9 +42,9 @@ def explain_keys(config: DictConfig) -> str:
             of_group = _comments(folder / group / f"{choice}.yaml")
             comments |= {f"{group}.{key}": comment for key, comment in of_group.items()}
     lines += ["", "Keys, with the values that this command line gives them:", ""]
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    for key in sorted(_shown(plain), key=lambda key: "." in key):  # the single ones first
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    shown = [key for key, _ in flat(plain) if _is_shown(key)]
+    for key in sorted(shown, key=lambda key: "." in key):  # the single ones first
         value = _written(OmegaConf.select(config, key, throw_on_missing=False))
         rule = f"[{RULES[key].allowed}]" if key in RULES else ""
         meaning = f"{comments.get(key, '')} {rule}".strip()
@@ -52,15 +52,10 @@ def explain_keys(config: DictConfig) -> str:
     return "\n".join(line.rstrip() for line in lines).replace("$", "$$") + "\n" + FOOTER
 
 
-def _shown(node: dict[Any, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys that are there to be set; names of classes and a catalogue's are not."""
-    keys: list[str] = []
-    for key, value in node.items():
-        if isinstance(value, dict):
-            keys += [] if key in ("hydra", "catalog") else _shown(value, f"{prefix}{key}.")
-        elif not str(key).startswith("_"):
-            keys.append(f"{prefix}{key}")
-    return keys
+def _is_shown(key: str) -> bool:
+    """Say whether a dotted key is there to be set; names of classes and a catalogue's are not."""
+    *parents, name = key.split(".")
+    return not (name.startswith("_") or {"hydra", "catalog"} & {*parents})
 
 
 def _written(value: Any) -> str:

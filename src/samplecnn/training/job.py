@@ -1,92 +1,42 @@
 """One run from configuration to results: what `python train.py` does once Hydra has composed."""
 
 import logging
-import multiprocessing
 import os
 import statistics
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
-from hydra.utils import get_class
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
-from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.store import Selection, Store
+from samplecnn.data.store import Store
 from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked, remove_unfinished
-from samplecnn.hardware import describe, multiplies_bfloat16
+from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
-from samplecnn.model.architecture import build
-from samplecnn.model.blocks import BLOCKS as PAPER_BLOCKS
-from samplecnn.model.network import SampleCNN
-from samplecnn.model.norm import use_keras_statistics
 from samplecnn.overrides import override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
-from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST
 from samplecnn.runs.predictions import Predictions, write_predictions
-from samplecnn.runs.results import RESULTS, Results, SplitScores, read_results, versions, write_results
+from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
-from samplecnn.training.backends import Plan, choose, test_backend
-from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles, finished, last_checkpoint
+from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.network import count_parameters, make_module
 from samplecnn.training.schedule import make_schedule
 from samplecnn.training.stores import make_data, prepare_store
+from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries, watched
 
 log = logging.getLogger(__name__)
 
 PAPER_BATCH = 23  # segments
 LOCK, LOG = "run.lock", "train.log"
-
-
-def resolve_accelerator(accelerator: str) -> str:
-    """Return ``cuda`` or ``cpu`` for ``auto``; ConfigError for a GPU that is not there."""
-    available = torch.cuda.is_available()
-    if accelerator == "cuda" and not available:
-        raise ConfigError("trainer.accelerator=cuda, but PyTorch sees no CUDA device: use cpu or auto")
-    if accelerator == "auto":
-        return "cuda" if available else "cpu"
-    return accelerator
-
-
-def resolve_precision(precision: str | int, accelerator: str) -> str:
-    """Return Lightning's name of the precision; ``auto`` is bfloat16 where the hardware multiplies in it."""
-    if precision == "auto":
-        return "bf16-mixed" if multiplies_bfloat16(accelerator) else "32-true"
-    return "32-true" if str(precision) == "32" else str(precision)
-
-
-def watched() -> bool:
-    """Whether somebody sees a progress bar; of jobs side by side each would write over the others'."""
-    return sys.stderr.isatty() and multiprocessing.parent_process() is None
-
-
-def make_trainer(config: RunConfig, run: Path, **options: Any) -> pl.Trainer:
-    """Return a Lightning trainer as the ``trainer`` configuration wants it."""
-    accelerator = resolve_accelerator(config.trainer.accelerator)
-    return pl.Trainer(
-        default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
-        plugins=[WholeFiles()],
-        accelerator=accelerator,
-        devices=config.trainer.devices,
-        precision=resolve_precision(config.trainer.precision, accelerator),  # type: ignore[arg-type]
-        log_every_n_steps=1,  # the module logs when it is time
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=watched(),
-        **options,
-    )
 
 
 def scaled(config: RunConfig) -> dict[str, Any]:
@@ -95,45 +45,6 @@ def scaled(config: RunConfig) -> dict[str, Any]:
     if config.scale_rate:
         settings["learning_rate"] *= config.batch_size / PAPER_BATCH
     return settings
-
-
-def own_blocks(config: RunConfig) -> dict[str, type[nn.Module]]:
-    """Return the class of the block under its name, if it is not one of the paper's."""
-    name, target = config.block["name"], config.block["_target_"]
-    try:
-        block = get_class(target)
-    except Exception as error:  # Hydra wraps whatever an import raises
-        raise ConfigError(f"block._target_={target} cannot be imported: {error}") from error
-    return {} if block is PAPER_BLOCKS.get(name) else {name: block}
-
-
-def describe_network(config: RunConfig, selection: Selection) -> Description:
-    """Return what a checkpoint says of the network that the configuration asks for."""
-    return Description(
-        block={key: value for key, value in config.block.items() if key != "_target_"},
-        multi=config.multi,
-        width=config.width,
-        dropout=config.dropout,
-        tags=selection.tags,
-        sample_rate=SAMPLE_RATE,
-        data=config.data.name,
-        split=selection.split,
-        split_hash=selection.split_hash,
-    )
-
-
-def choose_backend(config: RunConfig, network: SampleCNN, description: Description) -> Plan:
-    """Return how to compute the network's training."""
-    accelerator = resolve_accelerator(config.trainer.accelerator)
-    return choose(
-        network,
-        fast=config.fast,
-        device=torch.device(accelerator),
-        precision=resolve_precision(config.trainer.precision, accelerator),
-        batch_size=config.batch_size,
-        description=description.as_dict(),
-        graphs=config.trainer.devices == 1,
-    )
 
 
 def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None) -> Results:
@@ -189,27 +100,13 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
     quiet_libraries()
     keep_freed_memory()
     data = make_data(config, Store.open(prepare_store(config.plain["data"])))
-    pl.seed_everything(config.seed, verbose=False)
-    description = describe_network(config, data.selection)
-    network = build(description.as_dict(), len(description.tags), own_blocks(config))
-    if config.running_statistics == "keras":
-        use_keras_statistics(network)
-    plan = choose_backend(config, network, description)
-    module = TaggingModule(
-        network,
-        description=description.as_dict(),
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        plan=plan,
-        log_every=config.trainer.log_every_n_steps,
-        test_backend=test_backend(config.fast),
-    )
+    module = make_module(config, data.selection)
     write_config(run, config)
-    log_start(config, run, network, data)
+    log_start(config, run, module, data)
     logger = loggers.start(config, run, name=name, group=group)
     failed = True
     try:
-        results = fit_and_test(config, run, module, data, plan, logger.loggers)
+        results = fit_and_test(config, run, module, data, logger.loggers)
         logger.log_results(results)
         write_results(run, results)
         failed = False
@@ -235,7 +132,7 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
     return read_results(run) if (run / RESULTS).is_file() else None
 
 
-def log_start(config: RunConfig, run: Path, network: SampleCNN, data: SegmentDataModule) -> None:
+def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
     """Say in a line what is about to be trained."""
     log.info(
         "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
@@ -243,7 +140,7 @@ def log_start(config: RunConfig, run: Path, network: SampleCNN, data: SegmentDat
         config.block["name"],
         "multi" if config.multi else "no multi",
         config.width,
-        f"{count_parameters(network):,}",
+        f"{count_parameters(module.network):,}",
         len(data.selection.tags),
         data.selection.split,
         len(data.train_dataloader()),
@@ -255,7 +152,6 @@ def fit_and_test(
     run: Path,
     module: TaggingModule,
     data: SegmentDataModule,
-    plan: Plan,
     lightning_loggers: list[Logger],
 ) -> Results:
     """Train, test the weights that count, write down the predictions; return the results."""
@@ -293,24 +189,12 @@ def fit_and_test(
         epochs=len(table.rows),
         train_seconds=table.seconds,
         val={"loss": min(row["val_loss"] for row in table.rows)},
-        test=SplitScores.of(module.test_scores, float(trainer.callback_metrics["test/loss"])),
+        test=replace(module.test_scores, loss=float(trainer.callback_metrics["test/loss"])),
         segments_per_second=statistics.median(row["segments_per_second"] for row in table.rows),
         peak_memory_bytes=max(int(row["peak_memory_bytes"]) for row in table.rows),
         precision=str(trainer.precision),
-        backend=str(plan),
-        hardware=describe(torch.device(resolve_accelerator(config.trainer.accelerator))),
+        backend=str(module.plan),
+        hardware=describe(device_and_precision(config.trainer)[0]),
         versions=versions(),
         config_hash=config_hash(config.plain),
     )
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Count weights as Keras does: batch norms' running means and variances are among them."""
-    statistics = sum(buffer.numel() for key, buffer in network.named_buffers() if "running_" in key)
-    return statistics + sum(p.numel() for p in network.parameters())
-
-
-def quiet_libraries() -> None:
-    """Silence what Lightning says that a user can do nothing about."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)

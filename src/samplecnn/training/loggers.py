@@ -20,7 +20,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import write
 from samplecnn.runs.config import RunConfig, read_config
 from samplecnn.runs.results import Results
-from samplecnn.runs.sweep_plan import read_job
+from samplecnn.runs.sweep_plan import sweep_of
 
 if TYPE_CHECKING:
     import wandb
@@ -166,7 +166,7 @@ def _place(runs: Sequence[Path]) -> tuple[str, str | None, str | None]:
     for run in runs:
         settings = read_config(run).logger
         if settings.name == "wandb":
-            place = settings.project or "", settings.entity, settings.group or read_job(run).sweep
+            place = settings.project or "", settings.entity, settings.group or sweep_of(run)
             places.setdefault(place, run)
     if not places:
         raise LoggerError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")

@@ -13,7 +13,8 @@ from torch import Tensor
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.errors import UserError
 from samplecnn.model.network import STEM, SampleCNN
-from samplecnn.runs.metrics import ClipAverage, Scores, score
+from samplecnn.runs.metrics import ClipAverage, score
+from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import PLAIN_PLAN, Plan
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.optimiser import KerasSGD, decay_groups
@@ -30,8 +31,8 @@ class TaggingModule(pl.LightningModule):
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
     rate is set by a schedule, before every step. ``plan`` says how to compute; with a CUDA graph, Lightning
-    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps. Tests
-    compute on ``test_backend``, so that another test of the same weights gives the same numbers.
+    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps.
+    Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class TaggingModule(pl.LightningModule):
         weight_decay: float = 0.0,
         seed: int = 0,
         plan: Plan = PLAIN_PLAN,
-        log_every: int = 50,
+        log_every: int | None = None,
         test_backend: str = STEM,
     ) -> None:
         super().__init__()
         network.use(plan.backend)
         self.network = network
+        self.plan = plan
         self.automatic_optimization = not plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
@@ -56,7 +58,7 @@ class TaggingModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.seed = seed
         self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
-        self.test_scores: Scores | None = None
+        self.test_scores: SplitScores | None = None
         self._losses = torch.zeros(())  # sum over the epoch so far
 
     @property
@@ -84,7 +86,7 @@ class TaggingModule(pl.LightningModule):
         """Return the mean cross-entropy of the batch; with a graph, take the whole step."""
         loss = self._loss(batch) if self.automatic_optimization else self._graphed_step(batch)
         self._losses += loss.detach()
-        if (index + 1) % self.log_every == 0:
+        if self.log_every is not None and (index + 1) % self.log_every == 0:
             self.log("train/loss_step", loss.detach().clone(), prog_bar=True)
         if self.trainer.is_last_batch:
             self.log("train/loss_epoch", self._losses / (index + 1), on_step=False, on_epoch=True)
@@ -121,10 +123,15 @@ class TaggingModule(pl.LightningModule):
         self._clips.update(logits.sigmoid(), batch.clips)
         return F.binary_cross_entropy_with_logits(logits, batch.labels)
 
-    def _score_clips(self, part: str) -> tuple[NDArray[np.float32], Scores]:
+    def _score_clips(self, part: str, logged: str) -> tuple[NDArray[np.float32], SplitScores]:
+        """Return probabilities and scores of the part's clips; log the means under ``logged``."""
         probabilities = self._clips.compute()
         selection = self.data.selection
-        return probabilities, score(selection.tags, selection.parts[part].labels, probabilities)
+        scores = score(selection.tags, selection.parts[part].labels, probabilities)
+        for key, mean in (("roc_auc", scores.roc_auc), ("pr_auc", scores.pr_auc)):
+            in_bar = (logged, key) == ("val", "roc_auc")
+            self.log(f"{logged}/{key}", math.nan if mean is None else mean, prog_bar=in_bar)
+        return probabilities, scores
 
     def on_validation_epoch_start(self) -> None:
         """Begin a clip average."""
@@ -142,9 +149,7 @@ class TaggingModule(pl.LightningModule):
                 f"{MONITOR} is {loss} after epoch {self.current_epoch}: the training has diverged. "
                 "Try a smaller schedule.learning_rate, or trainer.precision=32"
             )
-        _, scores = self._score_clips("valid")
-        self.log("val/roc_auc", scores.macro_roc_auc, prog_bar=True)
-        self.log("val/pr_auc", scores.macro_pr_auc)
+        self._score_clips("valid", "val")
 
     def on_test_epoch_start(self) -> None:
         """Begin a clip average."""
@@ -157,9 +162,7 @@ class TaggingModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Keep the clips' probabilities and scores, and log the means."""
-        self.test_probabilities, self.test_scores = self._score_clips("test")
-        self.log("test/roc_auc", self.test_scores.macro_roc_auc)
-        self.log("test/pr_auc", self.test_scores.macro_pr_auc)
+        self.test_probabilities, self.test_scores = self._score_clips("test", "test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the weights are of, and what the epoch's losses sum up to so far."""

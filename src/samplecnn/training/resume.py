@@ -1,10 +1,11 @@
 """The configuration of a run that goes on: its own, which is untrusted input, with what may change."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from samplecnn.data.datasets import DATASETS
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.overrides import override
 from samplecnn.runs.config import CONFIG, read_config
@@ -15,15 +16,15 @@ from samplecnn.training.schedule import SCHEDULES
 RESUMABLE = ("trainer", "logger", "fast")
 
 
-def _names(*classes: type) -> re.Pattern[str]:
-    return re.compile("|".join(re.escape(f"{c.__module__}.{c.__qualname__}") for c in classes))
+def _names(classes: Iterable[type]) -> set[str | None]:
+    return {f"{c.__module__}.{c.__qualname__}" for c in classes}
 
 
 # The classes and functions that a configuration names; a run folder may name these.
 OWN_TARGETS = {
-    "block": _names(*BLOCKS.values()),
-    "schedule": _names(*SCHEDULES.values()),
-    "data.catalog": re.compile(r"samplecnn\.(data\.datasets\.[a-z]+|mini)\.catalog"),
+    "block": _names(BLOCKS.values()),
+    "schedule": _names(SCHEDULES.values()),
+    "data.catalog": {name for known in DATASETS.values() for name in (known.catalog, known.formerly)},
 }
 
 
@@ -79,7 +80,7 @@ def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) 
         target = values.get(f"{part}._target_")
         if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target, re.ASCII):
             raise ConfigError(f"{file} has {part}._target_={target!r:.80}, which is no name of a class")
-        if not own.fullmatch(target) and said.get(part) != target:
+        if target not in own and said.get(part) != target:
             raise ConfigError(
                 f"{file} has {part}._target_={target}, which is not of this project. "
                 f"To run it, say it again on the command line: {override(f'{part}._target_', target)}"

@@ -46,13 +46,7 @@ class PaperSchedule(Schedule):
     tested = "best"
 
     def __init__(
-        self,
-        learning_rate: float = 0.01,
-        *,
-        stages: int = 5,
-        factor: float = 0.2,
-        patience: int = 2,
-        decay: float = 1e-6,
+        self, learning_rate: float, *, stages: int, factor: float, patience: int, decay: float
     ) -> None:
         self.base_rate = learning_rate
         self.stages = stages
@@ -127,7 +121,7 @@ class OneCycle(Schedule):
 
     tested = "last"
 
-    def __init__(self, learning_rate: float = 0.1, *, warmup: float = 0.3, start: float = 0.04) -> None:
+    def __init__(self, learning_rate: float, *, warmup: float, start: float = 0.04) -> None:
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
         self.start = start  # first rate as a share of the peak

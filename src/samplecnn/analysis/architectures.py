@@ -1,0 +1,225 @@
+"""Architectures with their scores, and groups of them that can be compared.
+
+Runs of one architecture differ in their seed alone, and only over seeds is anything averaged. Architectures
+of one group have everything else in common: width, schedule, epochs, precision, ...
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from samplecnn.analysis.comparison import Spread, critical_value, difference_interval, standard_error
+from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1
+from samplecnn.analysis.statistics import Estimate
+from samplecnn.analysis.tabular import Record, compact
+from samplecnn.model import blocks
+from samplecnn.model.blocks import BLOCKS
+from samplecnn.runs.results import Interval, SplitScores
+from samplecnn.runs.run import Run
+
+NO_SCORES = SplitScores(roc_auc=None, pr_auc=None, per_tag={})
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A network with its weight decay, and the runs that trained it: they differ in their seed alone."""
+
+    block: str
+    options: Mapping[str, Any]  # of the block: alpha; dropout if it is not the paper's; a custom block's own
+    multi: bool
+    weight_decay: float
+    runs: tuple[Run, ...]  # by seed
+    scores: SplitScores = NO_SCORES  # means over seeds, with intervals where there are predictions
+    roc: Estimate | None = None  # macro ROC-AUC, as differences need it; None where runs have no predictions
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def alpha(self) -> float | None:
+        """Amplifying ratio of the excitation, of blocks that have one."""
+        value = self.options.get("alpha")
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def name(self) -> str:
+        """The block as the paper writes it, and what is not as in the paper."""
+        words = [blocks.title(self.block)]
+        if self.weight_decay == DAGGER:
+            words[0] += "†"
+        elif self.weight_decay:
+            words.append(f"decay {compact(self.weight_decay)}")
+        for key, value in self.options.items():
+            if self.block not in BLOCKS or key != "alpha" or value != ALPHA:
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                words.append(f"{key} {compact(value) if is_number else value}")
+        return " ".join(words)
+
+    @property
+    def aggregation(self) -> str:
+        """Whether the last three blocks are joined."""
+        return "multi" if self.multi else "no multi"
+
+    @property
+    def label(self) -> str:
+        """Name and aggregation."""
+        return f"{self.name}, {self.aggregation}"
+
+    @property
+    def fields(self) -> Record:
+        """What tables say of it."""
+        named = {"cell": self.label, "block": self.block, "aggregation": self.aggregation}
+        return {**named, "weight_decay": self.weight_decay, "alpha": self.alpha}
+
+    @property
+    def default_options(self) -> bool:
+        """Whether it is a block of `BLOCKS` with the options of the paper's Table 1."""
+        return self.block in BLOCKS and set(self.options) <= {"alpha"} and self.alpha in (None, ALPHA)
+
+    @property
+    def in_table1(self) -> bool:
+        """Whether the paper's Table 1 has it; blocks with the dagger count without weight decay too."""
+        decays = (0.0, DAGGER) if self.block in DAGGER_BLOCKS else (0.0,)
+        return self.default_options and self.block in TABLE1 and self.weight_decay in decays
+
+    @property
+    def paper_auc(self) -> float | None:
+        """ROC-AUC in the paper's Table 1."""
+        if not self.in_table1 or (self.block in DAGGER_BLOCKS and not self.weight_decay):
+            return None
+        return TABLE1[self.block][0 if self.multi else 1]
+
+    def relative_time(self, basic: "Architecture | None") -> float | None:
+        """Return the time of an epoch over that of the basic block, on hardware that trained both."""
+        ratios = []
+        for run in self.runs:
+            others = basic.runs if basic else ()
+            same = [o.seconds_per_epoch for o in others if o.results.hardware == run.results.hardware]
+            if sum(same) > 0:
+                ratios.append(run.seconds_per_epoch * len(same) / sum(same))
+        return sum(ratios) / len(ratios) if ratios else None
+
+    @property
+    def roc_auc(self) -> float | None:
+        """Mean over seeds of the macro ROC-AUC."""
+        return self.scores.roc_auc
+
+    @property
+    def roc_interval(self) -> Interval | None:
+        """95 % interval of the macro ROC-AUC: which clips are in the test split."""
+        return self.scores.roc_auc_interval
+
+    @cached_property
+    def by_seed(self) -> list[float]:
+        """Macro ROC-AUC of each run that has one."""
+        scores = [run.results.test.roc_auc for run in self.runs]
+        return [score for score in scores if score is not None]
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the ROC-AUC over seeds; None with fewer than two."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    @property
+    def score_fields(self) -> Record:
+        """What tables say of the scores."""
+        return {
+            "roc_auc": self.roc_auc,
+            "roc_auc_interval": self.roc_interval,
+            "seeds": len(self.runs),
+            "roc_auc_sd": self.deviation,
+            "pr_auc": self.scores.pr_auc,
+            "pr_auc_interval": self.scores.pr_auc_interval,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """ROC-AUC of one architecture less that of another, paired over test clips.
+
+    Intervals are None with too few clips, those over seeds also where none of the group has several seeds.
+    """
+
+    value: float
+    clips: Interval | None  # 95 %, which clips are in the test split
+    both: Interval | None  # 95 %, clips and seeds
+    among_all: Interval | None  # 95 % for all pairs of the group at once; seeds too, where they are known
+
+    @property
+    def distinguishable(self) -> str:
+        """Whether the interval that covers most leaves out 0."""
+        return verdict(self.both or self.clips)
+
+
+def verdict(interval: Interval | None) -> str:
+    """Say whether an interval leaves out 0."""
+    return "too few clips" if interval is None else "no" if interval[0] <= 0 <= interval[1] else "yes"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Architectures that are comparable with each other."""
+
+    settings: Mapping[str, Any]  # dotted keys; what all runs have in common
+    architectures: tuple[Architecture, ...]  # in the order of the paper
+    spread: Spread | None  # over seeds, pooled over the architectures that have two or more
+
+    def table1(self, block: str, multi: bool) -> Architecture | None:
+        """Return an architecture of the paper's Table 1, that with the dagger if there are two."""
+        found = [a for a in self.architectures if a.in_table1 and (a.block, a.multi) == (block, multi)]
+        return max(found, key=lambda architecture: architecture.weight_decay, default=None)
+
+    def departures(self) -> list[str]:
+        """Say what differs from how the paper's networks were trained."""
+        return [
+            f"{option(key, value)} (the paper: {written(paper)})"
+            for key, paper in SETTINGS.items()
+            if (value := self.settings.get(key, paper)) != paper
+        ]
+
+    @property
+    def ranked(self) -> list[Architecture]:
+        """Those that have a ROC-AUC, the best first."""
+        return sorted(
+            (a for a in self.architectures if a.roc_auc is not None), key=lambda a: -(a.roc_auc or 0)
+        )
+
+    def difference(self, one: Architecture | None, other: Architecture | None) -> Difference | None:
+        """Return how much better ``one`` is, None where one of the two has no predictions.
+
+        An architecture with a single seed is taken to vary with it as the others do: without that, the one
+        that was tried least would have the shortest interval.
+        """
+        if one is None or other is None or one.roc is None or other.roc is None:
+            return None
+        apart = one.roc - other.roc
+        seeds = (len(one.runs), len(other.runs))
+        half = self._critical_value * standard_error(apart, self.spread, seeds)
+        return Difference(
+            apart.value,
+            difference_interval(apart),
+            difference_interval(apart, self.spread, seeds) if self.spread else None,
+            (apart.value - half, apart.value + half) if apart.enough else None,
+        )
+
+    @cached_property
+    def _critical_value(self) -> float:
+        estimates = [(one.roc, len(one.runs)) for one in self.architectures if one.roc]
+        return critical_value([roc for roc, _ in estimates], [seeds for _, seeds in estimates], self.spread)
+
+
+def option(key: str, value: Any) -> str:
+    """Write a setting as on the command line."""
+    return f"{key.removesuffix('._target_')}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """Write the value of a setting, a class by its name alone."""
+    if value is None:
+        return "null"
+    return value.rpartition(".")[2] if isinstance(value, str) else str(value)
