@@ -1,7 +1,6 @@
 """Run folders: one for each process, none for a refused command."""
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -60,11 +59,12 @@ def test_a_folder_belongs_to_one_process(world: World) -> None:
     assert (run / "results.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "refused", [["width=0"], ["data=msd"], ["resume=nope"], ["trainer.accelerator=cuda"]]
-)
+NO_GPU = ["trainer.accelerator=cuda"]
+
+
+@pytest.mark.parametrize("refused", [["width=0"], ["data=msd"], ["resume=nope"], NO_GPU])
 def test_a_refused_command_leaves_no_folder(world: World, refused: list[str]) -> None:
-    if refused is NO_GPU and os.path.exists("/dev/nvidia0"):  # noqa: PTH110
+    if refused is NO_GPU and Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU")
     before = sorted(world.folder.glob("runs/**"))
     world.run("train.py", *refused, f"data.root={world.folder / 'data'}", status=1)
