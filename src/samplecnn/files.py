@@ -23,7 +23,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 def writing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` that takes its place once all is written and on the disk.
 
-    It is removed if anything goes wrong, and ``path`` is then as it was.
+    It is removed if anything goes wrong, and ``path`` is then as it was. An OSError names ``path``.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,8 +33,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, say
+            error.filename = str(path)
         raise
 
 

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -24,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from e2e.conftest import ROOT, World
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
-from samplecnn.training.checkpoints import last_checkpoint
+from samplecnn.training.checkpoints import WholeFiles, last_checkpoint
 from samplecnn.training.job import train
 
 OTHER_DISK = Path("/dev/shm")
@@ -189,6 +190,30 @@ def test_a_damaged_checkpoint(
     assert "last.ckpt is damaged" in said
     assert "going on from the one before, previous.ckpt" in said
     assert_same(training.outcome(), whole[0])
+
+
+def fill_disk(path: Path) -> None:
+    """Write a good checkpoint, and then fail to write a larger one, as a child process."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    WholeFiles().save_checkpoint({"samplecnn": {}, "weights": torch.ones(1000)}, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        WholeFiles().save_checkpoint({"samplecnn": {}, "weights": torch.ones(1_000_000)}, path)
+    except OSError as error:
+        path.with_suffix(".txt").write_text(str(error))
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The error is the system's, with the file's name, and the checkpoint before is as good as it was."""
+    path = tmp_path / "last.ckpt"
+    process = multiprocessing.get_context("spawn").Process(target=fill_disk, args=(path,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0
+    said = path.with_suffix(".txt")
+    assert said.read_text() == f"[Errno 27] File too large: '{path}'"
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(1000))
+    assert sorted(tmp_path.iterdir()) == [path, said]
 
 
 def test_resumed_with_fewer_epochs_it_is_tested(world: World, whole: tuple[dict[str, Any], float]) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import Catalog
 from samplecnn.data.pool import Pool, run_apart
-from samplecnn.data.store import MANIFEST, Store, StoreError
+from samplecnn.data.store import AGAIN, MANIFEST, Store, StoreError
 from samplecnn.data.writer import (
     ShardJob,
     changed_files,
@@ -108,13 +108,13 @@ def _is_finished(folder: Path, catalog: Catalog) -> bool:
     if changed := changed_files(catalog.audio, catalog.clips, store.files):
         log.warning(
             "%d of %d audio files in %s have changed since the store %s was made, which holds them as they"
-            " were (%s). To have them as they are now, delete its folder and run `python prepare.py data=%s`",
+            " were (%s). To have them as they are now, %s",
             len(changed),
             len(catalog.clips),
             catalog.audio,
             folder,
             _some(changed, ", "),
-            catalog.name,
+            AGAIN,
         )
     return True
 
