@@ -52,6 +52,17 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove an empty folder, and those above it that are empty then, as far as the working directory."""
+    here = Path.cwd()
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
+        for above in folder.absolute().parents:
+            if above == here or not above.is_relative_to(here):
+                break
+            above.rmdir()
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk, where the file system can."""
     with contextlib.suppress(OSError):

@@ -192,6 +192,23 @@ def test_a_damaged_checkpoint(
     assert_same(training.outcome(), whole[0])
 
 
+def test_damaged_checkpoints_alone(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    """It says that, and not how to go on from them."""
+    del whole  # the data are prepared
+    training = Training(world, world.folder / "runs" / "all-damaged")
+    training.stop_within_second_epoch(signal.SIGTERM)
+    for path in (training.run / "checkpoints").iterdir():
+        path.write_bytes(cut(path.read_bytes()))
+    before = len(training.said.read_text())
+    process = training.start()
+    process.join(100)
+    assert process.exitcode == 1
+    said = training.said.read_text()[before:]
+    assert "last.ckpt is damaged" in said
+    assert "train the run again, in another folder" in said
+    assert "to go on from its last checkpoint" not in said
+
+
 def fill_disk(path: Path) -> None:
     """Write a good checkpoint, and then fail to write a larger one, as a child process."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,8 @@ def run_excitation(options: argparse.Namespace) -> int:
         written += figures.write_figure(figures.excitation_figure(excited, tags, blocks), out / "excitation")
         written += figures.write_figure(figures.deviation_figure(excited), out / "deviation")
     except figures.PlotsMissingError as error:
-        print(f"samplecnn excitation: {error}, and then: samplecnn excitation {out / DATA}", file=sys.stderr)
+        again = shlex.join(["samplecnn", "excitation", str(out / DATA)])
+        print(f"samplecnn excitation: {error}, and then: {again}", file=sys.stderr)
     print("\n".join(map(str, written)))
     return 0
 

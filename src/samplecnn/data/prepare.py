@@ -27,6 +27,7 @@ from samplecnn.data.writer import (
     write_manifest,
 )
 from samplecnn.files import BusyError, locked
+from samplecnn.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def _is_finished(folder: Path, catalog: Catalog) -> bool:
 
 def _some(things: Sequence[str], separator: str) -> str:
     more = f"{separator}and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return separator.join(things[:SHOWN]) + more
+    return printable(separator.join(things[:SHOWN]) + more)
 
 
 def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progress: bool) -> None:

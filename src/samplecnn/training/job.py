@@ -22,7 +22,7 @@ from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Selection, Store
 from samplecnn.errors import UserError
-from samplecnn.files import BusyError, locked, remove_unfinished
+from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
 from samplecnn.hardware import describe, multiplies_bfloat16
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
@@ -146,7 +146,7 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
     try:
         with owned(run):
             return train_owned(RunConfig.read(plain, "the configuration"), run, name=name, group=group)
-    except (UserError, OSError):
+    except (UserError, OSError, KeyboardInterrupt):
         discard(run)
         raise
 
@@ -175,8 +175,7 @@ def discard(run: Path) -> None:
         if all(path.name in (LOCK, LOG) for path in run.iterdir()):
             for path in run.iterdir():
                 path.unlink()
-            run.rmdir()
-            run.parent.rmdir()  # that of the day, if it is empty
+            remove_empty(run)
 
 
 def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> Results:
@@ -204,12 +203,13 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
     )
     for folder in (run, run / "checkpoints"):
         remove_unfinished(folder)
+    last = last_checkpoint(run)
     write_config(run, config)
     log_start(config, run, network, data)
     logger = loggers.start(config, run, name=name, group=group)
     failed = True
     try:
-        results = fit_and_test(config, run, module, data, plan, logger.loggers)
+        results = fit_and_test(config, run, last, module, data, plan, logger.loggers)
         logger.log_results(results)
         write_results(run, results)
         failed = False
@@ -253,12 +253,16 @@ def log_start(config: RunConfig, run: Path, network: SampleCNN, data: SegmentDat
 def fit_and_test(
     config: RunConfig,
     run: Path,
+    last: Path | None,
     module: TaggingModule,
     data: SegmentDataModule,
     plan: Plan,
     lightning_loggers: list[Logger],
 ) -> Results:
-    """Train, test the weights that count, write down the predictions; return the results."""
+    """Train, test the weights that count, write down the predictions; return the results.
+
+    ``last`` is the checkpoint to go on from.
+    """
     schedule = make_schedule(scaled(config))
     table = EpochTable(run / "metrics.csv", echo=not watched())
     keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
@@ -271,7 +275,6 @@ def fit_and_test(
         callbacks=[schedule, table, keeper, *progress],
         logger=lightning_loggers,
     )
-    last = last_checkpoint(run)
     if last is not None:
         log.info("%s goes on where it stopped", run)
     if last is None or not finished(last, config.trainer.max_epochs, table):

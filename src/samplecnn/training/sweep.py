@@ -5,7 +5,6 @@ what makes the cells, as those of ``conf/experiment/`` are, a sweep can be run a
 shown, what was interrupted goes on, and the rest is trained. What cannot be planned is not trained.
 """
 
-import contextlib
 import copy
 import importlib.util
 import json
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samplecnn.errors import UserError
+from samplecnn.files import remove_empty
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
 from samplecnn.runs.sweep_plan import CELL, read_plan
@@ -77,9 +77,7 @@ class SweepGuard(Callback):
             write_plan(planned)
         except Exception as error:  # Hydra would make a warning of it, and train
             if made is not None:
-                with contextlib.suppress(OSError):  # not empty: there is something to keep
-                    made.rmdir()
-                    made.parent.rmdir()
+                remove_empty(made)
             if isinstance(error, UserError | OSError):
                 sys.exit(str(error))
             traceback.print_exc()
@@ -103,11 +101,10 @@ def own_folder(config: DictConfig, kind: str) -> Path | None:
     if "${now:" not in str(node._get_node("dir")._value()) or config.get("resume") is not None:
         return None
     wanted = Path(node.dir)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)
         except FileExistsError:
             continue
         break
