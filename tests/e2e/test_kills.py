@@ -21,12 +21,14 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from e2e.conftest import ROOT, World
+from samplecnn.runs.config import RunConfig
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
 from samplecnn.training.checkpoints import WholeFiles, last_checkpoint
-from samplecnn.training.job import train
+from samplecnn.training.job import make_trainer, train
 
 OTHER_DISK = Path("/dev/shm")
 
@@ -160,6 +162,18 @@ def test_asked_to_stop_within_an_epoch(
     assert "to go on from its last checkpoint: python train.py resume=" in training.said.read_text()
     training.finish()
     assert_same(training.outcome(), whole[0])
+
+
+def test_slurm_s_signals_are_not_lightning_s(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning would write a checkpoint of its own before the first step, and go on from that for ever."""
+    for name in ("NTASKS", "PROCID", "LOCALID", "NODEID", "JOB_ID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1" if name == "NTASKS" else "0")
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    training = Training(world, world.folder / "runs" / "slurm")
+    trainer = make_trainer(RunConfig.read(training.config, ""), training.run)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment)
+    assert not environment.auto_requeue
 
 
 def cut(data: bytes) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -75,9 +76,11 @@ def watched() -> bool:
 def make_trainer(config: RunConfig, run: Path, **options: Any) -> pl.Trainer:
     """Return a Lightning trainer as the ``trainer`` configuration wants it."""
     accelerator = resolve_accelerator(config.trainer.accelerator)
+    # SLURM's signals are answered by `RunCheckpoint`; Lightning's way leaves checkpoints of its own.
+    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return pl.Trainer(
         default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), *cluster],
         accelerator=accelerator,
         devices=config.trainer.devices,
         precision=resolve_precision(config.trainer.precision, accelerator),  # type: ignore[arg-type]
