@@ -15,6 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from samplecnn.errors import UserError
+from samplecnn.text import lines
 from samplecnn.training import config as configuration
 
 
@@ -35,7 +36,7 @@ def main(config: DictConfig) -> None:
             return
         print(*describe(Store.open(path), data), sep="\n")
     except (UserError, OSError) as error:
-        sys.exit(f"{error}")
+        sys.exit(lines(error))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
+from samplecnn.text import lines
 from samplecnn.training import config as configuration
 from samplecnn.training.sweep import SweepGuard, print_table, title
 
@@ -52,7 +53,7 @@ def main(config: DictConfig) -> None:
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
-        sys.exit(f"{error}")
+        sys.exit(lines(error))
     auc = results.test.roc_auc
     score = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")

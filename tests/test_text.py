@@ -2,7 +2,7 @@
 
 import pytest
 
-from samplecnn.text import csv_text, is_printable, printable, shown
+from samplecnn.text import csv_text, is_printable, lines, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,7 @@ def test_values_in_messages_are_short_and_flat() -> None:
     assert shown("rock") == "'rock'"
     while nested:  # or Python's own clean-up would recurse
         nested = nested.pop()  # type: ignore[assignment]
+
+
+def test_messages_keep_their_lines() -> None:
+    assert lines(ValueError("a \x1b[2Jtag\nanother")) == "a \\x1b[2Jtag\nanother"

@@ -23,7 +23,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 def writing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside ``path`` that takes its place once all is written and on the disk.
 
-    It is removed if anything goes wrong, and ``path`` is then as it was.
+    It is removed if anything goes wrong, and ``path`` is then as it was. An OSError names ``path``.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,8 +33,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, say
+            error.filename = str(path)
         raise
 
 
@@ -48,6 +50,17 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder; for whoever holds its lock."""
     for path in folder.glob("*.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove an empty folder, and those above it that are empty then, as far as the working directory."""
+    here = Path.cwd()
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
+        for above in folder.absolute().parents:
+            if above == here or not above.is_relative_to(here):
+                break
+            above.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

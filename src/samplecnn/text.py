@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     )
 
 
+def lines(text: object) -> str:
+    """Return a message of several lines for a terminal, each as `printable` returns it."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
 def _harmless(letter: str) -> bool:
     return letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs"
 

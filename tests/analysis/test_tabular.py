@@ -58,3 +58,13 @@ def test_csv_files_hold_all_records_of_all_groups(tmp_path: Path) -> None:
         ]
     assert first.rows == []
     assert second.rows == [["y"]]
+
+
+def test_names_in_csv_files_are_no_formulas(tmp_path: Path) -> None:
+    records = [{"tag": "=HYPERLINK(1)", "gain": -0.5}, {"tag": "-2+3", "gain": -1e-3}]
+    write_tables([("@all", Table("t", "", "", [Column("tag", "tag")], records))], tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1:] == [
+            ["'@all", "'=HYPERLINK(1)", "-0.5"],
+            ["'@all", "'-2+3", "-0.001"],
+        ]

@@ -121,6 +121,18 @@ def test_info_counts(store_path: Path) -> None:
         info(store_path, "mine", 2)
 
 
+def test_names_are_neither_markup_nor_terminal_codes(store_path: Path) -> None:
+    content = info(store_path, "clean", 2)
+    for part in content["parts"].values():
+        part["tags"] = {"[/rock]": 1, "\x1b[2Jjazz": 2}
+    content |= {"split": "[/own]", "skipped": [{"path": "[red]a.wav", "reason": "[/]"}]}
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(render(content))
+    text = console.export_text()
+    for name in ("split [/own]", "[/rock]", r"\x1b[2Jjazz", "[red]a.wav", "[/]"):
+        assert name in text
+
+
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
 def test_plot(store_path: Path, tmp_path: Path, name: str, start: bytes) -> None:
     pytest.importorskip("matplotlib")

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -20,12 +21,15 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from e2e.conftest import ROOT, World
+from samplecnn.runs.config import RunConfig
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
-from samplecnn.training.checkpoints import last_checkpoint
+from samplecnn.training.checkpoints import WholeFiles, last_checkpoint
 from samplecnn.training.job import train
+from samplecnn.training.trainer import make_trainer
 
 OTHER_DISK = Path("/dev/shm")
 
@@ -161,6 +165,18 @@ def test_asked_to_stop_within_an_epoch(
     assert_same(training.outcome(), whole[0])
 
 
+def test_slurm_s_signals_are_not_lightning_s(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning would write a checkpoint of its own before the first step, and go on from that for ever."""
+    for name in ("NTASKS", "PROCID", "LOCALID", "NODEID", "JOB_ID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1" if name == "NTASKS" else "0")
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    training = Training(world, world.folder / "runs" / "slurm")
+    trainer = make_trainer(RunConfig.read(training.config, ""), training.run)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment)
+    assert not environment.auto_requeue
+
+
 def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -189,6 +205,47 @@ def test_a_damaged_checkpoint(
     assert "last.ckpt is damaged" in said
     assert "going on from the one before, previous.ckpt" in said
     assert_same(training.outcome(), whole[0])
+
+
+def test_damaged_checkpoints_alone(world: World, whole: tuple[dict[str, Any], float]) -> None:
+    """It says that, and not how to go on from them."""
+    del whole  # the data are prepared
+    training = Training(world, world.folder / "runs" / "all-damaged")
+    training.stop_within_second_epoch(signal.SIGTERM)
+    for path in (training.run / "checkpoints").iterdir():
+        path.write_bytes(cut(path.read_bytes()))
+    before = len(training.said.read_text())
+    process = training.start()
+    process.join(100)
+    assert process.exitcode == 1
+    said = training.said.read_text()[before:]
+    assert "last.ckpt is damaged" in said
+    assert "train the run again, in another folder" in said
+    assert "to go on from its last checkpoint" not in said
+
+
+def fill_disk(path: Path) -> None:
+    """Write a good checkpoint, and then fail to write a larger one, as a child process."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    WholeFiles().save_checkpoint({"samplecnn": {}, "weights": torch.ones(1000)}, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        WholeFiles().save_checkpoint({"samplecnn": {}, "weights": torch.ones(1_000_000)}, path)
+    except OSError as error:
+        path.with_suffix(".txt").write_text(str(error))
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The error is the system's, with the file's name, and the checkpoint before is as good as it was."""
+    path = tmp_path / "last.ckpt"
+    process = multiprocessing.get_context("spawn").Process(target=fill_disk, args=(path,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0
+    said = path.with_suffix(".txt")
+    assert said.read_text() == f"[Errno 27] File too large: '{path}'"
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(1000))
+    assert sorted(tmp_path.iterdir()) == [path, said]
 
 
 def test_resumed_with_fewer_epochs_it_is_tested(world: World, whole: tuple[dict[str, Any], float]) -> None:

@@ -66,3 +66,20 @@ def test_a_refused_command_leaves_no_folder(world: World, refused: str) -> None:
     before = sorted(world.folder.glob("runs/**/*"))
     world.run("train.py", *refused.split(), f"data.root={world.folder / 'data'}", status=1)
     assert sorted(world.folder.glob("runs/**/*")) == before
+
+
+def test_ctrl_c_before_the_training_leaves_no_folder(world: World) -> None:
+    made = world.folder / "stopped"
+    settings = ["data=mini", "data.clips=60", "data.name=other", f"data.root={world.folder / 'elsewhere'}"]
+    run = made / "runs" / "now"
+    process = world.start("train.py", *settings, *SHORT, f"hydra.run.dir={run}")
+    deadline = time.monotonic() + 200
+    while not (run / "run.lock").is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in err
+    assert not made.exists()

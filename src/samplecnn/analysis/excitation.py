@@ -24,6 +24,7 @@ from samplecnn.analysis.tabular import write_csv
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.network import SampleCNN
+from samplecnn.text import csv_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ def write_tables(excited: Excitations, tags: Sequence[str], folder: Path) -> lis
     channels, standard deviation across tags. cooccurrence.csv: clips with the chosen tags together.
     """
     paths = [folder / f"{name}.csv" for name in ("excitation", "deviation", "cooccurrence")]
-    header = ("block", "channel", "all segments", *excited.counts.tags)
+    header = ("block", "channel", "all segments", *map(csv_text, excited.counts.tags))
     channels = [
         (block, channel, *row)
         for block, overall in excited.overall.items()
@@ -182,5 +183,5 @@ def write_tables(excited: Excitations, tags: Sequence[str], folder: Path) -> lis
         paths[1], header, [(b, excited.overall[b].size, value) for b, value in excited.deviation.items()]
     )
     together = zip(tags, excited.counts.table(tags).tolist(), strict=True)
-    write_csv(paths[2], ("tag", *tags), [(tag, *row) for tag, row in together])
+    write_csv(paths[2], ("tag", *map(csv_text, tags)), [(csv_text(tag), *row) for tag, row in together])
     return paths

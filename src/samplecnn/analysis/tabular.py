@@ -9,6 +9,7 @@ from typing import Any
 
 from samplecnn import files
 from samplecnn.runs.results import Interval
+from samplecnn.text import csv_text
 
 Record = dict[str, Any]  # an interval stands under a key that ends in "_interval"
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -98,7 +99,7 @@ class Table:
 def write_tables(tables: Sequence[tuple[str, Table]], path: Path) -> None:
     """Write tables of one kind, each with the name of its group, into one CSV file."""
     records = [
-        {"group": group, **dict(_flat(record))}
+        {"group": csv_text(group), **dict(_flat(record))}
         for group, table in tables
         for record in (*table.records, *table.unseen)
     ]
@@ -107,10 +108,12 @@ def write_tables(tables: Sequence[tuple[str, Table]], path: Path) -> None:
 
 
 def _flat(record: Record) -> Iterator[tuple[str, Any]]:
-    """Write numbers to six digits, and give each end of an interval a field of its own."""
+    """Write numbers to six digits, texts as text, and give each end of an interval a field of its own."""
     for key, value in record.items():
         name = key.removesuffix("_interval")
         if name == key:
+            if isinstance(value, str):
+                value = csv_text(value)
             yield key, f"{value:.6g}" if isinstance(value, float) else value
         else:
             low, high = (f"{end:.6g}" for end in value) if value else (None, None)

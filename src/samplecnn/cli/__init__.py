@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from samplecnn import __version__
 from samplecnn.cli import data, evaluate, excitation, models, report, serve, tag
 from samplecnn.errors import UserError
+from samplecnn.text import lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (UserError, OSError) as error:
-        print(f"samplecnn {options.name}: {error}", file=sys.stderr)
+        print(f"samplecnn {options.name}: {lines(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -56,7 +56,7 @@ def run_example(options: argparse.Namespace) -> int:
     print(f"clip {printable(clip.id)} of the test split, never trained on: {printable(clip.path)}")
     for name, probability in sorted(zip(tagger.tags, probabilities, strict=True), key=lambda pair: -pair[1]):
         truth = "true" if name in clip.tags else ""
-        print(f"  {probability:5.1%}  {printable(name):<24}{truth}".rstrip())
+        print(f"  {probability:5.1%}  {printable(name):<24} {truth}".rstrip())
     return 0
 
 

@@ -2,11 +2,13 @@
 
 import argparse
 import csv
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import own_block_option, own_blocks
+from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from samplecnn.analysis.excitation import Excitations
@@ -75,7 +77,8 @@ def run_excitation(options: argparse.Namespace) -> int:
         written += figures.write_figure(figures.excitation_figure(excited, tags, blocks), out / "excitation")
         written += figures.write_figure(figures.deviation_figure(excited), out / "deviation")
     except figures.PlotsMissingError as error:
-        print(f"samplecnn excitation: {error}, and then: samplecnn excitation {out / DATA}", file=sys.stderr)
+        again = shlex.join(["samplecnn", "excitation", str(out / DATA)])
+        print(f"samplecnn excitation: {error}, and then: {again}", file=sys.stderr)
     print("\n".join(map(str, written)))
     return 0
 
@@ -102,8 +105,8 @@ def measure(options: argparse.Namespace) -> "Excitations":
 def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:
     """Print Table 3, how often the tags occur together, and the values of Figure 3."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from samplecnn.analysis.cooccurrence import PAPER_TAGS, PAPER_TOGETHER
 
@@ -111,16 +114,19 @@ def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:
     counts = excited.counts
     console.print(f"test split of {excited.data} ({excited.split})", markup=False, highlight=False)
     if counts.unused:
-        console.print(f"left out, without clips: {', '.join(counts.unused)}", markup=False, highlight=False)
+        unused = printable(", ".join(counts.unused))
+        console.print(f"left out, without clips: {unused}", markup=False, highlight=False)
     as_published = (excited.data, excited.split, tags) == ("mtat", "clean", PAPER_TAGS)
-    together = Table("clips with both", *map(escape, tags), title="co-occurrence")
+    together = Table("clips with both", title="co-occurrence")
+    for tag in tags:
+        together.add_column(Text(printable(tag)))
     for row, tag in enumerate(tags):
         cells = [str(number) for number in counts.table(tags)[row]]
         if as_published:
             cells = [
                 f"{cell} (paper: {paper})" for cell, paper in zip(cells, PAPER_TOGETHER[row], strict=True)
             ]
-        together.add_row(escape(tag), *cells)
+        together.add_row(Text(printable(tag)), *cells)
     console.print(together)
     title = f"standard deviation across {len(counts.tags)} tags"
     deviation = Table("block", "channels", "mean over channels", title=title)

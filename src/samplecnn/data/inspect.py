@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import PARTS, digest
 from samplecnn.data.store import LABELS, MANIFEST, Store, StoreError
+from samplecnn.text import printable
 
 CHUNK = 1 << 20  # bytes
 FFT, HOP, MELS = 1024, 256, 96  # 46 ms, 12 ms
@@ -166,9 +168,11 @@ def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
 
 
 def render(content: dict[str, Any]) -> Group:
-    """Lay out what `info` returns as tables for a terminal."""
+    """Lay out what `info` returns as tables for a terminal, which names of files and tags do not steer."""
     parts: dict[str, dict[str, Any]] = content["parts"]
-    sizes = Table("split " + content["split"], *parts, "whole store")
+    sizes = Table()
+    for head in (f"split {printable(content['split'])}", *parts, "whole store"):
+        sizes.add_column(Text(head))
     sizes.add_row("clips", *(f"{part['clips']:,}" for part in parts.values()), f"{content['clips']:,}")
     sizes.add_row("segments", *(f"{part['segments']:,}" for part in parts.values()), "")
     sizes.add_row("hours", *(f"{part['hours']:.2f}" for part in parts.values()), f"{content['hours']:.2f}")
@@ -176,12 +180,12 @@ def render(content: dict[str, Any]) -> Group:
     sizes.add_row("on disk", *("" for _ in parts), gigabytes)
     tags = Table("tag", *parts)
     for tag in parts["train"]["tags"]:
-        tags.add_row(tag, *(f"{part['tags'][tag]:,}" for part in parts.values()))
+        tags.add_row(Text(printable(tag)), *(f"{part['tags'][tag]:,}" for part in parts.values()))
     if not content["skipped"]:
         return Group(sizes, tags)
     skipped = Table(f"skipped ({len(content['skipped'])})", "reason")
     for clip in content["skipped"]:
-        skipped.add_row(clip["path"], clip["reason"])
+        skipped.add_row(*(Text(printable(clip[key])) for key in ("path", "reason")))
     return Group(sizes, tags, skipped)
 
 

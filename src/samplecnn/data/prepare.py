@@ -16,7 +16,7 @@ from tqdm import tqdm
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import Catalog
 from samplecnn.data.pool import Pool, run_apart
-from samplecnn.data.store import MANIFEST, Store, StoreError
+from samplecnn.data.store import AGAIN, MANIFEST, Store, StoreError
 from samplecnn.data.writer import (
     ShardJob,
     changed_files,
@@ -27,6 +27,7 @@ from samplecnn.data.writer import (
     write_manifest,
 )
 from samplecnn.files import BusyError, locked
+from samplecnn.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -108,20 +109,20 @@ def _is_finished(folder: Path, catalog: Catalog) -> bool:
     if changed := changed_files(catalog.audio, catalog.clips, store.files):
         log.warning(
             "%d of %d audio files in %s have changed since the store %s was made, which holds them as they"
-            " were (%s). To have them as they are now, delete its folder and run `python prepare.py data=%s`",
+            " were (%s). To have them as they are now, %s",
             len(changed),
             len(catalog.clips),
             catalog.audio,
             folder,
             _some(changed, ", "),
-            catalog.name,
+            AGAIN,
         )
     return True
 
 
 def _some(things: Sequence[str], separator: str) -> str:
     more = f"{separator}and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return separator.join(things[:SHOWN]) + more
+    return printable(separator.join(things[:SHOWN]) + more)
 
 
 def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progress: bool) -> None:

@@ -25,7 +25,7 @@ from samplecnn.errors import UserError
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npy"
-PREPARE = "python prepare.py data={name}"
+AGAIN = "delete the folder and prepare it again, by the same `python prepare.py`"
 # What reading a file of any content may raise.
 DAMAGE = (
     ValueError,
@@ -101,30 +101,25 @@ class Store:
         not checksums: reading 30 GB at every start would cost minutes.
         """
         path = Path(path)
-        again = PREPARE.format(name=path.name)
         if not path.is_dir():
-            raise StoreError(f"no store at {path}: make it with `{again}`")
+            raise StoreError(f"no store at {path}: make it with `python prepare.py`")
         if not (path / MANIFEST).is_file():
             raise StoreError(
                 f"{path} has no {MANIFEST}: its preparation is not finished."
-                f" Run `{again}` again, it goes on where it stopped"
+                " Run the same `python prepare.py` again, it goes on where it stopped"
             )
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
             for key, expected in (("format", FORMAT_VERSION), ("sample_rate", SAMPLE_RATE)):
                 if manifest[key] != expected:
                     raise StoreError(
-                        f"store {path} has {key} {manifest[key]}, this version reads {expected}:"
-                        f" delete the folder and run `{again}`"
+                        f"store {path} has {key} {manifest[key]}, this version reads {expected}: {AGAIN}"
                     )
             return cls._from_manifest(path, manifest)
         except StoreError:
             raise
         except DAMAGE as error:
-            raise StoreError(
-                f"store {path} is damaged ({type(error).__name__}: {error}):"
-                f" delete the folder and run `{again}`"
-            ) from error
+            raise StoreError(f"store {path} is damaged ({type(error).__name__}: {error}): {AGAIN}") from error
 
     @classmethod
     def _from_manifest(cls, path: Path, manifest: dict[str, Any]) -> "Store":

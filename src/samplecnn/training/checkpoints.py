@@ -46,10 +46,18 @@ class WholeFiles(TorchCheckpointIO):
     """Writes Lightning's checkpoints beside their target, where Lightning goes through ``TMPDIR``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint that takes the target's place once it is on the disk."""
+        """Write a checkpoint that takes the target's place once it is on the disk.
+
+        Raises OSError, with the file's name, where that is not possible.
+        """
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with writing(Path(path)) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of a full disk
+                    raise error.__context__ from error
+                raise
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.errors import UserError
-from samplecnn.files import BusyError, locked, remove_unfinished
+from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
 from samplecnn.overrides import override
@@ -57,7 +57,7 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
     try:
         with owned(run):
             return train_owned(RunConfig.read(plain, "the configuration"), run, name=name, group=group)
-    except (UserError, OSError):
+    except (UserError, OSError, KeyboardInterrupt):
         discard(run)
         raise
 
@@ -88,8 +88,7 @@ def discard(run: Path) -> None:
         if all(path.name in (LOCK, LOG) for path in run.iterdir()):
             for path in run.iterdir():
                 path.unlink()
-            run.rmdir()
-            run.parent.rmdir()  # that of the day, if it is empty
+            remove_empty(run)
 
 
 def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> Results:
@@ -101,12 +100,13 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
     keep_freed_memory()
     data = make_data(config, Store.open(prepare_store(config.plain["data"])))
     module = make_module(config, data.selection)
+    last = last_checkpoint(run)
     write_config(run, config)
     log_start(config, run, module, data)
     logger = loggers.start(config, run, name=name, group=group)
     failed = True
     try:
-        results = fit_and_test(config, run, module, data, logger.loggers)
+        results = fit_and_test(config, run, last, module, data, logger.loggers)
         logger.log_results(results)
         write_results(run, results)
         failed = False
@@ -150,11 +150,15 @@ def log_start(config: RunConfig, run: Path, module: TaggingModule, data: Segment
 def fit_and_test(
     config: RunConfig,
     run: Path,
+    last: Path | None,
     module: TaggingModule,
     data: SegmentDataModule,
     lightning_loggers: list[Logger],
 ) -> Results:
-    """Train, test the weights that count, write down the predictions; return the results."""
+    """Train, test the weights that count, write down the predictions; return the results.
+
+    ``last`` is the checkpoint to go on from.
+    """
     schedule = make_schedule(scaled(config))
     table = EpochTable(run / "metrics.csv", echo=not watched())
     keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
@@ -167,7 +171,6 @@ def fit_and_test(
         callbacks=[schedule, table, keeper, *progress],
         logger=lightning_loggers,
     )
-    last = last_checkpoint(run)
     if last is not None:
         log.info("%s goes on where it stopped", run)
     if last is None or not finished(last, config.trainer.max_epochs, table):

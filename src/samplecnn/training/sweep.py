@@ -5,7 +5,6 @@ be run again: what has finished is shown, what was interrupted goes on, and the 
 be planned is not trained.
 """
 
-import contextlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samplecnn.errors import UserError
+from samplecnn.files import remove_empty
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import RESULTS, read_results
@@ -52,9 +52,7 @@ class SweepGuard(Callback):
             write_plan(planned)
         except Exception as error:  # Hydra would make a warning of it, and train
             if made is not None:
-                with contextlib.suppress(OSError):  # not empty: there is something to keep
-                    made.rmdir()
-                    made.parent.rmdir()
+                remove_empty(made)
             if isinstance(error, UserError | OSError):
                 sys.exit(str(error))
             traceback.print_exc()
@@ -78,11 +76,10 @@ def own_folder(config: DictConfig, kind: str) -> Path | None:
     if "${now:" not in str(node._get_node("dir")._value()) or config.get("resume") is not None:
         return None
     wanted = Path(node.dir)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)
         except FileExistsError:
             continue
         break

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.runs.config import RunConfig, TrainerConfig
@@ -41,9 +42,11 @@ def watched() -> bool:
 def make_trainer(config: RunConfig, run: Path, **options: Any) -> pl.Trainer:
     """Return a Lightning trainer as the ``trainer`` configuration wants it."""
     device, precision = device_and_precision(config.trainer)
+    # SLURM's signals are answered by `RunCheckpoint`; Lightning's way leaves checkpoints of its own.
+    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return pl.Trainer(
         default_root_dir=run / "lightning",  # where Lightning would look for checkpoints of its own
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), *cluster],
         accelerator=device.type,
         devices=config.trainer.devices,
         precision=precision,  # type: ignore[arg-type]
