@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import TINY, World
+from e2e.conftest import CLIPS, TINY, World
 
 SHORT = [*TINY, "block=basic", "trainer.max_epochs=1", "logger=none", "fast=false"]
 
@@ -59,7 +59,7 @@ def test_a_folder_belongs_to_one_process(world: World) -> None:
     assert (run / "results.json").is_file()
 
 
-NO_GPU = ["trainer.accelerator=cuda"]
+NO_GPU = ["trainer.accelerator=cuda", f"data.clips={CLIPS}"]
 
 
 @pytest.mark.parametrize("refused", [["width=0"], ["data=msd"], ["resume=nope"], NO_GPU])
