@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import CLIPS, TINY, World
+from e2e.conftest import TINY, World
 
 SHORT = [*TINY, "block=basic", "trainer.max_epochs=1", "logger=none", "fast=false"]
 
