@@ -522,3 +522,17 @@ def test_root_that_is_a_file(tmp_path: Path, raw: Path) -> None:
 def test_progress_is_shown(tmp_path: Path, raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare(mtat.catalog(raw, "x"), tmp_path)
     assert "9/9" in capfd.readouterr().err
+
+
+def test_libraries_do_not_talk(tmp_path: Path, make_raw: MakeRaw) -> None:
+    """libmpg123 complains on the standard error, and does not say about which file."""
+    raw = make_raw(tmp_path / "raw", {"0/a.mp3": 4.0, "c/c.mp3": 1.0, "d/d.mp3": 1.0})
+    file = raw / "mp3/0/a.mp3"
+    content = bytearray(file.read_bytes())
+    for at in range(len(content) // 2, len(content) - 200, 100):
+        content[at] ^= 0xFF
+    file.write_bytes(content)
+    process = start(raw, tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "mpg123" not in errors

@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from samplecnn.data.audio import SAMPLE_RATE, AudioError, load, to_int16
+from samplecnn.data.decoder_process import keep_libraries_quiet
 from samplecnn.data.prefetch import prefetched
 from samplecnn.data.store import StoreError
 from samplecnn.data.writer import ShardJob, write_shard
@@ -246,6 +247,7 @@ def _context() -> ForkServerContext | SpawnContext:
 def start_worker() -> None:
     """Make a process of a pool one that works in one thread, and ends with its parent however that ends."""
     keep_freed_memory()
+    keep_libraries_quiet()
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the terminal; it is the parent that ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
