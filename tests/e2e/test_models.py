@@ -32,15 +32,9 @@ def test_what_is_told_of_the_run(world: World, run: Path, bundle: Path) -> None:
     assert told["config"]["seed"] == 3
     assert str(world.folder) not in text + (bundle / "README.md").read_text()
     test = told["results"]["test"]
-    for scores in (test, *test["per_tag"].values()):
-        for key in ("roc_auc", "pr_auc"):
-            value, interval = scores[key], scores[f"{key}_interval"]
-            if value is None:
-                assert interval is None
-            elif interval is not None:
-                assert 0 <= interval[0] < interval[1] <= 1
-    assert any(scores["roc_auc_interval"] for scores in test["per_tag"].values())
-    assert f"| **mean** | {results['test']['roc_auc']:.4f} [" in (bundle / "README.md").read_text()
+    for scores in (test, *test["per_tag"].values()):  # of too few clips for an interval
+        assert scores["roc_auc_interval"] is scores["pr_auc_interval"] is None
+    assert f"| **mean** | {results['test']['roc_auc']:.4f} " in (bundle / "README.md").read_text()
 
 
 def test_commands_take_it_for_a_run(world: World, run: Path, bundle: Path) -> None:

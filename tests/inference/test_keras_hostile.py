@@ -243,10 +243,12 @@ def test_a_reader_that_dies() -> None:
     """The HDF5 library's own crash, from outside: the process that reads gets a segmentation fault."""
     here = Path(f"/proc/self/task/{threading.get_native_id()}/children")
 
+    before = set(here.read_text().split())  # of other tests
+
     def kill() -> None:
-        while not (children := here.read_text().split()):
+        while not (children := set(here.read_text().split()) - before):
             time.sleep(0.002)
-        os.kill(int(children[-1]), signal.SIGSEGV)
+        os.kill(int(children.pop()), signal.SIGSEGV)
 
     killer = threading.Thread(target=kill)
     killer.start()
