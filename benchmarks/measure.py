@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from samplecnn.hardware import describe
 
@@ -172,14 +169,6 @@ def rates(
     times, peaks = seconds_and_peaks(variants, threads=chosen.threads, repeat=chosen.repeat)
     found = {name: spread([segments / second for second in seconds]) for name, seconds in times.items()}
     return found, peaks
-
-
-def tell(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
