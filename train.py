@@ -1,6 +1,7 @@
 """Train and test one network, or a grid of them.
 
     python train.py block=se multi=true
+    python train.py model=fcn               # another network of the field: conf/model/
     python train.py -m block=basic,se,res1,res2,rese1,rese2 multi=true,false
     python train.py -m experiment=table1    # and others in conf/experiment/
     python train.py resume=RUN
@@ -32,7 +33,7 @@ def main(config: DictConfig) -> None:
     overrides = configuration.typed(settings)
     sweep = settings.mode == RunMode.MULTIRUN
     try:
-        plain = configuration.validate(config)
+        plain = configuration.validate(config, overrides)
         # A resumed run has the name that it had.
         name = None
         if plain["resume"] is None:

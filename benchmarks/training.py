@@ -47,7 +47,9 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 def our_network(block: str, width: int) -> SampleCNN:
     """Return the network with multi-level aggregation and the paper's options."""
     description = {"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}
-    return build(description, TAGS)
+    network = build(description, TAGS)
+    assert isinstance(network, SampleCNN)
+    return network
 
 
 def random_batch(batch: int, device: torch.device) -> Batch:

@@ -77,6 +77,7 @@ class Average(nn.Module):
 
 def test_a_block_of_one_s_own_is_passed_in() -> None:
     network = build(description(name="average", size=3), 4, {"average": Average})
+    assert isinstance(network, SampleCNN)
     assert isinstance(network.blocks[8], Average)
     assert network(torch.randn(2, SEGMENT_SAMPLES)).shape == (2, 4)
 

@@ -16,7 +16,7 @@ from samplecnn.model.blocks import BLOCKS
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, describe, explain, validate
 from samplecnn.training.planning import cells
-from samplecnn.training.schedule import SCHEDULES, make_schedule
+from samplecnn.training.schedules import SCHEDULES, make_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import own_block_option, own_blocks, positive, warn_unfinished
+from samplecnn.cli.common import own_class_options, own_classes, positive, warn_unfinished
 from samplecnn.errors import UserError
 from samplecnn.text import is_printable, shown
 
@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
 
     export = commands.add_parser(
         "export",
-        parents=[own_block_option(), placed],
+        parents=[own_class_options(), placed],
         help="write a model to give away: weights, configuration, model card, perhaps ONNX",
     )
     export.add_argument("run", type=Path, metavar="RUN", help="run folder, checkpoint or bundle")
@@ -76,7 +76,7 @@ def run_export(options: argparse.Namespace) -> int:
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
         require_libraries()
-    model = load_model(options.run, own_blocks(options.block))
+    model = load_model(options.run, **own_classes(options))
     source, config, results = "trained with samplecnn", None, None
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
@@ -125,10 +125,10 @@ def run_import_keras(options: argparse.Namespace) -> int:
     model = import_keras(options.file, tags)
     write_bundle(model, options.folder, source=source(options.file), force=options.force)
     network = model.description
-    options_of_block = [f"{key} {value:g}" for key, value in network.block.items() if key != "name"]
-    block = ", ".join([network.block["name"], *options_of_block])
-    levels = "multi" if network.multi else "no multi"
-    print(f"{block}, {levels}, width {network.width}, {len(model.tags)} tags")
+    alpha = (network.block or {}).get("alpha")
+    block, *others = network.words
+    words = [block, *([f"alpha {alpha:g}"] if alpha is not None else []), *others]
+    print(f"{', '.join(words)}, {len(model.tags)} tags")
     print_bundle(options.folder, [])
     return 0
 

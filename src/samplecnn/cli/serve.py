@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_class_options, positive
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     """Add ``samplecnn serve``."""
     serve = commands.add_parser(
         "serve",
-        parents=[own_block_option()],
+        parents=[own_class_options()],
         help="a local page: play a song, see its tags move with it, models side by side",
     )
     serve.add_argument(
@@ -66,7 +66,7 @@ def run_serve(options: argparse.Namespace) -> int:
     from samplecnn.inference.page.app import HOST, create_app
 
     paths = options.models or [newest_run(RUNS)]
-    taggers = [load_tagger(path, options.block) for path in paths]
+    taggers = [load_tagger(path, options) for path in paths]
     models = dict(zip(unique(map(shown, paths)), taggers, strict=True))
     app = create_app(models, max_bytes=options.limit * 1_000_000, max_seconds=options.minutes * 60)
     with listen(HOST, options.port) as listening:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_class_options, positive
 from samplecnn.errors import UserError
 from samplecnn.text import FORMULA, csv_text, printable
 
@@ -24,9 +24,9 @@ UNREADABLE = 3  # exit status
 DESCRIPTION = """\
 Tag audio files, and all audio below folders, with the probability of each tag.
 
-A segment of 2.7 s at a time goes through the network; a file's probabilities are their average. Files are
-read as they are tagged, in constant memory, however long they are. What cannot be read is reported, and the
-rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
+A segment at a time goes through the network (2.7 s, if it is a SampleCNN); a file's probabilities are their
+average. Files are read as they are tagged, in constant memory, however long they are. What cannot be read is
+reported, and the rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
 EPILOG = """\
 exit status: 0 if all files were tagged, also with warnings; 3 if some could not be read, or their pictures
 not be written; 1 if the command could not be carried out (no such model, say); 2 for a wrong command line.
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
     tag = commands.add_parser(
         "tag",
-        parents=[own_block_option()],
+        parents=[own_class_options()],
         help="tags of audio files, as a whole or over time",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -94,7 +94,7 @@ def run_tag(options: argparse.Namespace) -> int:
     failed = 0
     with DecoderProcess() as decoders:
         model = options.model or newest_run(RUNS)
-        tagger = load_tagger(model, options.block)
+        tagger = load_tagger(model, options)
         if not (options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
         if options.csv:

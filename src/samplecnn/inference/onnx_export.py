@@ -1,8 +1,8 @@
-"""The network as an ONNX file: waveforms (batch, 59049) to probabilities (batch, tags), any batch.
+"""A network as an ONNX file: waveforms (batch, samples) to probabilities (batch, tags), any batch.
 
 Batch norms are folded into the layers in front of them. What is written is run in onnxruntime and compared
 with PyTorch before it is called done. How a recording is cut and averaged stands in the file's metadata
-(`FRAMING`).
+(`framing`).
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.errors import UserError
 from samplecnn.model.backends.fold import fold
-from samplecnn.model.network import PLAIN
+from samplecnn.model.network import PLAIN, use
 from samplecnn.runs.bundle import ONNX, ONNX_HALF
 from samplecnn.runs.folder import Model
 
@@ -38,11 +38,6 @@ TOLERANCE = 1e-4  # on probabilities of the probes, against PyTorch in single pr
 # music; one of random weights by 0.02 on noise.
 HALF_TOLERANCE = 1e-2
 INPUT, OUTPUT = "waveforms", "probabilities"
-FRAMING = (
-    f"Mix to mono, resample, samples as float32 in [-1, 1] (16-bit ones divided by 32768). Cut into segments "
-    f"of {SEGMENT_SAMPLES} samples, one after the other; leave out the end that fills none; fill a recording "
-    "shorter than one with zeros at its end."
-)
 AVERAGING = "The probability of a tag for a recording is the mean over its segments."
 
 
@@ -59,6 +54,15 @@ class OnnxFile:
     bytes: int
     difference: float  # the largest between probabilities in onnxruntime and in PyTorch
     tolerance: float  # what it may be
+
+
+def framing(samples: int) -> str:
+    """Say how a recording is cut for a network that hears so many samples at once."""
+    return (
+        "Mix to mono, resample, samples as float32 in [-1, 1] (16-bit ones divided by 32768). Cut into "
+        f"segments of {samples} samples, one after the other; leave out the end that fills none; fill a "
+        "recording shorter than one with zeros at its end."
+    )
 
 
 def write_onnx(model: Model, folder: Path, *, half: bool = False) -> list[OnnxFile]:
@@ -94,15 +98,15 @@ class _Probabilities(nn.Module):
         self.network = network
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """``(batch, 59049) -> (batch, tags)``."""
+        """``(batch, samples) -> (batch, tags)``."""
         return self.network(waveforms).sigmoid()
 
 
 def _graph(model: Model) -> "onnx.ModelProto":
     """Return the network as ONNX, free of what the exporter notes of this machine."""
     network = fold(model.network)
-    network.use(PLAIN)
-    example = torch.zeros(2, SEGMENT_SAMPLES)
+    use(network, PLAIN)
+    example = torch.zeros(2, model.segment_samples)
     with _quiet():
         program = torch.onnx.export(
             _Probabilities(network).eval(),
@@ -133,8 +137,8 @@ def metadata(model: Model) -> dict[str, str]:
     return {
         "tags": json.dumps(model.tags, ensure_ascii=False),
         "sample_rate": str(model.sample_rate),
-        "segment_samples": str(SEGMENT_SAMPLES),
-        "framing": FRAMING,
+        "segment_samples": str(model.segment_samples),
+        "framing": framing(model.segment_samples),
         "averaging": AVERAGING,
     }
 
@@ -187,7 +191,7 @@ def compare(path: Path, model: Model) -> float:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    waveforms = probes()
+    waveforms = probes(model.segment_samples)
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(waveforms)).sigmoid().numpy()
     whole = session.run([OUTPUT], {INPUT: waveforms})[0]
@@ -195,13 +199,13 @@ def compare(path: Path, model: Model) -> float:
     return float(max(np.abs(whole - expected).max(), np.abs(alone - expected[:1]).max()))
 
 
-def probes() -> NDArray[np.float32]:
-    """Return segments to compare on, (5, 59049): noise loud and soft, a sweep, clicks, silence."""
-    noise = np.random.default_rng(0).standard_normal((2, SEGMENT_SAMPLES)) * [[0.2], [0.01]]
-    time = np.arange(SEGMENT_SAMPLES) / SEGMENT_SAMPLES
+def probes(samples: int = SEGMENT_SAMPLES) -> NDArray[np.float32]:
+    """Return segments to compare on, (5, samples): noise loud and soft, a sweep, clicks, silence."""
+    noise = np.random.default_rng(0).standard_normal((2, samples)) * [[0.2], [0.01]]
+    time = np.arange(samples) / samples
     sweep = np.sin(2 * np.pi * 10_000 * time**2)
-    clicks = (np.arange(SEGMENT_SAMPLES) % 5000 == 0).astype(float)
-    return np.stack([*noise.clip(-1, 1), sweep, clicks, np.zeros(SEGMENT_SAMPLES)]).astype(np.float32)
+    clicks = (np.arange(samples) % 5000 == 0).astype(float)
+    return np.stack([*noise.clip(-1, 1), sweep, clicks, np.zeros(samples)]).astype(np.float32)
 
 
 @contextmanager

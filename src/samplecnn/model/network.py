@@ -10,6 +10,7 @@ from samplecnn.model.backends.kernels.triton_ops import AVAILABLE
 from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
+from samplecnn.model.networks.network import Network, NetworkError
 from samplecnn.model.norm import BatchNorm
 
 DEPTH = 9  # blocks
@@ -26,7 +27,7 @@ BACKENDS = (PLAIN, STEM, TRITON)
 BlockFactory = Callable[[int, int], nn.Module]
 
 
-class SampleCNN(nn.Module):
+class SampleCNN(Network):
     """A strided stem, nine blocks and a head of two dense layers (Kim, Lee and Nam, 2018, Figure 1a).
 
     ``block(in_channels, out_channels)`` builds one block. With ``multi`` the head sees the outputs of the
@@ -34,13 +35,18 @@ class SampleCNN(nn.Module):
     last block alone. ``dropout`` acts before the last layer.
     """
 
+    title = "SampleCNN"
+    paper = "Kim, Lee and Nam (2018)"
+    sample_rate = 22_050
+    any_rate = True
+    segment_samples = SEGMENT_SAMPLES
+
     def __init__(
         self, block: BlockFactory, *, tags: int, width: int = 128, multi: bool = True, dropout: float = 0.5
     ) -> None:
-        super().__init__()
-        for name, value in (("tags", tags), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        super().__init__(tags=tags)
+        if width < 1:
+            raise NetworkError(f"width must be at least 1, not {width}")
         self.levels = LEVELS if multi else 1
         self.backend = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
@@ -57,13 +63,9 @@ class SampleCNN(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """Return logits ``(batch, tags)`` for waveforms ``(batch, 59049)`` with samples in [-1, 1].
 
-        Raises ValueError for any other shape.
+        Raises NetworkError for any other shape.
         """
-        if waveforms.ndim != 2 or waveforms.shape[1] != SEGMENT_SAMPLES:
-            raise ValueError(
-                f"the network takes waveforms of shape (batch, {SEGMENT_SAMPLES}), "
-                f"not {tuple(waveforms.shape)}"
-            )
+        self.require_segments(waveforms)
         x = self._stem(waveforms)  # (batch, width, 1, 19683)
         pooled = []
         for index, block in enumerate(self.blocks):
@@ -95,6 +97,12 @@ class SampleCNN(nn.Module):
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
+
+
+def use(network: Network, backend: str) -> None:
+    """Choose how a network computes; any other than SampleCNN has PyTorch's layers alone."""
+    if isinstance(network, SampleCNN):
+        network.use(backend)
 
 
 def backends(device_type: str) -> tuple[str, ...]:

@@ -12,7 +12,19 @@ from typing import Annotated, Any
 from samplecnn.files import write
 from samplecnn.overrides import override
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, WHOLE, Rule, checked
+from samplecnn.runs.rules import (
+    COUNT,
+    NAME,
+    NOT_NEGATIVE,
+    OBJECT,
+    OF_SAMPLECNN,
+    PRINTABLE,
+    SAMPLECNN,
+    WHOLE,
+    Rule,
+    checked,
+    require,
+)
 from samplecnn.runs.untrusted import read_json
 from samplecnn.text import is_printable, shown
 
@@ -109,13 +121,14 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 class Results:
     """What a run is, what it took and how well it does."""
 
-    block: Annotated[str, NAME]
-    multi: bool
+    model: Annotated[str, NAME] = SAMPLECNN
+    block: Annotated[str | None, NAME] = None  # these three of a SampleCNN alone
+    multi: bool | None = None
+    width: int | None = None
     seed: int
     data: Annotated[str, NAME]
     split: Annotated[str, PRINTABLE]
     split_hash: Annotated[str, PRINTABLE]
-    width: int
     parameters: Annotated[int, COUNT]
     epochs: Annotated[int, COUNT]
     train_seconds: Annotated[float, NOT_NEGATIVE]
@@ -145,7 +158,10 @@ class Results:
             "backend": plain.get("backend", plain.get("path")),  # its name in earlier results
             "test": SplitScores.read(plain.get("test", {}), where, absent=absent),
         }
-        return checked(cls, read, where, absent=absent)
+        results = checked(cls, read, where, absent=absent)
+        if results.model == SAMPLECNN:
+            require(results, OF_SAMPLECNN, where, absent=absent)
+        return results
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

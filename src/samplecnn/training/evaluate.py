@@ -1,16 +1,14 @@
 """A finished run, tested again from its folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
+from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
@@ -18,12 +16,16 @@ from samplecnn.runs.folder import load_model, read_config, read_description
 from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import test_backend
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.stores import make_data
+from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import make_trainer, quiet_libraries
 
 
 def evaluate(
-    run: Path, *, data_root: Path | None = None, blocks: Mapping[str, type[nn.Module]] | None = None
+    run: Path,
+    *,
+    data_root: Path | None = None,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
 ) -> SplitScores:
     """Test the best weights of a run on its test split, as its training did.
 
@@ -33,7 +35,7 @@ def evaluate(
     quiet_libraries()
     keep_freed_memory()
     config = read_config(run)
-    model = load_model(run, blocks)
+    model = load_model(run, blocks, networks)
     data = open_data(run, config, model.description, data_root)
     module = TaggingModule(
         model.network, description=model.description.as_dict(), test_backend=test_backend(config.fast)
@@ -48,15 +50,15 @@ def open_data(
     run: Path, config: RunConfig, description: Description, data_root: Path | None = None
 ) -> SegmentDataModule:
     """Return the data that a run was trained on; RunError if the store now holds other clips or tags."""
-    store = Store.open((data_root or Path(config.data.root)) / config.data.name)
-    data = make_data(config, store)
+    store = find_store(data_root or config.data.root, config.data.name, description.sample_rate)
+    data = make_data(config, store, description.sample_rate, description.segment_samples)
     for what, ours, theirs in (
         ("tags", data.selection.tags, description.tags),
         ("split", data.selection.split_hash, description.split_hash),
     ):
         if ours != theirs:
             raise RunError(
-                f"the store {store.path} has another {what} than the one {run} was trained on: "
+                f"the store {store} has another {what} than the one {run} was trained on: "
                 "its scores would not be comparable. Name the right folder of stores with --data-root"
             )
     return data

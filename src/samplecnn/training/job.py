@@ -13,13 +13,13 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.store import Store
 from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
 from samplecnn.overrides import override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST
 from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
@@ -28,9 +28,9 @@ from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpo
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.network import count_parameters, make_module
-from samplecnn.training.schedule import make_schedule
-from samplecnn.training.stores import make_data, prepare_store
+from samplecnn.training.network import count_parameters, heard, make_module
+from samplecnn.training.schedules import make_schedule
+from samplecnn.training.stores import make_data, training_store
 from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries, watched
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
         return finished
     quiet_libraries()
     keep_freed_memory()
-    data = make_data(config, Store.open(prepare_store(config.plain["data"])))
+    rate, samples = heard(config)
+    data = make_data(config, training_store(config.plain["data"], rate), rate, samples)
     module = make_module(config, data.selection)
     last = last_checkpoint(run)
     write_config(run, config)
@@ -135,11 +136,9 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
     """Say in a line what is about to be trained."""
     log.info(
-        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
+        "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch",
         run,
-        config.block["name"],
-        "multi" if config.multi else "no multi",
-        config.width,
+        ", ".join(Description.read(module.description, str(run)).words),
         f"{count_parameters(module.network):,}",
         len(data.selection.tags),
         data.selection.split,
@@ -181,7 +180,8 @@ def fit_and_test(
     selection, test = data.selection, data.selection.parts["test"]
     write_predictions(run, Predictions(test.clip_ids, selection.tags, test.labels, module.test_probabilities))
     return Results(
-        block=config.block["name"],
+        model=config.model["name"],
+        block=config.block["name"] if config.block else None,
         multi=config.multi,
         seed=config.seed,
         data=config.data.name,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.errors import UserError
-from samplecnn.model.network import STEM, SampleCNN
+from samplecnn.model.network import STEM, SampleCNN, use
+from samplecnn.model.networks.network import Network
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import PLAIN_PLAN, Plan
@@ -37,7 +38,7 @@ class TaggingModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: SampleCNN,
+        network: Network,
         *,
         description: dict[str, Any],
         weight_decay: float = 0.0,
@@ -47,7 +48,7 @@ class TaggingModule(pl.LightningModule):
         test_backend: str = STEM,
     ) -> None:
         super().__init__()
-        network.use(plan.backend)
+        use(network, plan.backend)
         self.network = network
         self.plan = plan
         self.automatic_optimization = not plan.graph
@@ -98,6 +99,7 @@ class TaggingModule(pl.LightningModule):
     def _graphed_step(self, batch: Batch) -> Tensor:
         """Forward, backward and update, the first two replayed from a graph."""
         if self._graph is None:
+            assert isinstance(self.network, SampleCNN)
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
                 scaler.scale(torch.ones((), device=self.device))  # makes it create its scale
@@ -153,7 +155,7 @@ class TaggingModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin a clip average."""
-        self.network.use(self.test_backend)
+        use(self.network, self.test_backend)
         self._start_clips("test")
 
     def test_step(self, batch: Batch, _index: int) -> None:

@@ -96,7 +96,7 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cel
         cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
     finally:
         HydraConfig.instance().set_config(config)
-    return cell, validate(without_hydra(composed))
+    return cell, validate(without_hydra(composed), overrides)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -132,20 +132,21 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.runs.config import NOT_IDENTITY, read_config  # only now: it loads PyTorch
+    from samplecnn.runs.config import identity, read_config  # only now: it loads PyTorch
     from samplecnn.runs.folder import LAST
 
     if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
     there, here = (
-        {key: json.dumps(value) for key, value in flat(plain)}  # as the configuration's hash sees them
+        {
+            key: json.dumps(value) for key, value in flat(identity(plain))
+        }  # as the configuration's hash sees them
         for plain in (read_config(folder).plain, config)
     )
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
-        and there.get(key) != here.get(key)
+        if there.get(key) != here.get(key)
     ]
 
 

@@ -5,12 +5,9 @@ To add one: docs/new-schedule.md
 
 import logging
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -163,26 +160,3 @@ def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) ->
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate
-
-
-# The schedules that come with the project, by their file in conf/schedule/.
-SCHEDULES: dict[str, type[Schedule]] = {"paper": PaperSchedule, "onecycle": OneCycle}
-
-
-def make_schedule(settings: Mapping[str, Any]) -> Schedule:
-    """Return the schedule that ``settings`` name by ``_target_``, with its options.
-
-    Raises ConfigError where there is no such class, where it does not take these options, and where it is
-    no schedule.
-    """
-    target = settings["_target_"]
-    try:
-        schedule = instantiate(dict(settings))
-    except InstantiationException as error:
-        raise ConfigError(f"schedule._target_={target} cannot be made: {error.__cause__ or error}") from error
-    if not isinstance(schedule, Schedule) or getattr(schedule, "tested", None) not in ("best", "last"):
-        raise ConfigError(
-            f"schedule._target_={target} is not a samplecnn.training.schedule.Schedule "
-            'with tested = "best" or "last": see docs/new-schedule.md'
-        )
-    return schedule

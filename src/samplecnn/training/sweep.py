@@ -37,7 +37,7 @@ class SweepGuard(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse an impossible run before it has a folder, and give every other one that is its own."""
         try:
-            validate(without_hydra(config))
+            validate(without_hydra(config), typed(config.hydra))
             own_folder(config, "run")
         except (UserError, OSError) as error:
             sys.exit(str(error))

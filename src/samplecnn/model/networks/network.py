@@ -21,6 +21,7 @@ class Network(nn.Module):
     title: ClassVar[str]  # as papers write it
     paper: ClassVar[str]  # authors and year
     sample_rate: int = 16_000  # Hz
+    any_rate: bool = False  # whether it may be trained at any other rate: nothing in it is made for one
     segment_samples: int
     dropout: nn.Dropout  # before the last layer
     last: nn.Linear
