@@ -48,7 +48,7 @@ def test_any_width_and_number_of_tags(width: int, tags: int, multi: bool) -> Non
 @pytest.mark.parametrize("shape", [(59049,), (2, 59048), (2, 1, 59049), (2, 59050)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     network = SampleCNN(Basic, tags=2, width=2)
-    with pytest.raises(ValueError, match=r"waveforms of shape \(batch, 59049\), not"):
+    with pytest.raises(ValueError, match=r"waveforms of shape \(batch, 59049\) at 22050 Hz, not"):
         network(torch.zeros(shape))
 
 

@@ -162,7 +162,12 @@ def published_tables(split: Split | None) -> list[Table]:
     tables = []
     if split != MTAT:
         records: list[Record] = [
-            {"model": f"{blocks.title(block)}, {kind}", "source": "Kim et al. 2018, Table 1", "roc_auc": auc}
+            {
+                "model": f"{blocks.title(block)}, {kind}",
+                "source": "Kim et al. 2018, Table 1",
+                "roc_auc": auc,
+                "pr_auc": None,
+            }
             for block, aucs in TABLE1.items()
             for kind, auc in zip(("multi", "no multi"), aucs, strict=True)
         ]

@@ -166,6 +166,8 @@ class Results:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         plain = {**asdict(self), "test": self.test.as_dict(intervals=self.interval is not None)}
+        if self.model == SAMPLECNN:
+            del plain["model"]  # as it was before there were others
         return {key: value for key, value in plain.items() if value is not None}
 
 
