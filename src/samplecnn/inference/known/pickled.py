@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_BYTES = 1 << 20  # of a pickle; a network takes 10 to 20 kB
+MAX_BYTES = 256 << 10  # of a pickle; a network takes 10 to 20 kB
 MAX_DIMENSIONS = 8
 TYPES = {
     "torch.FloatStorage": torch.float32,
@@ -83,7 +83,7 @@ class Stream:
         start = self.file.tell()
         for opcode, argument, position in pickletools.genops(self.file):
             if position is not None and position - start > MAX_BYTES:
-                raise ValueError(f"its description of tensors has more than {MAX_BYTES >> 20} MiB")
+                raise ValueError(f"its description of tensors has more than {MAX_BYTES >> 10} KiB")
             if opcode.name == "STOP":
                 return self.stack.pop()
             self._step(opcode.name, argument)
@@ -126,7 +126,7 @@ class Stream:
             case "BUILD":  # attributes of the object below
                 stack.pop()
             case "BINPERSID":
-                stack.append(self._storage(*stack.pop()))
+                stack.append(self._persistent(*stack.pop()))
             case _:
                 raise ValueError(f"it has the opcode {name}, which weights do not need")
 
@@ -143,12 +143,16 @@ class Stream:
         del self.stack[mark:]
         return items
 
-    def _storage(self, kind: str, made_by: Foreign, key: str, _device: str, count: int, *_: Any) -> Any:
+    def _persistent(self, kind: str, what: Foreign, *place: Any) -> Storage | Foreign:
+        """Return what lies outside of the pickle: values, or in old files the source code of a class."""
+        if kind == "module":
+            return what
+        key, _device, count, *_ = place
         if kind != "storage" or not isinstance(key, str) or type(count) is not int or count < 0:
             raise ValueError("it names values in a way of its own")
-        if made_by.name not in TYPES:
-            raise ValueError(f"it has values of type {made_by.name}; known are {', '.join(TYPES)}")
-        storage = Storage(key, TYPES[made_by.name], count)
+        if what.name not in TYPES:
+            raise ValueError(f"it has values of type {what.name}; known are {', '.join(TYPES)}")
+        storage = Storage(key, TYPES[what.name], count)
         if self.storages.setdefault(key, storage) != storage:
             raise ValueError(f"storage {key} has two sizes")
         return storage

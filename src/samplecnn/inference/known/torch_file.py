@@ -9,7 +9,6 @@ The pickles are taken apart by `pickled.py`.
 
 import math
 import zipfile
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -49,8 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if len(data) > MAX_FILE:
         raise TorchFileError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
     try:
-        found, values = _read_zip(data) if data.startswith(b"PK") else _read_old(data)
-        views = _views(found)
+        views, values = _read_zip(data) if data.startswith(b"PK") else _read_old(data)
         if sum(math.prod(view.shape) * view.storage.dtype.itemsize for view in views.values()) > MAX_FILE:
             raise ValueError(f"its tensors share values, and apart have more than {MAX_FILE >> 20} MiB")
         return {name: view.of(values[view.storage.key]) for name, view in views.items()}
@@ -75,8 +73,8 @@ def _kind(value: Any) -> str:
     return f"an object of {value.name!r}" if isinstance(value, Foreign) else f"a {type(value).__name__}"
 
 
-def _read_zip(data: bytes) -> tuple[Any, Mapping[str, bytes]]:
-    """Return the object of a newer file, and the values of its storages by key."""
+def _read_zip(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
+    """Return the tensors of a newer file, and the values of its storages by key."""
     with zipfile.ZipFile(BytesIO(data)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickled = next((name for name in entries if name.split("/")[1:] == ["data.pkl"]), None)
@@ -90,23 +88,23 @@ def _read_zip(data: bytes) -> tuple[Any, Mapping[str, bytes]]:
         if f"{prefix}byteorder" in entries and archive.read(f"{prefix}byteorder") != b"little":
             raise ValueError("its values are big-endian")
         stream = Stream(BytesIO(archive.read(pickled)))
-        found = stream.value()
+        views = _views(stream.value())
         values = {key: archive.read(f"{prefix}data/{key}") for key in stream.storages}
     for key, storage in stream.storages.items():
         if len(values[key]) != storage.count * storage.dtype.itemsize:
             raise ValueError(f"storage {key} has {len(values[key])} bytes, not {storage.count} values")
-    return found, values
+    return views, values
 
 
-def _read_old(data: bytes) -> tuple[Any, Mapping[str, bytes]]:
-    """Return the object of an old file, and the values of its storages by key."""
+def _read_old(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
+    """Return the tensors of an old file, and the values of its storages by key."""
     file = BytesIO(data)
     if (Stream(file).value(), Stream(file).value()) != (MAGIC, VERSION):
         raise ValueError("it is not a file of torch.save")
     if Stream(file).value().get("little_endian") is not True:
         raise ValueError("its values are big-endian")
     stream = Stream(file)
-    found = stream.value()
+    views = _views(stream.value())
     values = {}
     for key in Stream(file).value():
         storage = stream.storages[key]
@@ -114,4 +112,4 @@ def _read_old(data: bytes) -> tuple[Any, Mapping[str, bytes]]:
         values[key] = file.read(storage.count * storage.dtype.itemsize)
         if count != storage.count or len(values[key]) != storage.count * storage.dtype.itemsize:
             raise ValueError(f"it is truncated: of {storage.count} values of storage {key} some are missing")
-    return found, values
+    return views, values
