@@ -16,7 +16,7 @@ from samplecnn.inference.known.convert import Converted, convert, converted
 from samplecnn.inference.known.layouts import LAYOUTS
 from samplecnn.inference.known.tags import TAGS
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import BACKENDS, STEM, SampleCNN
+from samplecnn.model.network import SampleCNN
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.errors import RunError
 
@@ -83,22 +83,6 @@ def test_the_same_function_at_full_width(name: str) -> None:
     # Their windows and filter banks are float32, as ours are: rounding differs, where there are any.
     tolerance = 1e-10 if name in ("sample", "clmr") else 1e-5
     torch.testing.assert_close(got / scale, expected / scale, rtol=0, atol=tolerance)
-
-
-def test_padding_on_every_backend() -> None:
-    torch.manual_seed(0)
-    network = SampleCNN(BLOCKS["basic"], tags=3, width=4, multi=False, pad_front=1).eval()
-    plain = SampleCNN(BLOCKS["basic"], tags=3, width=4, multi=False).eval()
-    plain.load_state_dict(network.state_dict())
-    x = torch.randn(2, 59_049)
-    moved = torch.cat([torch.zeros(2, 1), x[:, :-1]], dim=1)
-    assert STEM in BACKENDS
-    with torch.no_grad():
-        assert torch.equal(network(x), plain(moved))
-        network.use(STEM)
-        torch.testing.assert_close(network(x), plain(moved), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="pad_front must be 0 to 2, not 3"):
-        SampleCNN(BLOCKS["basic"], tags=3, width=4, pad_front=3)
 
 
 @pytest.mark.parametrize(("mid", "dense"), [(64, 200), (512, 500)])

@@ -186,10 +186,10 @@ def test_a_file_made_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "strides", "offset", "words"),
     [
-        ((5,), (1,), 0, "a tensor reaches beyond its values"),
-        ((2,), (4,), 0, "beyond its values"),
-        ((4,), (1,), 1, "beyond its values"),
-        ((10**12, 10**5), (0, 0), 0, "beyond its values"),
+        ((5,), (1,), 0, "a tensor lies outside its values"),
+        ((2,), (4,), 0, "outside its values"),
+        ((4,), (1,), 1, "outside its values"),
+        ((10**12, 10**5), (0, 0), 0, "outside its values"),
         ((-2, -2), (1, 1), 0, "no whole number"),
         ((2,), (-1,), 1, "no whole number"),
         ((1,), (1,), -1, "no whole number"),

@@ -37,6 +37,18 @@ class Storage:
     dtype: torch.dtype
     count: int
 
+    def row(self, values: bytes) -> Tensor:
+        """Return the values; ValueError for more or fewer."""
+        if len(values) != self.count * self.dtype.itemsize:
+            raise ValueError(
+                f"it is truncated: storage {self.key} has {len(values)} bytes, not {self.count} values"
+            )
+        return (
+            torch.frombuffer(bytearray(values), dtype=self.dtype)
+            if values
+            else torch.empty(0, dtype=self.dtype)
+        )
+
 
 @dataclass(frozen=True)
 class View:
@@ -56,16 +68,14 @@ class View:
         steps = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         count = math.prod(self.shape)
         if count and (self.offset + steps >= self.storage.count or count > self.storage.count):
-            raise ValueError("a tensor reaches beyond its values")
+            raise ValueError("a tensor lies outside its values")
 
-    def of(self, values: bytes) -> Tensor:
-        """Return the tensor, with memory of its own."""
+    def of(self, row: Tensor) -> Tensor:
+        """Return the tensor out of the values of its storage, with memory of its own."""
         if not math.prod(self.shape):
-            return torch.empty(self.shape, dtype=self.storage.dtype)
-        row = torch.frombuffer(bytearray(values), dtype=self.storage.dtype)
-        return row.as_strided(self.shape, self.strides, self.offset).clone(
-            memory_format=torch.contiguous_format
-        )
+            return torch.empty(self.shape, dtype=row.dtype)
+        view = row.as_strided(self.shape, self.strides, self.offset)
+        return view.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass

@@ -48,10 +48,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if len(data) > MAX_FILE:
         raise TorchFileError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
     try:
-        views, values = _read_zip(data) if data.startswith(b"PK") else _read_old(data)
+        views, rows = _read_zip(data) if data.startswith(b"PK") else _read_old(data)
         if sum(math.prod(view.shape) * view.storage.dtype.itemsize for view in views.values()) > MAX_FILE:
             raise ValueError(f"its tensors share values, and apart have more than {MAX_FILE >> 20} MiB")
-        return {name: view.of(values[view.storage.key]) for name, view in views.items()}
+        return {name: view.of(rows[view.storage.key]) for name, view in views.items()}
     except NONSENSE as error:
         # The sentences below are ValueErrors; other types come out of bytes that make no sense.
         reason = printable(str(error)[:300]) if type(error) is ValueError else "it is damaged"
@@ -73,7 +73,7 @@ def _kind(value: Any) -> str:
     return f"an object of {value.name!r}" if isinstance(value, Foreign) else f"a {type(value).__name__}"
 
 
-def _read_zip(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
+def _read_zip(data: bytes) -> tuple[dict[str, View], dict[str, Tensor]]:
     """Return the tensors of a newer file, and the values of its storages by key."""
     with zipfile.ZipFile(BytesIO(data)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
@@ -89,14 +89,11 @@ def _read_zip(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
             raise ValueError("its values are big-endian")
         stream = Stream(BytesIO(archive.read(pickled)))
         views = _views(stream.value())
-        values = {key: archive.read(f"{prefix}data/{key}") for key in stream.storages}
-    for key, storage in stream.storages.items():
-        if len(values[key]) != storage.count * storage.dtype.itemsize:
-            raise ValueError(f"storage {key} has {len(values[key])} bytes, not {storage.count} values")
-    return views, values
+        rows = {key: s.row(archive.read(f"{prefix}data/{key}")) for key, s in stream.storages.items()}
+    return views, rows
 
 
-def _read_old(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
+def _read_old(data: bytes) -> tuple[dict[str, View], dict[str, Tensor]]:
     """Return the tensors of an old file, and the values of its storages by key."""
     file = BytesIO(data)
     if (Stream(file).value(), Stream(file).value()) != (MAGIC, VERSION):
@@ -105,11 +102,10 @@ def _read_old(data: bytes) -> tuple[dict[str, View], dict[str, bytes]]:
         raise ValueError("its values are big-endian")
     stream = Stream(file)
     views = _views(stream.value())
-    values = {}
+    rows = {}
     for key in Stream(file).value():
         storage = stream.storages[key]
-        count = int.from_bytes(file.read(8), "little")
-        values[key] = file.read(storage.count * storage.dtype.itemsize)
-        if count != storage.count or len(values[key]) != storage.count * storage.dtype.itemsize:
-            raise ValueError(f"it is truncated: of {storage.count} values of storage {key} some are missing")
-    return views, values
+        if int.from_bytes(file.read(8), "little") != storage.count:
+            raise ValueError(f"it is truncated, or storage {key} has two sizes")
+        rows[key] = storage.row(file.read(storage.count * storage.dtype.itemsize))
+    return views, rows
