@@ -40,7 +40,7 @@ def build(
     options = dict(architecture.get("model") or {"name": SAMPLECNN})
     name = options.pop("name")
     if name == SAMPLECNN:
-        network = _sample_cnn(architecture, tags, blocks)
+        network = _sample_cnn(architecture, options, tags, blocks)
     else:
         network = _other(name, {**options, "dropout": architecture["dropout"]}, tags, networks)
     rate = architecture.get("sample_rate") or network.sample_rate
@@ -50,7 +50,9 @@ def build(
     return network
 
 
-def _sample_cnn(architecture: Mapping[str, Any], tags: int, blocks: Blocks | None) -> Network:
+def _sample_cnn(
+    architecture: Mapping[str, Any], others: dict[str, Any], tags: int, blocks: Blocks | None
+) -> Network:
     options = dict(architecture["block"])
     name = options.pop("name")
     block = _chosen("block", name, BLOCKS, blocks, BlockError)
@@ -61,9 +63,11 @@ def _sample_cnn(architecture: Mapping[str, Any], tags: int, blocks: Blocks | Non
             width=architecture["width"],
             multi=architecture["multi"],
             dropout=architecture["dropout"],
+            **others,
         )
     except (TypeError, ValueError) as error:
-        raise BlockError(f"block {name!r} cannot be built with the options {options}: {error}") from error
+        said = {**options, **others}
+        raise BlockError(f"block {name!r} cannot be built with the options {said}: {error}") from error
 
 
 def _other(name: str, options: dict[str, Any], tags: int, networks: Networks | None) -> Network:

@@ -32,7 +32,8 @@ class SampleCNN(Network):
 
     ``block(in_channels, out_channels)`` builds one block. With ``multi`` the head sees the outputs of the
     last three blocks, each reduced to its maximum over time and then concatenated; without, that of the
-    last block alone. ``dropout`` acts before the last layer.
+    last block alone. ``dropout`` acts before the last layer. ``pad_front`` zeros (up to 2) come before the
+    segment and as many samples are dropped at its end: the stem of some published networks is padded.
     """
 
     title = "SampleCNN"
@@ -42,11 +43,21 @@ class SampleCNN(Network):
     segment_samples = SEGMENT_SAMPLES
 
     def __init__(
-        self, block: BlockFactory, *, tags: int, width: int = 128, multi: bool = True, dropout: float = 0.5
+        self,
+        block: BlockFactory,
+        *,
+        tags: int,
+        width: int = 128,
+        multi: bool = True,
+        dropout: float = 0.5,
+        pad_front: int = 0,
     ) -> None:
         super().__init__(tags=tags)
         if width < 1:
             raise NetworkError(f"width must be at least 1, not {width}")
+        if not 0 <= pad_front < KERNEL:
+            raise NetworkError(f"pad_front must be 0 to {KERNEL - 1}, not {pad_front}")
+        self.pad_front = pad_front
         self.levels = LEVELS if multi else 1
         self.backend = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
@@ -66,6 +77,8 @@ class SampleCNN(Network):
         Raises NetworkError for any other shape.
         """
         self.require_segments(waveforms)
+        if self.pad_front:
+            waveforms = F.pad(waveforms, (self.pad_front, -self.pad_front))
         x = self._stem(waveforms)  # (batch, width, 1, 19683)
         pooled = []
         for index, block in enumerate(self.blocks):

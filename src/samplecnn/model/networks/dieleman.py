@@ -20,8 +20,9 @@ class Dieleman(Network):
     """Two convolutions over time and two dense layers.
 
     ``input`` is "mel", or "raw": there ``filters`` strided convolutions take the place of the mel bands,
-    each over 256 samples (16 ms) and none twice. The paper's network has no batch norm; the one on mel bands
-    normalises its input.
+    each over 256 samples (16 ms) and none twice. How many the paper has could not be checked: 32 are those of
+    a public re-implementation. The paper's network has no batch norm; the one on mel bands normalises its
+    input.
     """
 
     title = "End-to-end"

@@ -42,7 +42,8 @@ class Musicnn(Network):
         self.input_bn = BatchNorm(1) if original else nn.BatchNorm2d(1)
         self.tall = nn.ModuleList(ConvNorm(1, TALL, (bands, 7), keras=original) for bands in TALL_BANDS)
         self.long = nn.ModuleList(
-            ConvNorm(1, LONG, (1, frames - original), keras=original) for frames in LONG_FRAMES
+            ConvNorm(1, LONG, (1, frames - 1 if original else frames), keras=original)
+            for frames in LONG_FRAMES
         )
         front = TALL * len(TALL_BANDS) + LONG * len(LONG_FRAMES)
         self.mid = nn.ModuleList(

@@ -22,7 +22,7 @@ QUIETEST = 1e-10  # power that silence is taken for, -100 dB
 class Spectrogram(nn.Module):
     """Power of 257 frequencies from 0 to 8 kHz, by Hann windows of 512 samples around every 256th one.
 
-    ``pad_mode`` fills up the windows that reach over the ends: "reflect" (PyTorch's) or "constant" (zeros).
+    ``pad_mode`` fills up the windows at both ends: "reflect" (PyTorch's default) or "constant" (zeros).
     """
 
     window: Tensor
