@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from hydra import compose, initialize_config_dir
 
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare
-from samplecnn.data.store import Store
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.tagger import load
 from samplecnn.runs.config import read_config
