@@ -66,7 +66,12 @@ def test_every_block_has_its_options_and_no_others(block: str) -> None:
 def test_every_model_has_its_options_and_no_others() -> None:
     """Those of its class, with the same defaults; dropout is a key of its own, with the class's default."""
     files = {path.stem for path in (CONF / "model").glob("*.yaml")}
-    variants = {"shortchunk_res": {"res": True}, "dieleman_raw": {"input": "raw"}, "se": {}, "rese2": {}}
+    variants: dict[str, dict[str, object]] = {
+        "shortchunk_res": {"res": True},
+        "dieleman_raw": {"input": "raw"},
+        "se": {},
+        "rese2": {},
+    }
     assert files == NETWORKS.keys() | {"samplecnn", "custom", *variants}
     for name in NETWORKS:
         config = composed(f"model={name}")
