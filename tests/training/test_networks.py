@@ -1,5 +1,6 @@
 """Each network of the field from the command line to its scores, on a small set of real files."""
 
+import asyncio
 import json
 import logging
 import re
@@ -21,7 +22,11 @@ from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store
 from samplecnn.errors import UserError
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.inference.onnx_export import SPECTROGRAM_TOLERANCE, write_onnx
+from samplecnn.inference.onnx_export import SPECTROGRAM_TOLERANCE, OnnxError, write_onnx
+from samplecnn.inference.page.app import describe
+from samplecnn.inference.page.decoder import Decoded
+from samplecnn.inference.page.sounds import Sound
+from samplecnn.inference.page.tagging import lines
 from samplecnn.inference.tagger import load
 from samplecnn.model.excitation import ExcitationError, se_layers
 from samplecnn.runs.config import read_config
@@ -138,12 +143,41 @@ def test_a_model_as_onnx_says_what_it_hears(world: World, tmp_path: Path) -> Non
     assert "segments of 48000 samples" in noted["framing"]
 
 
+def test_what_onnx_does_not_have_is_said(dieleman: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = load_model(dieleman)
+    forward = model.network.forward
+    model.network.forward = lambda waveforms: forward(torch.special.bessel_j0(waveforms))
+    with pytest.raises(OnnxError, match=r"End-to-end cannot be exported to ONNX: .*bessel_j0"):
+        write_onnx(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_cuts_as_the_network_hears(dieleman: Path, tmp_path: Path) -> None:
+    tagger = load(dieleman, precision="32")
+    samples = np.random.default_rng(0).normal(scale=0.1, size=3 * 48_000 + 5).astype(np.float32)
+    samples.tofile(tmp_path / "samples")
+    sound = Sound("0", Decoded(9.0, False, []), {RATE: tmp_path / "samples"})
+
+    async def told() -> list[dict[str, Any]]:
+        return [json.loads(line) async for line in lines(tagger, sound, asyncio.Lock(), lambda: False)]
+
+    first, batch, last = asyncio.run(told())
+    assert (first["segments"], first["segment_seconds"]) == (3, 3.0)
+    expected = tagger.predict_segments(samples[: 3 * 48_000].reshape(3, -1))
+    np.testing.assert_allclose(batch["probabilities"], expected, rtol=0, atol=6e-5)
+    assert batch["excitations"] == {}
+    np.testing.assert_allclose(last["mean"], expected.mean(axis=0), rtol=1e-5)
+    assert describe("d", tagger)["about"].startswith("dieleman, input mel, filters 32, 2 tags of tiny")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", HEARD)
 def test_every_network_can_be_onnx(world: World, tmp_path: Path, model: str) -> None:
     world.train(tmp_path / "run", f"model={model}")
-    (file,) = write_onnx(load_model(tmp_path / "run"), tmp_path)
-    assert file.difference <= SPECTROGRAM_TOLERANCE
+    whole, half = write_onnx(load_model(tmp_path / "run"), tmp_path, half=True)
+    assert whole.difference <= SPECTROGRAM_TOLERANCE
+    assert half.bytes < 0.6 * whole.bytes
 
 
 @pytest.mark.parametrize("model", ["musicnn", "dieleman_raw"])

@@ -111,16 +111,20 @@ def _graph(model: Model) -> "onnx.ModelProto":
     use(network, PLAIN)
     example = torch.zeros(2, model.segment_samples)
     with _quiet():
-        program = torch.onnx.export(
-            _Probabilities(network).eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=OPSET,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                _Probabilities(network).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise OnnxError(f"{network.title} cannot be exported to ONNX: {reason}") from error
     assert program is not None
     graph = program.model_proto
     # Source lines with their paths, shapes of everything in between.
