@@ -321,7 +321,7 @@ def test_networks_side_by_side_in_a_report(world: World, dieleman: Path, tmp_pat
     report = make_report([runs, dieleman], tmp_path / "report", draws=10)
     assert len(report.groups) == 1
     rows = {row["cell"] for name, table in report.tables for row in table.records if table.name == "table1"}
-    assert rows == {"SE, multi", "End-to-end", "Short-chunk CNN res", "Timbre CNN"}
+    assert rows == {"SE, multi", "End-to-end", "Short-chunk CNN res", "Timbre CNN dropout 0.1"}
     (missing,) = (table for _, table in report.tables if table.name == "runs")
     assert {(row["model"], row["block"]) for row in missing.records} == {
         ("samplecnn", "se"),

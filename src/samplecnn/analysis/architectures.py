@@ -30,9 +30,7 @@ class Architecture:
     """A network with its weight decay, and the runs that trained it: they differ in their seed alone."""
 
     block: str | None  # None: it is not a SampleCNN
-    options: Mapping[
-        str, Any
-    ]  # of block or model: alpha; dropout if not the paper's; those of the user's own
+    options: Mapping[str, Any]  # of block or model: alpha, what is not the paper's, those of the user's own
     multi: bool | None
     weight_decay: float
     runs: tuple[Run, ...]  # by seed

@@ -81,7 +81,7 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
     They are scored, with intervals out of ``draws``.
     """
     own = ("seed", "multi", "weight_decay")
-    # What only SampleCNN has, or other networks have by their papers, keeps these not apart from it.
+    # What no other network has, or has by its own paper, does not keep it apart from SampleCNN.
     first = next((run.settings for run in runs if run.results.block is not None), {})
     of_samplecnn = ("width", "running_statistics", "dropout")
     typical: dict[str, Any] = {k: first[k] for k in of_samplecnn if k in first}
@@ -115,6 +115,8 @@ def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, li
 def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architecture]:
     def identity(run: Run) -> tuple[str, str | None, bool | None, float, dict[str, Any]]:
         options = {k: v for k, v in run.settings.items() if k.startswith(("block.", "model."))}
+        if run.results.block is None:
+            options["dropout"] = run.settings.get("dropout")
         decay = float(run.settings.get("weight_decay") or 0)
         return run.results.model, run.results.block, run.results.multi, decay, options
 
@@ -144,6 +146,7 @@ def _options(run: Run) -> dict[str, Any]:
     options.pop("_target_", None)
     if (network := NETWORKS.get(run.results.model)) is not None:
         defaults = {p.name: p.default for p in inspect.signature(network).parameters.values()}
+        options["dropout"] = run.settings["dropout"]
         return {key: value for key, value in options.items() if value != defaults.get(key)}
     if run.results.block in BLOCKS and options.get("dropout") == run.settings.get("data.block_dropout", 0.2):
         options.pop("dropout", None)

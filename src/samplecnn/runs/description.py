@@ -46,8 +46,9 @@ class Description:
         if isinstance(plain, Mapping) and plain.get("format") != FORMAT:
             found = shown(plain.get("format"))
             raise RunError(f"{where} has {prefix}format {found}; this version reads {FORMAT}")
-        if isinstance(plain, Mapping) and plain.get("model"):
-            plain = {**dict.fromkeys(OF_SAMPLECNN), **plain}
+        model = plain.get("model") if isinstance(plain, Mapping) else None
+        if isinstance(model, Mapping) and model.get("name") != SAMPLECNN:
+            plain = {**plain, **dict.fromkeys(OF_SAMPLECNN)}  # whatever it says of them
         read = checked(cls, plain, where, prefix)
         if read.model["name"] == SAMPLECNN:
             require(read, OF_SAMPLECNN, where, prefix)
