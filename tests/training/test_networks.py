@@ -252,9 +252,10 @@ def test_a_network_of_one_s_own(world: World, tmp_path: Path, monkeypatch: pytes
     own = {"mine": resolve_name("own_network_module.Mine")}
     assert load(run, networks=own).segment_samples == 48_000
     assert evaluate(run, networks=own).per_tag == results.test.per_tag
-    said[1] = "model.name=fcn"
-    with pytest.raises(UserError, match="'fcn' is one of samplecnn's own networks"):
-        world.train(tmp_path / "taken", *said)
+    for taken in ("fcn", "samplecnn"):
+        said[1] = f"model.name={taken}"
+        with pytest.raises(UserError, match=f"'{taken}' is one of samplecnn's own networks"):
+            world.train(tmp_path / "taken", *said)
     for target, message in (
         ("own_network_module.Nothing", "cannot be imported"),
         ("samplecnn.model.blocks.SE", r"is not a samplecnn\.model\.networks\.network\.Network"),
@@ -262,7 +263,9 @@ def test_a_network_of_one_s_own(world: World, tmp_path: Path, monkeypatch: pytes
     ):
         with pytest.raises(ConfigError, match=message):
             world.train(tmp_path / "wrong", "model=custom", "model.name=mine", f"model._target_={target}")
-    with pytest.raises(UserError, match=r"network 'dieleman' cannot be built with .*'speed': 2"):
+    with pytest.raises(
+        UserError, match=r"cannot be built with .*'speed': 2.*It takes input, filters, dropout"
+    ):
         world.train(tmp_path / "wrong", "model=dieleman", "+model.speed=2")
 
 

@@ -1,5 +1,6 @@
 """A network from the plain description that run folders and model files hold."""
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -39,10 +40,11 @@ def build(
     """
     options = dict(architecture.get("model") or {"name": SAMPLECNN})
     name = options.pop("name")
-    if name == SAMPLECNN:
+    chosen = _chosen("network", name, {SAMPLECNN: SampleCNN, **NETWORKS}, networks, NetworkError)
+    if chosen is SampleCNN:
         network = _sample_cnn(architecture, options, tags, blocks)
     else:
-        network = _other(name, {**options, "dropout": architecture["dropout"]}, tags, networks)
+        network = _other(chosen, name, {**options, "dropout": architecture["dropout"]}, tags)
     rate = architecture.get("sample_rate") or network.sample_rate
     if rate != network.sample_rate and not network.any_rate:
         raise NetworkError(f"network {name!r} hears {network.sample_rate} Hz, not {rate}")
@@ -70,12 +72,13 @@ def _sample_cnn(
         raise BlockError(f"block {name!r} cannot be built with the options {said}: {error}") from error
 
 
-def _other(name: str, options: dict[str, Any], tags: int, networks: Networks | None) -> Network:
-    network = _chosen("network", name, {SAMPLECNN: SampleCNN, **NETWORKS}, networks, NetworkError)
+def _other(chosen: type[Network], name: str, options: dict[str, Any], tags: int) -> Network:
     try:
-        return network(tags=tags, **options)
+        return chosen(tags=tags, **options)
     except (TypeError, ValueError) as error:
-        raise NetworkError(f"network {name!r} cannot be built with {options}: {error}") from error
+        takes = ", ".join(option for option in inspect.signature(chosen).parameters if option != "tags")
+        reason = f"{error}. It takes {takes}"
+        raise NetworkError(f"network {name!r} cannot be built with {options}: {reason}") from error
 
 
 def _chosen(
