@@ -125,10 +125,11 @@ def run_import_keras(options: argparse.Namespace) -> int:
     model = import_keras(options.file, tags)
     write_bundle(model, options.folder, source=source(options.file), force=options.force)
     network = model.description
-    alpha = (network.block or {}).get("alpha")
-    block, *others = network.words
-    words = [block, *([f"alpha {alpha:g}"] if alpha is not None else []), *others]
-    print(f"{', '.join(words)}, {len(model.tags)} tags")
+    assert network.block is not None
+    options_of_block = [f"{key} {value:g}" for key, value in network.block.items() if key != "name"]
+    block = ", ".join([network.block["name"], *options_of_block])
+    levels = "multi" if network.multi else "no multi"
+    print(f"{block}, {levels}, width {network.width}, {len(model.tags)} tags")
     print_bundle(options.folder, [])
     return 0
 
