@@ -7,9 +7,7 @@ through a pipe, so that it decodes ahead while the network computes. Nothing tha
 import json
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -19,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from samplecnn.data.decoding import AudioError, Decoder
+from samplecnn.processes import belong_to_parent
 
 SILENT_SECONDS = 120.0  # without a block, after which the decoder is taken to hang
 MESSAGE = 1 << 20  # bytes at most
@@ -154,9 +153,7 @@ def keep_libraries_quiet() -> None:
 
 def _serve(pipe: Connection) -> None:
     """Decode file after file, until the other end of the pipe is closed."""
-    # Ctrl-C reaches every process of the terminal; it is the parent that ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     keep_libraries_quiet()
     try:
         while True:
@@ -164,14 +161,6 @@ def _serve(pipe: Connection) -> None:
             _decode(pipe, request.pop("path"), request)
     except (EOFError, OSError):
         os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """End with a parent that was killed, also in the middle of a file that never ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _decode(pipe: Connection, path: str, options: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from samplecnn.runs.description import Description
 from samplecnn.training.backends import choose, test_backend
 from samplecnn.training.config import ConfigError
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.proof import Trial
 from samplecnn.training.trainer import device_and_precision
 
 
@@ -26,21 +27,14 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     if config.running_statistics == "keras":
         use_keras_statistics(network)
     device, precision = device_and_precision(config.trainer)
-    plan = choose(
-        network,
-        fast=config.fast,
-        device=device,
-        precision=precision,
-        batch_size=config.batch_size,
-        description=plain,
-        graphs=config.trainer.devices == 1,
-    )
+    trial = Trial(network, device, precision, config.batch_size)
+    choice = choose(trial, fast=config.fast, graphs=config.trainer.devices == 1)
     return TaggingModule(
         network,
         description=plain,
         weight_decay=config.weight_decay,
         seed=config.seed,
-        plan=plan,
+        choice=choice,
         log_every=config.trainer.log_every_n_steps,
         test_backend=test_backend(config.fast),
     )
