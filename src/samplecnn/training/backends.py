@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-import samplecnn
 from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.hardware import describe, driver, settle
@@ -122,7 +122,7 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
     shapes = [list(parameter.shape) for parameter in trial.network.parameters()]
     return json.dumps(
         [
-            *(describe(trial.device), driver(), samplecnn.__version__, torch.__version__),
+            *(describe(trial.device), driver(), version("samplecnn"), torch.__version__),
             *(str(torch.backends.cudnn.version()), _triton()),
             *(trial.precision, trial.batch_size, [str(plan) for plan in plans]),
             *(f"{block.__module__}.{block.__qualname__}", shapes),

@@ -99,7 +99,7 @@ def _try_all(trial: Trial, plans: Sequence[Plan], send: Callable[[Plan | Finding
     for plan in plans:
         send(plan)
         try:
-            standard.prove(few, plan)
+            standard.prove(plan)
             steps[plan] = make_step(trial, plan)
             steps[plan]()
             seconds[plan] = [_seconds(steps[plan], trial.device)]
