@@ -8,7 +8,7 @@ from torch import nn
 
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
+from samplecnn.model.network import SEGMENT_SAMPLES, STEM, SampleCNN
 from samplecnn.training.network import count_parameters
 
 # (total, of these not trained) at width 128, alpha 16, 50 tags, as the authors' network has them
@@ -50,6 +50,21 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     network = SampleCNN(Basic, tags=2, width=2)
     with pytest.raises(ValueError, match=r"waveforms of shape \(batch, 59049\), not"):
         network(torch.zeros(shape))
+
+
+def test_padding_on_every_backend() -> None:
+    torch.manual_seed(0)
+    network = SampleCNN(Basic, tags=3, width=4, multi=False, pad_front=1).eval()
+    plain = SampleCNN(Basic, tags=3, width=4, multi=False).eval()
+    plain.load_state_dict(network.state_dict())
+    x = torch.randn(2, SEGMENT_SAMPLES)
+    moved = torch.cat([torch.zeros(2, 1), x[:, :-1]], dim=1)
+    with torch.no_grad():
+        assert torch.equal(network(x), plain(moved))
+        network.use(STEM)
+        torch.testing.assert_close(network(x), plain(moved), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="pad_front must be 0 to 2, not 3"):
+        SampleCNN(Basic, tags=3, width=4, pad_front=3)
 
 
 @pytest.mark.parametrize(("name", "value"), [("tags", 0), ("width", 0), ("width", -3)])

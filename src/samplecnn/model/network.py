@@ -35,16 +35,27 @@ class SampleCNN(nn.Module):
 
     ``block(in_channels, out_channels)`` builds one block. With ``multi`` the head sees the outputs of the
     last three blocks, each reduced to its maximum over time and then concatenated; without, that of the
-    last block alone. ``dropout`` acts before the last layer.
+    last block alone. ``dropout`` acts before the last layer. ``pad_front`` zeros (up to 2) come before the
+    segment and as many samples are dropped at its end: the stem of some published networks is padded.
     """
 
     def __init__(
-        self, block: BlockFactory, *, tags: int, width: int = 128, multi: bool = True, dropout: float = 0.5
+        self,
+        block: BlockFactory,
+        *,
+        tags: int,
+        width: int = 128,
+        multi: bool = True,
+        dropout: float = 0.5,
+        pad_front: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("tags", tags), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= pad_front < KERNEL:
+            raise ValueError(f"pad_front must be 0 to {KERNEL - 1}, not {pad_front}")
+        self.pad_front = pad_front
         self.levels = LEVELS if multi else 1
         self.backend = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
@@ -71,6 +82,8 @@ class SampleCNN(nn.Module):
         return _compiled()(self, waveforms) if self.backend == COMPILE else self._logits(waveforms)
 
     def _logits(self, waveforms: Tensor) -> Tensor:
+        if self.pad_front:
+            waveforms = F.pad(waveforms, (self.pad_front, -self.pad_front))
         x = self._stem(waveforms)  # (batch, width, 1, 19683)
         pooled = []
         for index, block in enumerate(self.blocks):

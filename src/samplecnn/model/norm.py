@@ -8,7 +8,7 @@ MOMENTUM = 0.01  # weight of a batch in the running statistics: Keras' momentum 
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation as Keras computes it, for ``(batch, channels)`` and ``(batch, channels, 1, time)``.
+    """Batch normalisation as Keras computes it, for ``(batch, channels)`` and ``(batch, channels, ...)``.
 
     Differs from PyTorch's in its constants (epsilon 1e-3; the running statistics keep 0.99 of themselves)
     and in that the *biased* variance of the batch goes into the running variance.

@@ -64,7 +64,7 @@ def read(path: Path, expected: Mapping[str, Tensor], checksum: str) -> dict[str,
     except SafetensorError as error:
         raise RunError(f"{path} is not a sound safetensors file: {error}") from error
     for name, tensor in tensors.items():
-        _check_values(path, name, tensor)
+        require_sound(path, name, tensor)
     return tensors
 
 
@@ -109,7 +109,8 @@ def _compare(path: Path, table: Mapping[str, Any], expected: Mapping[str, Tensor
                 )
 
 
-def _check_values(path: Path, name: str, tensor: Tensor) -> None:
+def require_sound(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise RunError for what no trained network has: NaN, infinity, a negative variance."""
     if not tensor.is_floating_point():
         return
     if not tensor.isfinite().all():

@@ -1,0 +1,1 @@
+"""Weights that others have published, as networks of ours; untrusted input."""

@@ -1,0 +1,40 @@
+"""What every network of this folder is: a segment of audio in, logits of tags out."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from samplecnn.errors import UserError
+
+
+class NetworkError(UserError):
+    """A network cannot be built so, or does not take such a waveform."""
+
+
+class Network(nn.Module):
+    """Waveforms ``(batch, segment_samples)`` at ``sample_rate`` to logits ``(batch, tags)``.
+
+    A network is built as ``TheClass(tags=50, **its own options, dropout=0.5)``; the defaults are its paper's
+    values. ``last`` is the layer whose outputs are the logits.
+    """
+
+    title: ClassVar[str]  # as papers write it
+    paper: ClassVar[str]  # authors and year
+    sample_rate: int = 16_000  # Hz
+    segment_samples: int
+    dropout: nn.Dropout  # before the last layer
+    last: nn.Linear
+
+    def __init__(self, *, tags: int) -> None:
+        super().__init__()
+        if tags < 1:
+            raise NetworkError(f"tags must be at least 1, not {tags}")
+        self.tags = tags
+
+    def require_segments(self, waveforms: Tensor) -> None:
+        """Raise NetworkError for waveforms of any other shape than ``(batch, segment_samples)``."""
+        if waveforms.ndim != 2 or waveforms.shape[1] != self.segment_samples:
+            raise NetworkError(
+                f"{self.title} takes waveforms of shape (batch, {self.segment_samples}) at "
+                f"{self.sample_rate} Hz, not {tuple(waveforms.shape)}"
+            )
