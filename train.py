@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
 from samplecnn.text import lines
+from samplecnn.threads import wait_without_spinning
 from samplecnn.training import config as configuration
 from samplecnn.training.sweep import SweepGuard, print_table, title
 
@@ -60,6 +61,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    wait_without_spinning()
     configuration.register()
     status: int | str | None = 0
     try:

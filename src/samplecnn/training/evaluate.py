@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
@@ -32,6 +33,7 @@ def evaluate(
     """
     quiet_libraries()
     keep_freed_memory()
+    threads.use_available()
     config = read_config(run)
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)

@@ -12,6 +12,7 @@ from typing import Any
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
+from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.errors import UserError
@@ -98,6 +99,7 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
         return finished
     quiet_libraries()
     keep_freed_memory()
+    threads.use_available()
     data = make_data(config, Store.open(prepare_store(config.plain["data"])))
     module = make_module(config, data.selection)
     last = last_checkpoint(run)
@@ -135,7 +137,7 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
     """Say in a line what is about to be trained."""
     log.info(
-        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch",
+        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
         run,
         config.block["name"],
         "multi" if config.multi else "no multi",
@@ -144,6 +146,7 @@ def log_start(config: RunConfig, run: Path, module: TaggingModule, data: Segment
         len(data.selection.tags),
         data.selection.split,
         len(data.train_dataloader()),
+        describe(device_and_precision(config.trainer)[0]),
     )
 
 
