@@ -16,7 +16,8 @@ threads.wait_without_spinning()
 import torch
 before = torch.get_num_threads()
 threads.use_available()
-print(before, threads.available(), torch.get_num_threads(), threads.candidates(), os.environ.get("OMP_WAIT_POLICY"))
+print(before, threads.available(), torch.get_num_threads(), threads.candidates())
+print(os.environ.get("OMP_WAIT_POLICY"))
 """
 
 
