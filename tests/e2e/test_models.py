@@ -1,6 +1,7 @@
 """Models to give away: export a run, use the bundle wherever a run is used, import the authors' weights."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,18 @@ def test_onnx(world: World, bundle: Path) -> None:
     assert "license: mit" in text
     assert "| `model.onnx` | 18 |" in text
     assert "Cut into segments of 59049 samples" in text
+
+
+def test_onnx_in_integers(world: World, run: Path, bundle: Path) -> None:
+    """Calibrated on the run's own clips, or on music that is named."""
+    folder = world.folder / "with-int8"
+    out = world.run("samplecnn", "export", run, folder, "--onnx", "--int8", "--draws", "50").stdout
+    assert re.search(r"model_int8\.onnx: opset 18, .* probabilities in the mean within \d", out)
+    assert "| `model_int8.onnx` | 18 |" in (folder / "README.md").read_text()
+    refused = world.run("samplecnn", "export", bundle, "out", "--onnx", "--int8", status=1).stderr
+    assert "not a run with data of its own: name music, --int8 --calibrate PATH" in refused
+    music = world.folder / "data" / "raw"
+    arguments = (bundle, folder, "--force", "--onnx", "--int8", "--calibrate", music)
+    assert "model_int8.onnx: opset 18" in world.run("samplecnn", "export", *arguments).stdout
+    assert "--onnx --int8" in world.run("samplecnn", "export", run, "out", "--int8", status=1).stderr
+    assert not (world.folder / "out").exists()
