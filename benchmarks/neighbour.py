@@ -90,7 +90,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, di
             for busy in (0, options.processes):
                 name = f"{wait}, {'beside a neighbour' if busy else 'alone'}"
                 with neighbour(busy):
-                    run = folder / f"{name} {number}".replace(",", "")
+                    run = folder / f"run-{number}-{len(times['epoch'])}-{busy}"
                     seconds = epoch_seconds(run, options, environment)
                     times["epoch"].setdefault(name, []).append(seconds)
                     first, every = (
