@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from samplecnn import threads
+from samplecnn.data.audio import segments
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
@@ -32,6 +34,7 @@ def evaluate(
     """
     quiet_libraries()
     keep_freed_memory()
+    threads.use_available()
     config = read_config(run)
     model = load_model(run, blocks)
     data = open_data(run, config, model.description, data_root)
@@ -60,6 +63,16 @@ def open_data(
                 "its scores would not be comparable. Name the right folder of stores with --data-root"
             )
     return data
+
+
+def validation_segments(run: Path, count: int) -> NDArray[np.float32]:
+    """Return about ``count`` segments (n, 59049) in [-1, 1), of clips all over a run's validation split."""
+    data = open_data(run, read_config(run), read_description(run))
+    clips = data.selection.parts["valid"].clips
+    chosen = clips[np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int)]
+    each = -(-count // len(chosen))
+    found = [segments(data.store.clip(int(clip)), limit=each) for clip in chosen]
+    return np.concatenate(found).astype(np.float32) / np.float32(32768)
 
 
 @dataclass(frozen=True, eq=False)
