@@ -42,19 +42,6 @@ def use_available() -> None:
         torch.set_num_threads(min(torch.get_num_threads(), available()))
 
 
-def candidates() -> list[int]:
-    """Return numbers of threads that are worth measuring for a narrow network: 1, 2, 4, ... and all in use.
-
-    Only the number in use where the user has set it.
-    """
-    import torch
-
-    most = torch.get_num_threads()
-    if any(name in os.environ for name in COUNTS):
-        return [most]
-    return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
-
-
 def cgroup_quota(root: Path = Path("/")) -> float | None:
     """Return the cores' worth of time that Linux control groups grant this process; None: no limit.
 

@@ -13,6 +13,7 @@ from samplecnn.hardware import describe, driver
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.runs.results import versions
+from samplecnn.threads import available
 from samplecnn.training.backends import candidates
 from samplecnn.training.graph import AUTOCAST
 from samplecnn.training.proof import Trial
@@ -57,7 +58,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         **versions(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available(),
         "load": os.getloadavg()[0],
         "cpu_capabilities": torch.backends.cpu.get_cpu_capability(),
     }
