@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from samplecnn.errors import UserError
 from samplecnn.text import lines
+from samplecnn.threads import wait_without_spinning
 from samplecnn.training import config as configuration
 
 
@@ -42,6 +43,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    wait_without_spinning()
     configuration.register()
     try:
         main()

@@ -9,6 +9,7 @@
 What can be set, and what it is by default: conf/train.yaml and the folders beside it.
 """
 
+import logging
 import sys
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from omegaconf import DictConfig
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
 from samplecnn.text import lines
+from samplecnn.threads import wait_without_spinning
 from samplecnn.training import config as configuration
-from samplecnn.training.sweep import SweepGuard, print_table, title
+from samplecnn.training.sweep import SweepGuard, position, print_table, title
+
+log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parent / "conf"
 
@@ -50,7 +54,10 @@ def main(config: DictConfig) -> None:
         if "run_name" in logger:
             logger["run_name"] = name = logger["run_name"] or name
         group = Path(settings.sweep.dir).name if sweep else None
-        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group)
+        cell = position(settings) if sweep and name is not None else None
+        if cell is not None:
+            log.info("%s: %s", cell, name)
+        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group, cell=cell)
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
@@ -61,6 +68,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    wait_without_spinning()
     configuration.register()
     status: int | str | None = 0
     try:

@@ -5,7 +5,8 @@
 
 The reference decodes the whole file, resamples it with torchaudio (the same kernel) and gives ten segments
 at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which is
-what `samplecnn tag` calls.
+what `samplecnn tag` calls. Beside them the same decoder with the network in onnxruntime, in float32 and with
+its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here).
 """
 
 import tempfile
@@ -33,6 +34,8 @@ from measure import (
 from reference import Reference
 from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
+from samplecnn.inference.onnx_export import INPUT, OUTPUT, write_onnx
+from samplecnn.inference.onnx_int8 import quantised
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.memory import keep_freed_memory
 from samplecnn.runs.description import Description
@@ -65,17 +68,46 @@ def reference(song: str, block: str, width: int) -> Work:
     return work
 
 
+def made(block: str, width: int) -> Model:
+    """Return a model of random weights."""
+    tags = tuple(f"tag {number}" for number in range(TAGS))
+    description = Description({"name": block}, True, width, 0.0, tags, audio.SAMPLE_RATE)
+    return Model(our_network(block, width).eval(), description, Path("made"))
+
+
 def ours(song: str, block: str, width: int, dtype: torch.dtype) -> Work:
     """Return a song through the tagger."""
     keep_freed_memory()
-    network = our_network(block, width).eval()
-    tags = tuple(f"tag {number}" for number in range(TAGS))
-    description = Description({"name": block}, True, width, 0.0, tags, audio.SAMPLE_RATE)
-    model = Model(network, description, Path("made"))
-    tagger = Tagger(model, torch.device("cpu"), dtype)
+    tagger = Tagger(made(block, width), torch.device("cpu"), dtype)
 
     def work() -> None:
         tagger.predict_file(song)
+
+    return work
+
+
+def in_onnxruntime(song: str, block: str, width: int, int8: bool) -> Work:
+    """Return a song through our decoder and onnxruntime."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    with tempfile.TemporaryDirectory() as folder:
+        (file,) = write_onnx(made(block, width), Path(folder))
+        graph = onnx.load(file.path)
+    if int8:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (4, audio.SEGMENT_SAMPLES))
+        graph = quantised(graph, noise.astype(np.float32))
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def work() -> None:
+        with audio.Decoder(song) as decoder:
+            for batch in audio.frames(audio.stream(decoder), audio.SEGMENT_SAMPLES, BATCH):
+                session.run([OUTPUT], {INPUT: batch})
 
     return work
 
@@ -111,6 +143,8 @@ def main() -> None:
                 "reference, as it comes": (reference, shape),
                 "ours, fp32": (ours, (*shape, torch.float32)),
                 "ours, bf16": (ours, (*shape, torch.bfloat16)),
+                "onnxruntime, fp32": (in_onnxruntime, (*shape, False)),
+                "onnxruntime, int8": (in_onnxruntime, (*shape, True)),
             }
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
             rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}

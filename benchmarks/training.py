@@ -33,9 +33,9 @@ from samplecnn.data.datamodule import Batch
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
-from samplecnn.training.backends import Plan
 from samplecnn.training.graph import StepGraph, autocast
 from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.proof import Plan
 
 TAGS = 50
 RATE = 0.01

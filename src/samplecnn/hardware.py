@@ -1,6 +1,7 @@
 """What this machine computes on."""
 
 import platform
+from pathlib import Path
 
 import torch
 
@@ -18,4 +19,35 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{name}, {count} thread{'s' if count > 1 else ''}"
+
+
+def driver() -> str | None:
+    """Return the version of the GPU's driver, as far as the system tells it."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+
+
+def settle(device: torch.device) -> None:
+    """Set what all backends have in common, before the first convolution: cuDNN times its algorithms."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+
+
+def missing_kernels() -> str | None:
+    """Say why this build of PyTorch cannot compute on the GPU that is there; None if it can."""
+    major, minor = torch.cuda.get_device_capability()
+    built = [name for name in torch.cuda.get_arch_list() if name.startswith(("sm_", "compute_"))]
+    numbers = [(name, int("".join(filter(str.isdigit, name.split("_")[1])))) for name in built]
+    here = 10 * major + minor
+    # Machine code runs on later GPUs of the same generation, and "compute" code on all later ones.
+    for name, number in numbers:
+        if number <= here and (name.startswith("compute_") or number // 10 == major):
+            return None
+    return (
+        f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, and this PyTorch "
+        f"({torch.__version__}) is built for {', '.join(built)}: another build of it may have this one"
+    )

@@ -109,6 +109,18 @@ def test_loop(tmp_path: Path) -> None:
     assert "Testing 3 clips takes" in table
 
 
+def test_neighbour(tmp_path: Path) -> None:
+    arguments = ["--width", "2", "--clips", "3", "--rounds", "1", "--data-root", str(tmp_path / "data")]
+    more = ["--", "data.clips=32", "trainer.limit_train_batches=3"]
+    figures, printed = run("neighbour", tmp_path, *arguments, *more)
+    for kind in ("epoch", "tagging"):
+        assert len(figures["seconds"][kind]) == 6
+        for name, seconds in figures["seconds"][kind].items():
+            assert name.endswith((", alone", ", beside a neighbour"))
+            assert kind == "tagging" or seconds["min"] > 0  # of tagging, a difference of two times
+    assert (tmp_path / "neighbour.md").read_text() in printed
+
+
 def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--out", str(tmp_path), "--quick", "--only"]
     done = subprocess.run([*command, "inference"], capture_output=True, text=True)

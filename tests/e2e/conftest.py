@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Small enough for seconds on one core; every setting but these is the default.
-TINY = ["width=2", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1"]
+# Small enough for seconds on one core; every setting but these is the default. (Choosing a backend takes a
+# process of its own, and seconds.)
+TINY = ["width=2", "fast=false", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1"]
 CLIPS = 32
 
 

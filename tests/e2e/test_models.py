@@ -1,6 +1,7 @@
 """Models to give away: export a run, use the bundle wherever a run is used, import the authors' weights."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import soundfile
 
 from e2e.conftest import World
 from inference.keras_files import KERAS
+from inference.models import checkpoint
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.data.store import Store
+from samplecnn.training.evaluate import validation_segments
 
 TAKEN = "is there already: --force replaces a bundle"
 
@@ -101,3 +106,38 @@ def test_onnx(world: World, bundle: Path) -> None:
     assert "license: mit" in text
     assert "| `model.onnx` | 18 |" in text
     assert "Cut into segments of 59049 samples" in text
+
+
+def test_onnx_in_integers(world: World, tmp_path: Path) -> None:
+    """Calibrated on music that is named."""
+    model, folder, music = (
+        checkpoint(tmp_path / "made.ckpt", width=8),
+        tmp_path / "bundle",
+        tmp_path / "music",
+    )
+    music.mkdir()
+    for seed in range(3):
+        waveform = 0.1 * np.random.default_rng(seed).standard_normal(25 * 22_050)
+        soundfile.write(music / f"{seed}.flac", waveform, 22_050)
+    refused = world.run("samplecnn", "export", model, folder, "--onnx", "--int8", status=1).stderr
+    assert "not a run with data of its own: name music, --int8 --calibrate PATH" in refused
+    arguments = (model, folder, "--onnx", "--int8", "--calibrate", music)
+    out = world.run("samplecnn", "export", *arguments).stdout
+    assert re.search(r"model_int8\.onnx: opset 18, .* probabilities in the mean within \d", out)
+    assert "| `model_int8.onnx` | 18 |" in (folder / "README.md").read_text()
+    for wrong in (["--int8"], ["--onnx", "--calibrate", str(music)]):
+        assert "say --onnx --int8" in world.run("samplecnn", "export", model, "out", *wrong, status=1).stderr
+
+
+def test_integers_that_do_not_agree(world: World, run: Path) -> None:
+    """A network of two channels: calibrated on the run's own clips, compared on others, and not kept."""
+    refused = world.run(
+        "samplecnn", "export", run, "out", "--onnx", "--int8", "--draws", "50", status=1
+    ).stderr
+    assert re.search(r"model_int8\.onnx are off by .* in the mean, more than 2e-02: it is not kept", refused)
+    assert not (world.folder / "out").exists()
+    store = Store.open(world.folder / "data" / "mini")
+    clips = store.select("clean", None).parts["valid"].clips
+    found = validation_segments(run, 30)
+    assert found.shape == (10 * len(clips), SEGMENT_SAMPLES)  # all that there are
+    np.testing.assert_array_equal(found[0] * 32768, store.clip(int(clips[0]))[:SEGMENT_SAMPLES])

@@ -122,7 +122,7 @@ def test_folding_leaves_own_blocks_alone() -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no backend 'fastest'.*allowed are plain, stem"):
+    with pytest.raises(ValueError, match=r"no backend 'fastest'.*allowed are plain, products, stem"):
         network("basic").use("fastest")
 
 

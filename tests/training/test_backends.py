@@ -1,6 +1,10 @@
-"""The choice of a backend: measured once, remembered, without a trace in network and random numbers."""
+"""The choice of a backend: proven and measured once, remembered, without a trace in what it is for."""
 
+import json
 import logging
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,107 +12,264 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samplecnn.model.blocks import Basic
-from samplecnn.model.network import SampleCNN, backends
-from samplecnn.training.backends import Plan, choose, measure, memory_file
+from samplecnn.model.blocks import BLOCKS, Basic, Res2
+from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.training import backends as choices
+from samplecnn.training import trials
+from samplecnn.training.backends import Choice, choose, identify, memory_file
+from samplecnn.training.proof import (
+    PLAIN_PLAN,
+    Plan,
+    Standard,
+    Trial,
+    WrongNumbersError,
+    require_dropout,
+)
+from samplecnn.training.trials import Finding, examine
 
 CPU = torch.device("cpu")
+PLANS = [Plan(backend) for backend in backends("cpu")]
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    caplog.set_level(logging.INFO)
+    # Whatever else this machine does meanwhile.
+    monkeypatch.setattr(choices, "BUSY", float("inf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "samplecnn" / "backends.json"
 
 
-def network() -> SampleCNN:
+def trial(block: Callable[[int, int], nn.Module] = Basic, width: int = 2, **options: Any) -> Trial:
     torch.manual_seed(0)
-    return SampleCNN(Basic, tags=3, width=2)
+    settings = {"device": CPU, "precision": "32-true", "batch_size": 4, **options}
+    return Trial(SampleCNN(block, tags=3, width=width), **settings)
 
 
-def chosen(fast: bool | str, width: int = 2, **options: Any) -> Plan:
-    description = {"block": {"name": "basic"}, "multi": True, "width": width, "tags": ["a", "b", "c"]}
-    settings = {"device": CPU, "precision": "32-true", "batch_size": 2, **options}
-    return choose(network(), fast=fast, description=description, **settings)
+class Faulty(Basic):
+    """A block that misbehaves where the stem is a matrix product, as far as a block can tell."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.fault = "raises"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (
+            x.shape[1] == 2
+            and x.shape[3] == 19683
+            and x.grad_fn is not None
+            and "Permute" in x.grad_fn.name()
+        ):
+            return self.misbehave(x)
+        return super().forward(x)
+
+    def misbehave(self, x: Tensor) -> Tensor:
+        match self.fault:
+            case "raises":
+                raise FileNotFoundError("no C compiler\nsecond line")
+            case "asserts":
+                raise AssertionError
+            case "ends":
+                os._exit(7)
+            case "aborts":
+                os.abort()
+            case "hangs":
+                time.sleep(1000)
+            case "nan":
+                return super().forward(x) * float("nan")
+        return super().forward(x).square()
 
 
-def test_fast_false_is_the_plain_path(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert chosen(False) == Plan("plain")
+def faulty(fault: str, **options: Any) -> Trial:
+    made = trial(Faulty, **options)
+    made.network.blocks[0].fault = fault  # type: ignore[union-attr,index]
+    return made
+
+
+def test_fast_false_is_the_plain_backend(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose(trial(), fast=False) == Choice(PLAIN_PLAN)
     assert "plain (fast=false)" in caplog.text
 
 
-def test_fast_true_measures_nothing(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert chosen(True) == Plan("stem")
-    assert "computing on backend: stem (fast=true" in caplog.text
-    assert not cache.exists()
+def test_fast_true_is_proven_too(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose(trial(), fast=True).plan == Plan(STEM)
+    assert choose(faulty("nan"), fast=True) == Choice(PLAIN_PLAN)
+    assert "backend stem is left out: computes something else (32-true): loss is off by inf" in caplog.text
+    assert "plain: no other way is proven" in caplog.text
 
 
 def test_auto_measures_once_for_each_network(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    first = chosen("auto")
-    assert first.backend in backends("cpu")
+    first = choose(trial(), fast="auto")
+    assert first.plan in PLANS
+    assert first.rate is not None
     assert "measured now: plain" in caplog.text
     assert cache == memory_file()
     caplog.clear()
-    assert chosen("auto") == first
-    assert "when it was measured on this machine" in caplog.text
-    caplog.clear()
-    chosen("auto", width=3)
-    assert "measured now" in caplog.text
-    caplog.clear()
-    chosen("auto", precision="bf16-mixed")
-    assert "measured now" in caplog.text
+    assert choose(trial(), fast="auto") == first
+    assert "the fastest when it was measured here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"width": 3},
+        {"precision": "bf16-mixed"},
+        {"batch_size": 5},
+        {"block": Res2},
+        {"block": Faulty},
+    ],
+)
+def test_a_choice_is_for_one_network_and_shape(other: dict[str, Any]) -> None:
+    assert identify(trial(**other), PLANS) != identify(trial(), PLANS)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        ("samplecnn.training.backends", "version", lambda name: "9"),
+        ("torch", "__version__", "9"),
+        ("samplecnn.training.backends", "driver", lambda: "9"),
+        ("samplecnn.training.backends", "_triton", lambda: "9"),
+        ("torch.backends.cudnn", "version", lambda: 9),
+    ],
+)
+def test_a_choice_is_for_one_version_of_all(
+    owner: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = identify(trial(), PLANS)
+    monkeypatch.setattr(f"{owner}.{name}", value)
+    assert identify(trial(), PLANS) != before
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "null"])
 def test_a_damaged_memory_is_written_anew(cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
-    plan = chosen("auto")
-    assert f'"{plan.backend}"' in cache.read_text()
+    assert choices._recall("key") is None
+    choices._keep("key", Choice(Plan(STEM), 12.5, "key"))
+    assert choices._recall("key") == Choice(Plan(STEM), 12.5, "key")
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
     cache.parent.parent.write_text("a file where the folder should be")
-    assert chosen("auto").backend in backends("cpu")
+    assert choose(trial(), fast=True).plan == Plan(STEM)
     assert "cannot be kept" in caplog.text
 
 
-def test_measuring_leaves_no_trace() -> None:
-    made = network()
-    before = {name: value.clone() for name, value in made.state_dict().items()}
+def test_a_busy_machine_is_not_remembered(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(choices, "BUSY", 1.0)
+    choose(trial(), fast=True)
+    assert not cache.exists()
+    assert "the next run measures again" in caplog.text
+
+
+def test_trying_leaves_no_trace() -> None:
+    given = trial()
+    before = {name: value.clone() for name, value in given.network.state_dict().items()}
     random = torch.get_rng_state()
-    rates = measure(
-        made, [Plan(backend) for backend in backends("cpu")], device=CPU, precision="32-true", batch_size=2
-    )
-    assert rates.keys() == {Plan(backend) for backend in backends("cpu")}
-    assert all(rate > 0 for rate in rates.values())
+    found = examine(given, PLANS)
+    choices._still_works(given, Choice(Plan(STEM), 1.0, "key"))
+    assert [finding.plan for finding in found] == PLANS
+    assert all(finding.rate > 0 and finding.spread >= 1 for finding in found)
     assert torch.equal(torch.get_rng_state(), random)
-    assert made.backend == "plain"
-    for name, value in made.state_dict().items():
+    assert given.network.backend == PLAIN
+    for name, value in given.network.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert all(p.grad is None for p in made.parameters())
+    assert all(p.grad is None for p in given.network.parameters())
 
 
-class OnlyContiguous(nn.Module):
-    """Works on what the plain stem gives alone, as far as this test can tell the stems apart."""
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raises", "FileNotFoundError: no C compiler"),
+        ("asserts", "AssertionError"),
+        ("nan", "computes something else (32-true): loss is off by inf of its norm; 1.0e-02 is allowed"),
+        ("wrong", "computes something else (32-true)"),
+    ],
+)
+def test_a_fault_costs_one_backend(fault: str, reason: str) -> None:
+    sent: list[Any] = []
+    trials._try_all(faulty(fault), [Plan(STEM), PLAIN_PLAN], sent.append)
+    failed, plain = (message for message in sent if isinstance(message, Finding))
+    assert (failed.failure or "").startswith(reason)
+    assert failed.plan == Plan(STEM)
+    assert plain.failure is None
+    assert plain.rate > 0
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.inner = Basic(in_channels, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.grad_fn is not None and "Permute" in x.grad_fn.name():
-            raise RuntimeError("cannot work on this")
-        return self.inner(x)
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("aborts", "ends its process (exit status -6)"), ("hangs", "takes more than 8 s")],
+)
+def test_a_fault_that_ends_or_holds_up_the_process(
+    fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trials.PATIENCE, "cpu", 8.0 if fault == "hangs" else 120.0)
+    failed, plain = examine(faulty(fault), [Plan(STEM), PLAIN_PLAN])
+    assert failed.failure == reason
+    assert plain.failure is None
+    assert plain.rate > 0
 
 
-def test_a_path_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    made = SampleCNN(OnlyContiguous, tags=3, width=2)
-    plans = [Plan("plain"), Plan("stem")]
-    rates = measure(made, plans, device=CPU, precision="32-true", batch_size=2)
-    assert list(rates) == [Plan("plain")]
-    assert "backend stem does not work here (cannot work on this): left out" in caplog.text
+def test_all_failing_is_plain(caplog: pytest.LogCaptureFixture) -> None:
+    class Own(Basic):
+        """Of a test alone: no other process can import it."""
+
+    assert choose(trial(Own), fast="auto") == Choice(PLAIN_PLAN)
+    assert caplog.text.count("cannot be tried in another process") == len(PLANS)
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan"])
+def test_a_remembered_backend_that_fails_is_tried_anew(
+    fault: str, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = faulty(fault)
+    key = identify(broken, [Plan(STEM)])
+    cache.parent.mkdir(parents=True)
+    choices._keep(key, Choice(Plan(STEM), 1e9, key))
+    assert choose(broken, fast=True) == Choice(PLAIN_PLAN)
+    assert "backend stem does not work any more" in caplog.text
+    assert json.loads(cache.read_text()) == {}
+
+
+def test_a_choice_that_ends_the_process_is_forgotten(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    broken = faulty("ends")
+    key = identify(broken, [Plan(STEM)])
+    choices._keep(key, Choice(Plan(STEM), 1e9, key))
+    if (child := os.fork()) == 0:
+        torch.set_num_threads(1)
+        choose(broken, fast=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert json.loads(cache.read_text()) == {}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_backend_of_this_machine_is_proven(block: str, precision: str) -> None:
+    given = trial(BLOCKS[block], width=4, precision=precision)
+    standard = Standard(given)
+    for plan in PLANS:
+        standard.prove(plan)
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(0.3, 1.0), (0.2, 0.9)])
+def test_a_wrong_dropout_is_seen(rate: float, scale: float) -> None:
+    """Another share of values, or another factor for those that stay."""
+
+    class Wrong(Res2):
+        def before_last(self, x: Tensor) -> Tensor:
+            if self.dropout.p == 0:
+                return super().before_last(x)
+            self.dropout.p, stated = rate, self.dropout.p
+            dropped = super().before_last(x) * scale
+            self.dropout.p = stated
+            return dropped
+
+    torch.manual_seed(0)
+    require_dropout(Res2(4, 4).train(), CPU)
+    with pytest.raises(WrongNumbersError, match="drops 0.29|drops 0.30" if scale == 1 else "scales what"):
+        require_dropout(Wrong(4, 4).train(), CPU)

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from samplecnn import __version__
-from samplecnn.cli import data, evaluate, excitation, models, report, serve, tag
+from samplecnn.cli import data, doctor, evaluate, excitation, models, report, serve, tag
 from samplecnn.errors import UserError
 from samplecnn.text import lines
+from samplecnn.threads import wait_without_spinning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.name is None:
         commands.print_help()
         return 0
+    wait_without_spinning()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be any bytes
     try:
@@ -44,6 +46,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
-    for module in (tag, evaluate, data, excitation, report, models, serve):
+    for module in (tag, evaluate, data, excitation, report, models, serve, doctor):
         module.add_commands(commands)
     return top

@@ -11,8 +11,12 @@ from samplecnn.errors import UserError
 from samplecnn.text import is_printable, shown
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from samplecnn.inference.onnx_export import OnnxFile
 
+CALIBRATION = 200  # segments of music, half of which check what the other half gave
 LARGEST_TAGS = 1 << 20  # bytes of a file of tags
 
 
@@ -30,6 +34,16 @@ def add_commands(commands: Any) -> None:
     export.add_argument("folder", type=Path, metavar="DIR", help="the bundle to write")
     export.add_argument("--onnx", action="store_true", help="model.onnx too")
     export.add_argument("--half", action="store_true", help="with --onnx, model_fp16.onnx too: half the size")
+    export.add_argument(
+        "--int8", action="store_true", help="with --onnx, model_int8.onnx too: 8-bit integers, faster on CPUs"
+    )
+    export.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="music that --int8 is calibrated on (default: validation clips of the run)",
+    )
     export.add_argument(
         "--license", metavar="ID", help="of the weights, for the card, such as mit or cc-by-4.0"
     )
@@ -71,8 +85,11 @@ def run_export(options: argparse.Namespace) -> int:
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
 
-    if options.half and not options.onnx:
-        raise UserError("--half is a variant of the ONNX file: say --onnx --half")
+    for variant in ("half", "int8"):
+        if getattr(options, variant) and not options.onnx:
+            raise UserError(f"--{variant} is a variant of the ONNX file: say --onnx --{variant}")
+    if options.calibrate and not options.int8:
+        raise UserError("--calibrate is for the file in 8-bit integers: say --onnx --int8 --calibrate ...")
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
         require_libraries()
@@ -87,6 +104,7 @@ def run_export(options: argparse.Namespace) -> int:
             print("samplecnn export: the bundle tells no results", file=sys.stderr)
         else:
             results = results_with_intervals(options.run, draws=options.draws)
+    music = calibration_music(options) if options.int8 else None
     exported = write_bundle(
         model,
         options.folder,
@@ -94,11 +112,43 @@ def run_export(options: argparse.Namespace) -> int:
         results=results,
         config=config,
         license_id=options.license,
-        onnx=partial(write_onnx, half=options.half) if options.onnx else None,
+        onnx=partial(write_onnx, half=options.half, music=music) if options.onnx else None,
         force=options.force,
     )
     print_bundle(options.folder, exported)
     return 0
+
+
+def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
+    """Return segments to calibrate integers on: of the music that is named, or of the run's own data.
+
+    Raises UserError for a model without data of its own, and AudioError for a file that cannot be decoded.
+    """
+    import numpy as np
+
+    from samplecnn.data import audio
+    from samplecnn.data.audio_files import walk
+    from samplecnn.runs.folder import read_description
+    from samplecnn.training.evaluate import validation_segments
+
+    heard = read_description(options.run)
+    if options.calibrate:
+        named: list[Path] = options.calibrate
+        paths = [file for path in named for file in (walk(path).files if path.is_dir() else [path])]
+        if not paths:
+            raise UserError(f"--calibrate {named[0]}: no audio file is in there")
+        every = -(-len(paths) // CALIBRATION)
+        loaded = [
+            audio.load(path, rate=heard.sample_rate, max_seconds=audio.CLIP_SECONDS)
+            for path in paths[::every]
+        ]
+        cut = [audio.segments(waveform, heard.segment_samples) for waveform in loaded]
+        return np.concatenate(cut)[:CALIBRATION]
+    if not (options.run / "config.yaml").is_file():
+        raise UserError(
+            f"{options.run} is not a run with data of its own: name music, --int8 --calibrate PATH"
+        )
+    return validation_segments(options.run, CALIBRATION)
 
 
 def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
@@ -111,7 +161,8 @@ def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
     for file in exported:
         print(
             f"{file.path.name}: opset {file.opset}, {file.bytes:,} bytes; "
-            f"probabilities within {file.difference:.1e} of PyTorch's ({file.tolerance:.0e} allowed)"
+            f"probabilities {file.agreement} {file.difference:.1e} of PyTorch's "
+            f"({file.tolerance:.0e} allowed)"
         )
 
 

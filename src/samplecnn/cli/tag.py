@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from samplecnn.errors import UserError
 from samplecnn.text import FORMULA, csv_text, printable
 
 if TYPE_CHECKING:
-    from samplecnn.data.audio import DecoderProcess
+    from samplecnn.data.audio import RemoteDecoder
     from samplecnn.inference.tagger import Tagger
     from samplecnn.inference.timeline import Timeline
 
@@ -84,7 +85,7 @@ def add_commands(commands: Any) -> None:
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import AudioError, DecoderProcess
+    from samplecnn.data.audio import AudioError, DecoderProcess, decoded_ahead
     from samplecnn.inference.picture import picture_files
     from samplecnn.inference.timeline import hop_samples
 
@@ -92,7 +93,8 @@ def run_tag(options: argparse.Namespace) -> int:
     paths = gather(options.files)
     pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
     failed = 0
-    with DecoderProcess() as decoders:
+    with ExitStack() as stack:
+        decoders = [stack.enter_context(DecoderProcess()) for _ in paths[:2]]
         model = options.model or newest_run(RUNS)
         tagger = load_tagger(model, options)
         if not (options.json or options.csv or options.quiet):
@@ -101,10 +103,10 @@ def run_tag(options: argparse.Namespace) -> int:
             times = ("start", "end") if options.over_time else ()
             table = csv.writer(sys.stdout, lineterminator="\n")
             table.writerow(["file", *times, *map(csv_text, tagger.tags)])
-        with tqdm(paths, unit="file", disable=None, leave=False) as bar:
-            for path in bar:
+        with tqdm(total=len(paths), unit="file", disable=None, leave=False) as bar:
+            for decoder in decoded_ahead(paths, decoders, strict=options.strict):
                 try:
-                    tag_file(path, pictures.get(path), tagger, decoders, bar, options)
+                    tag_file(decoder, pictures.get(decoder.path), tagger, bar, options)
                 except BrokenPipeError:  # whoever reads has seen enough
                     raise
                 except (AudioError, OSError) as error:
@@ -112,7 +114,9 @@ def run_tag(options: argparse.Namespace) -> int:
                     with bar.external_write_mode():
                         complain(error)
                         if options.json:
-                            print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
+                            line = {"file": str(decoder.path), "error": str(error)}
+                            print(json.dumps(line), flush=True)
+                bar.update()
     if failed:
         complain(f"{failed} of {len(paths)} files could not be read or drawn")
     return UNREADABLE if failed else 0
@@ -144,10 +148,9 @@ def gather(named: Sequence[Path]) -> list[Path]:
 
 
 def tag_file(
-    path: Path,
+    decoder: "RemoteDecoder",
     picture: Path | None,
     tagger: "Tagger",
-    decoders: "DecoderProcess",
     bar: "tqdm[Path]",
     options: argparse.Namespace,
 ) -> None:
@@ -155,13 +158,14 @@ def tag_file(
     from samplecnn.inference.picture import write_picture
     from samplecnn.inference.timeline import clock
 
+    path = decoder.path
     name = printable(path.name)
     bar.set_postfix_str(name)
 
     def progress(done: float, whole: float | None) -> None:
         bar.set_postfix_str(f"{name}: {clock(done)}" + (f" of {clock(whole)}" if whole is not None else ""))
 
-    with decoders.open(path, strict=options.strict) as decoder:
+    with decoder:
         timeline = tagger.listen(decoder, overlap=options.overlap, progress=progress)
     with bar.external_write_mode():
         if decoder.warning:

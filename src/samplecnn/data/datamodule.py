@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
@@ -158,9 +159,13 @@ class SegmentDataModule(pl.LightningDataModule):
         return self._in_order("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scale the waveforms to float32 in [-1, 1) on the device: half the bytes cross the bus."""
-        waveforms = batch.waveforms.float() / 32768
-        return batch._replace(waveforms=self._resampler(waveforms) if self._resampler else waveforms)
+        """Make of the batch what the network hears, on the device: half the bytes cross the bus."""
+        return batch._replace(waveforms=self.heard(batch.waveforms))
+
+    def heard(self, stored: Tensor) -> Tensor:
+        """Return int16 segments `(batch, samples)` of the store as float32 in [-1, 1) at the wanted rate."""
+        waveforms = stored.float() / 32768
+        return self._resampler(waveforms) if self._resampler else waveforms
 
     def _in_order(self, part: str) -> Loader:
         segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)

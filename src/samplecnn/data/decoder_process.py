@@ -7,11 +7,11 @@ through a pipe, so that it decodes ahead while the network computes. Nothing tha
 import json
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from samplecnn.data.decoding import AudioError, Decoder
+from samplecnn.processes import belong_to_parent
 
 SILENT_SECONDS = 120.0  # without a block, after which the decoder is taken to hang
 MESSAGE = 1 << 20  # bytes at most
@@ -51,20 +52,19 @@ class DecoderProcess:
         strict: bool = True,
         deadline: float | None = None,
     ) -> "RemoteDecoder":
-        """Begin with a file; the one before has to be closed.
+        """Begin with a file, without waiting for it; the one before has to be closed.
 
-        What is returned is used as a `Decoder`, and raises what that raises. It raises AudioError too for a
-        file that kills the child, or takes more than ``deadline`` seconds.
+        What is returned is used in a ``with`` statement, as a `Decoder`, and raises there what that raises:
+        AudioError too for a file that kills the child, or takes more than ``deadline`` seconds.
         """
-        if not self._process.is_alive():  # killed by somebody: no file's fault
-            self._start()
-        asked = {"path": str(path), "max_seconds": max_seconds, "strict": strict}
+        request = _text(path=str(path), max_seconds=max_seconds, strict=strict)
         end = None if deadline is None else time.monotonic() + deadline
-        return RemoteDecoder(self, Path(path), asked, end)
-
-    def send(self, request: dict[str, Any]) -> None:
-        """Ask the child for a file."""
-        self._pipe.send_bytes(json.dumps(request).encode())
+        try:
+            self._pipe.send_bytes(request)
+        except OSError:  # killed by somebody between two files: no file's fault
+            self.restart()
+            self._pipe.send_bytes(request)
+        return RemoteDecoder(self, Path(path), end)
 
     def receive(self, end: float | None) -> bytes:
         """Return the child's next message. Raises EOFError if it has died, TimeoutError if it is late."""
@@ -91,18 +91,33 @@ class DecoderProcess:
         self.close()
 
 
-class RemoteDecoder:
-    """A file that a `DecoderProcess` decodes, with the attributes of a `Decoder`."""
+def decoded_ahead(
+    paths: Iterable[Path], processes: Sequence[DecoderProcess], *, strict: bool
+) -> Iterator["RemoteDecoder"]:
+    """Yield files in order, to be entered and closed; the next one is being decoded in the other process.
 
-    def __init__(
-        self, process: DecoderProcess, path: Path, request: dict[str, Any], end: float | None
-    ) -> None:
+    How far it gets is bounded: a block, and what the pipe holds.
+    """
+    turns = cycle(processes)
+    waiting: deque[RemoteDecoder] = deque()
+    for path in paths:
+        waiting.append(next(turns).open(path, strict=strict))
+        if len(waiting) == len(processes):
+            yield waiting.popleft()
+    yield from waiting
+
+
+class RemoteDecoder:
+    """A file that a `DecoderProcess` decodes, with the attributes of a `Decoder` once it is entered."""
+
+    rate: int
+    seconds: float | None
+
+    def __init__(self, process: DecoderProcess, path: Path, end: float | None) -> None:
         self.path = path
         self._process, self._end, self._open = process, end, True
         self.warning: str | None = None
         self.cut = False
-        head = self._json(request)
-        self.rate, self.seconds = int(head["rate"]), head["seconds"]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while block := self._receive():
@@ -111,17 +126,15 @@ class RemoteDecoder:
         self._open = False
         self.warning, self.cut = foot["warning"], foot["cut"]
 
-    def _json(self, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._receive(request))
+    def _json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._receive())
         if "error" in answer:
             self._open = False
             raise AudioError(answer["error"], self.path)
         return answer
 
-    def _receive(self, request: dict[str, Any] | None = None) -> bytes:
+    def _receive(self) -> bytes:
         try:
-            if request is not None:
-                self._process.send(request)
             return self._process.receive(self._end)
         except (EOFError, OSError) as error:
             reason = "takes too long to decode" if isinstance(error, TimeoutError) else "crashes the decoder"
@@ -130,6 +143,8 @@ class RemoteDecoder:
             raise AudioError(reason, self.path) from error
 
     def __enter__(self) -> Self:
+        head = self._json()
+        self.rate, self.seconds = int(head["rate"]), head["seconds"]
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -154,9 +169,7 @@ def keep_libraries_quiet() -> None:
 
 def _serve(pipe: Connection) -> None:
     """Decode file after file, until the other end of the pipe is closed."""
-    # Ctrl-C reaches every process of the terminal; it is the parent that ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     keep_libraries_quiet()
     try:
         while True:
@@ -164,14 +177,6 @@ def _serve(pipe: Connection) -> None:
             _decode(pipe, request.pop("path"), request)
     except (EOFError, OSError):
         os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """End with a parent that was killed, also in the middle of a file that never ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _decode(pipe: Connection, path: str, options: dict[str, Any]) -> None:

@@ -5,10 +5,8 @@ it decodes in several threads: libsndfile and PyTorch let go of the interpreter'
 """
 
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -33,6 +31,7 @@ from samplecnn.data.store import StoreError
 from samplecnn.data.writer import ShardJob, write_shard
 from samplecnn.files import BusyError
 from samplecnn.memory import keep_freed_memory
+from samplecnn.processes import belong_to_parent
 
 # How a decoder ends a process. Other signals come from outside: SIGKILL where memory is short, for one.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -248,14 +247,4 @@ def start_worker() -> None:
     keep_freed_memory()
     keep_libraries_quiet()
     torch.set_num_threads(1)
-    # Ctrl-C reaches every process of the terminal; it is the parent that ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Workers would otherwise wait for ever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    belong_to_parent()

@@ -5,7 +5,6 @@ of calls, on any number of machines that share the disk, each take the shards th
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from errno import EDQUOT, EFBIG, ENOSPC
 from itertools import chain
@@ -28,6 +27,7 @@ from samplecnn.data.writer import (
 )
 from samplecnn.files import BusyError, locked
 from samplecnn.text import printable
+from samplecnn.threads import available
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def prepare(
     all can be used, if the disk is too small or becomes full, and if a worker is killed (after the last two,
     the next call goes on there).
     """
-    workers = workers if workers is not None else _cores()
+    workers = workers if workers is not None else available()
     if workers < 1 or shard_clips < 1:
         raise StoreError(f"workers is {workers} and shard_clips {shard_clips}: both have to be at least 1")
     count = shard_count(catalog, shard_clips)
@@ -88,10 +88,6 @@ def prepare(
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"cannot write below {root} ({error}): choose another data.root") from error
     return folder
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_finished(folder: Path, catalog: Catalog, rate: int) -> bool:

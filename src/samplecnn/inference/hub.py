@@ -24,6 +24,7 @@ from samplecnn.runs.bundle import (
     MAX_CONFIG,
     ONNX,
     ONNX_HALF,
+    ONNX_INT8,
     WEIGHTS,
     own_file,
     read_bundle,
@@ -42,6 +43,7 @@ MAX_SIZES = {  # bytes that are downloaded at most
     CARD: MAX_CONFIG,
     ONNX: MAX_BYTES,
     ONNX_HALF: MAX_BYTES,
+    ONNX_INT8: MAX_BYTES,
 }
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from samplecnn import threads
 from samplecnn.data import audio
 from samplecnn.errors import UserError
 from samplecnn.hardware import multiplies_bfloat16
@@ -172,7 +173,8 @@ def load(
     a file names is ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32"
     or "bf16" (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where
     the hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux),
-    which halves the time. Raises ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
+    which halves the time, and computes in no more threads than it has cores to use. Raises
+    ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
     ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for another
     precision.
     """
@@ -185,6 +187,7 @@ def load(
     model = load_model(hub.local(path), blocks, networks)
     if chosen.type == "cpu":
         keep_freed_memory()
+        threads.use_available()
     return Tagger(model, chosen, allowed[precision])
 
 

@@ -15,10 +15,8 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -31,6 +29,8 @@ from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.mini.render import render_clip, sound_font
+from samplecnn.processes import belong_to_parent
+from samplecnn.threads import available
 
 if TYPE_CHECKING:
     from samplecnn.data.catalog import Catalog
@@ -87,7 +87,7 @@ def render_mini(
         missing = [clip for clip in plan if not (raw / "mp3" / clip.path).exists()]
         there = len(plan) - len(missing)
         with tqdm(desc="mini", total=len(plan), initial=there, unit="clip", disable=not progress) as bar:
-            for _ in _render(missing, seed, raw / "mp3", workers or _usable_cores()):
+            for _ in _render(missing, seed, raw / "mp3", workers or available()):
                 bar.update()
         write(annotations, _annotations(plan))
 
@@ -124,7 +124,7 @@ def _render(clips: list[Clip], seed: int, mp3_folder: Path, workers: int) -> Ite
         return
     # Not forked: this process may hold PyTorch's threads, whose locks a fork would leave taken for ever.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=belong_to_parent)
     try:
         with _interrupts_held():
             jobs = [pool.submit(render_clip, clip, seed, mp3_folder) for clip in clips]
@@ -145,23 +145,6 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot shut its workers down, and they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _annotations(plan: list[Clip]) -> str:

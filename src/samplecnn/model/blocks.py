@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model.backends import fused
+from samplecnn.model.backends.products import Convolution
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
 
@@ -29,8 +30,11 @@ def conv3(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv2d:
 
     The kernel starts He-uniform, the bias at zero.
     """
-    padding = KERNEL // 2 if stride == 1 else 0
-    conv = nn.Conv2d(in_channels, out_channels, (1, KERNEL), stride=(1, stride), padding=(0, padding))
+    conv = (
+        Convolution(in_channels, out_channels, KERNEL)
+        if stride == 1
+        else nn.Conv2d(in_channels, out_channels, (1, KERNEL), stride=(1, stride))
+    )
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     nn.init.zeros_(_bias(conv))
     return conv
@@ -56,7 +60,7 @@ class Shortcut(nn.Module):
         super().__init__()
         self.conv: nn.Conv2d | None = None
         if in_channels != out_channels:
-            self.conv = nn.Conv2d(in_channels, out_channels, 1)
+            self.conv = Convolution(in_channels, out_channels, 1)
             self.bn = BatchNorm(out_channels)
             nn.init.xavier_uniform_(self.conv.weight)
             nn.init.zeros_(_bias(self.conv))

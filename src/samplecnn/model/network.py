@@ -1,12 +1,15 @@
 """The strided sample-level CNN of Figure 1(a), around any block."""
 
+import importlib.util
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.backends.kernels.triton_ops import AVAILABLE
+from samplecnn.model.backends.fused import operations
+from samplecnn.model.backends.products import Convolution
 from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
@@ -19,10 +22,11 @@ LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 # Channels of each block as multiples of the width (golden network of Kim, Lee and Nam, 2018).
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 
-# Ways to compute the same function: with PyTorch's layers alone, with the stem as a matrix product, or with
-# that and the blocks' batch norms fused by Triton with what surrounds them (training on a GPU).
-PLAIN, STEM, TRITON = "plain", "stem", "triton"
-BACKENDS = (PLAIN, STEM, TRITON)
+# Ways to compute the same function: with PyTorch's layers alone; with the gradients of kernels as matrix
+# products (training on a CPU); with the stem as one; compiled by PyTorch; or with the stem as a product and
+# the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
+PLAIN, PRODUCTS, STEM, COMPILE, TRITON = "plain", "products", "stem", "compile", "triton"
+BACKENDS = (PLAIN, PRODUCTS, STEM, COMPILE, TRITON)
 
 BlockFactory = Callable[[int, int], nn.Module]
 
@@ -77,6 +81,9 @@ class SampleCNN(Network):
         Raises NetworkError for any other shape.
         """
         self.require_segments(waveforms)
+        return _compiled()(self, waveforms) if self.backend == COMPILE else self._logits(waveforms)
+
+    def _logits(self, waveforms: Tensor) -> Tensor:
         if self.pad_front:
             waveforms = F.pad(waveforms, (self.pad_front, -self.pad_front))
         x = self._stem(waveforms)  # (batch, width, 1, 19683)
@@ -92,21 +99,27 @@ class SampleCNN(Network):
     def use(self, backend: str) -> None:
         """Choose how the network computes, one of ``BACKENDS``; ValueError for any other.
 
-        A property of the object, not of the weights: it is not saved.
+        A property of the object, not of the weights: it is not saved. Triton is loaded only now, and what
+        that raises is raised.
         """
         if backend not in BACKENDS:
             raise ValueError(
                 f"there is no backend {backend!r} to compute on; allowed are {', '.join(BACKENDS)}"
             )
-        if backend == TRITON and not AVAILABLE:
-            raise ValueError("backend 'triton' needs Triton, which PyTorch brings along on Linux only")
+        if backend == TRITON:
+            if not has_triton():
+                raise ValueError("backend 'triton' needs Triton, which PyTorch brings along on Linux only")
+            operations()
         self.backend = backend
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.by_products = backend == PRODUCTS
         for block in self.blocks:
             if vars(type(block)).get("fusable"):  # not what it inherits
                 block.fused = backend == TRITON  # type: ignore[assignment]
 
     def _stem(self, waveforms: Tensor) -> Tensor:
-        if self.backend != PLAIN:
+        if self.backend in (STEM, TRITON):
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
@@ -118,6 +131,18 @@ def use(network: Network, backend: str) -> None:
         network.use(backend)
 
 
+def has_triton() -> bool:
+    """Say whether Triton is installed, without loading it."""
+    return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def _compiled() -> Callable[[SampleCNN, Tensor], Tensor]:
+    return torch.compile(SampleCNN._logits, dynamic=False)
+
+
 def backends(device_type: str) -> tuple[str, ...]:
-    """Return the backends that can run on a kind of device ("cpu", "cuda"), the plain one first."""
-    return BACKENDS if device_type == "cuda" and AVAILABLE else (PLAIN, STEM)
+    """Return the backends worth trying on a kind of device ("cpu", "cuda"), the plain one first."""
+    if device_type != "cuda":
+        return (PLAIN, PRODUCTS, STEM)
+    return (PLAIN, STEM, COMPILE, TRITON) if has_triton() else (PLAIN, STEM)

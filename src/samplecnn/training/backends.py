@@ -1,89 +1,84 @@
-"""Which of the ways to compute the network is fastest here: measured, not assumed.
+"""Which of the ways to compute the network is used: proven and measured here, not assumed.
 
 All of them are the same function. ``fast=auto`` takes the one that a few training steps on this machine show
-to be fastest, and remembers it; ``fast=true`` takes the one meant for the device without measuring;
-``fast=false`` the plain one.
+to be fastest, and remembers it; ``fast=true`` the one meant for the device, if it is proven; ``fast=false``
+the plain one.
 """
 
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from samplecnn.data.datamodule import Batch
-from samplecnn.files import write
-from samplecnn.hardware import describe
-from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, STEM, SampleCNN, backends
-from samplecnn.training.graph import StepGraph, autocast
+from samplecnn.errors import UserError
+from samplecnn.files import locked, write
+from samplecnn.hardware import describe, driver, settle
+from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.training.proof import PLAIN_PLAN, Plan, Trial, make_step
+from samplecnn.training.trials import SEGMENTS, Finding, examine, said
 
 log = logging.getLogger(__name__)
 
-REPEAT = 3  # timed steps; on a GPU timed runs of STEPS steps
-STEPS = 10
-CPU_SEGMENTS = 4  # enough to see on a CPU, where a step of 23 takes seconds
+BUSY = 1.5  # spread of a backend's turns, from which on the machine was too busy to tell
+KEPT = 200  # choices in the file; the oldest go
+FIRST, LAST = 5, 25  # steps of a training between which its rate is compared with what was measured
+FAR = 0.4  # of the measured rate, which counts neither the update nor the reading of data
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the network computes, and whether a training step is replayed from a CUDA graph."""
+class Choice:
+    """A plan, the segments per second that were measured of it (None: nothing), and where that is kept."""
 
-    backend: str = PLAIN
-    graph: bool = False
-
-    def __str__(self) -> str:
-        return self.backend + (" in a CUDA graph" if self.graph else "")
+    plan: Plan
+    rate: float | None = None
+    key: str = ""
 
 
-PLAIN_PLAN = Plan()
+def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
+    """Return the choice that ``fast`` asks for: true, false or "auto"; log which and why in a line.
 
-
-def choose(
-    network: SampleCNN,
-    *,
-    fast: bool | str,
-    device: torch.device,
-    precision: str,
-    batch_size: int,
-    description: Mapping[str, Any],
-    graphs: bool = True,
-) -> Plan:
-    """Return the plan that ``fast`` asks for: true, false or "auto"; log which and why in a line.
-
-    ``precision`` is Lightning's name. ``graphs=False`` where a step cannot be a CUDA graph (several
-    devices). What has been measured once for a network, shape and machine holds from then on: see
-    ``memory_file``.
+    ``graphs=False`` where a step cannot be a CUDA graph (several devices). What has been measured once for a
+    network, shape and machine holds from then on (``memory_file``), if one step of it works.
     """
-    candidates = [Plan(backend) for backend in backends(device.type)]
-    if device.type == "cuda" and graphs:
-        candidates += [Plan(plan.backend, graph=True) for plan in candidates]
+    settle(trial.device)
     if fast is False:
         log.info("computing step by step, plain (fast=false)")
-        return candidates[0]
-    if fast is True:
-        log.info("computing on backend: %s (fast=true: not compared with others)", candidates[-1])
-        return candidates[-1]
-    key = json.dumps(
-        [describe(device), torch.__version__, precision, batch_size, len(candidates), _shape(description)]
-    )
-    remembered = _recall(key)
-    if remembered in candidates:
-        log.info("computing on backend: %s (the fastest when it was measured on this machine)", remembered)
-        return remembered
-    rates = measure(network, candidates, device=device, precision=precision, batch_size=batch_size)
-    best = max(rates, key=rates.__getitem__)
-    measured = ", ".join(f"{plan} {rate:.0f}" for plan, rate in rates.items())
-    log.info("computing on backend: %s (segments/s, measured now: %s)", best, measured)
-    _remember(key, best)
-    return best
+        return Choice(PLAIN_PLAN)
+    plans = candidates(trial, graphs=graphs)[-1 if fast is True else 0 :]
+    key = identify(trial, plans)
+    with _alone():
+        known = _recall(key)
+        if known is not None and known.plan in plans and _still_works(trial, known):
+            log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
+            return known
+        found = examine(trial, plans)
+        for finding in found:
+            if finding.failure:
+                log.warning("backend %s is left out: %s", finding.plan, finding.failure)
+        proven = [finding for finding in found if not finding.failure]
+        if not proven:
+            log.warning("computing step by step, plain: no other way is proven")
+            return Choice(PLAIN_PLAN)
+        return _fastest(proven, key)
+
+
+def candidates(trial: Trial, *, graphs: bool = True) -> list[Plan]:
+    """Return the plans worth trying, the plain one first, the one meant for the device last."""
+    kinds = backends(trial.device.type) if isinstance(trial.network, SampleCNN) else (PLAIN,)
+    plans = [Plan(backend) for backend in kinds]
+    if trial.device.type == "cuda" and graphs:
+        plans += [Plan(backend, graph=True) for backend in kinds]
+    return plans
 
 
 def test_backend(fast: bool | str) -> str:
@@ -91,69 +86,53 @@ def test_backend(fast: bool | str) -> str:
     return PLAIN if fast is False else STEM
 
 
-def measure(
-    network: SampleCNN, plans: list[Plan], *, device: torch.device, precision: str, batch_size: int
-) -> dict[Plan, float]:
-    """Return training segments per second of each plan that works here, on copies of the network.
-
-    Forward and backward, without the optimiser. Random state and network are left as they were.
-    """
-    if device.type == "cpu":
-        batch_size = min(batch_size, CPU_SEGMENTS)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        # Halves: a network of few tags sees nothing but the shapes.
-        waveforms = torch.rand(batch_size, SEGMENT_SAMPLES, device=device) - 0.5
-        steps: dict[Plan, Callable[[], object]] = {}
-        for plan in plans:
-            try:
-                steps[plan] = _step(network, plan, waveforms, precision)
-                steps[plan]()
-            except RuntimeError as error:
-                steps.pop(plan, None)
-                reason = str(error).strip().partition("\n")[0]
-                log.warning("backend %s does not work here (%s): left out", plan, reason)
-        times: dict[Plan, list[float]] = {plan: [] for plan in steps}
-        for _ in range(REPEAT):  # in turns, so that a busy moment does not fall on one alone
-            for plan, step in steps.items():
-                times[plan].append(_seconds(step, device))
-    return {plan: batch_size / min(seconds) for plan, seconds in times.items()}
+def _fastest(proven: Sequence[Finding], key: str) -> Choice:
+    best = max(proven, key=lambda finding: finding.rate)
+    choice = Choice(best.plan, best.rate, key)
+    measured = ", ".join(f"{finding.plan} {finding.rate:.3g}" for finding in proven)
+    log.info("computing on backend: %s (segments/s, measured now: %s)", best.plan, measured)
+    if max(finding.spread for finding in proven) < BUSY:
+        _keep(key, choice)
+    else:
+        log.info("the machine is busy, so that this may not be the fastest: the next run measures again")
+    return choice
 
 
-def _step(network: SampleCNN, plan: Plan, waveforms: Tensor, precision: str) -> Callable[[], object]:
-    """Return a training step of a copy of the network, without its optimiser."""
-    copy = deepcopy(network).to(waveforms.device).train()
-    copy.use(plan.backend)
-    labels = torch.zeros(len(waveforms), copy.head_fc2.out_features, device=waveforms.device)
-    batch = Batch(waveforms, labels, torch.zeros(len(waveforms), dtype=torch.int64))
-
-    def loss(batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(copy(batch.waveforms).float(), batch.labels)
-
-    if plan.graph:
-        graph = StepGraph(copy, loss, batch, precision)
-        return lambda: graph(batch)
-
-    def eager() -> None:
-        copy.zero_grad()
-        with autocast(waveforms.device, precision):
-            value = loss(batch)
-        value.backward()
-
-    return eager
+def _still_works(trial: Trial, known: Choice) -> bool:
+    """Take one step, and forget the choice if that fails, even if it ends this process."""
+    _keep(known.key, None)
+    devices = [trial.device] if trial.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            loss = float(make_step(replace(trial, batch_size=SEGMENTS), known.plan)())
+        failure = None if loss == loss else "its loss is not a number"
+    except Exception as error:
+        failure = said(error)
+    if failure:
+        log.warning("backend %s does not work any more (%s): trying all again", known.plan, failure)
+        return False
+    _keep(known.key, known)
+    return True
 
 
-def _seconds(step: Callable[[], object], device: torch.device) -> float:
-    if device.type != "cuda":
-        begun = time.perf_counter()
-        step()
-        return time.perf_counter() - begun
-    torch.cuda.synchronize(device)
-    begun = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    torch.cuda.synchronize(device)
-    return (time.perf_counter() - begun) / STEPS
+def identify(trial: Trial, plans: Sequence[Plan]) -> str:
+    """Return all that a choice depends on, as text."""
+    blocks = getattr(trial.network, "blocks", None)
+    block = type(blocks[0] if blocks is not None else trial.network)
+    shapes = [list(parameter.shape) for parameter in trial.network.parameters()]
+    return json.dumps(
+        [
+            *(describe(trial.device), driver(), version("samplecnn"), torch.__version__),
+            *(str(torch.backends.cudnn.version()), _triton()),
+            *(trial.precision, trial.batch_size, [str(plan) for plan in plans]),
+            *(f"{block.__module__}.{block.__qualname__}", shapes),
+        ]
+    )
+
+
+def _triton() -> str | None:
+    spec = find_spec("triton")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent.parent.name
 
 
 def memory_file() -> Path:
@@ -162,28 +141,72 @@ def memory_file() -> Path:
     return Path(cache) / "samplecnn" / "backends.json"
 
 
-def _shape(description: Mapping[str, Any]) -> list[Any]:
-    return [description["block"], description["multi"], description["width"], len(description["tags"])]
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Measure while no other training does, where that can be had."""
+    path = memory_file()
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            waiting = "another training measures the backends of this machine: waiting for it"
+            stack.enter_context(locked(path.with_suffix(".lock"), waiting=waiting))
+        except (OSError, UserError) as error:
+            log.info("the choice cannot be kept in %s (%s)", path, error)
+        yield
 
 
-def _recall(key: str) -> Plan | None:
+def _read() -> dict[str, Any]:
     try:
-        kept = json.loads(memory_file().read_text(encoding="utf-8"))[key]
-        return Plan(backend=str(kept["backend"]), graph=bool(kept["graph"]))
-    except (OSError, ValueError, LookupError, TypeError):
+        return dict(json.loads(memory_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _recall(key: str) -> Choice | None:
+    try:
+        kept = _read()[key]
+        return Choice(Plan(str(kept["backend"]), bool(kept["graph"])), float(kept["rate"]), key)
+    except (LookupError, TypeError, ValueError):
         return None
 
 
-def _remember(key: str, plan: Plan) -> None:
-    """Add a choice to the file; without one, the next run measures again."""
-    path = memory_file()
+def _keep(key: str, choice: Choice | None) -> None:
+    """Add a choice to the file, or take it out; without the file, the next run measures again."""
+    known = _read()
+    known.pop(key, None)
+    if choice is not None:
+        known[key] = {"backend": choice.plan.backend, "graph": choice.plan.graph, "rate": choice.rate}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            known = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            known = {}
-        known[key] = {"backend": plan.backend, "graph": plan.graph}
-        write(path, json.dumps(known, indent=1) + "\n")
+        write(memory_file(), json.dumps(dict(list(known.items())[-KEPT:]), indent=1) + "\n")
     except OSError as error:
-        log.info("the choice cannot be kept in %s (%s)", path, error.strerror)
+        log.info("the choice cannot be kept in %s (%s)", memory_file(), error.strerror)
+
+
+class FirstSteps(pl.Callback):
+    """Compares the first steps of a training with what was measured, and forgets a choice that is far off."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self._begun = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the clock after two of the steps."""
+        if self.choice.rate is None or batch_idx not in (FIRST, LAST):
+            return
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        now = time.perf_counter()
+        if batch_idx == LAST and self._begun:
+            rate = (LAST - FIRST) * len(batch.labels) / (now - self._begun)
+            if rate < FAR * self.choice.rate:
+                log.info(
+                    "training at %.3g segments/s, where %.3g were measured: the next run measures again",
+                    rate,
+                    self.choice.rate,
+                )
+                with _alone():
+                    _keep(self.choice.key, None)
+            self.choice = replace(self.choice, rate=None)  # once is enough
+        self._begun = now

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
@@ -34,6 +36,7 @@ def evaluate(
     """
     quiet_libraries()
     keep_freed_memory()
+    threads.use_available()
     config = read_config(run)
     model = load_model(run, blocks, networks)
     data = open_data(run, config, model.description, data_root)
@@ -62,6 +65,16 @@ def open_data(
                 "its scores would not be comparable. Name the right folder of stores with --data-root"
             )
     return data
+
+
+def validation_segments(run: Path, count: int) -> NDArray[np.float32]:
+    """Return up to ``count`` segments (n, samples) in [-1, 1), from all over a run's validation split."""
+    data = open_data(run, read_config(run), read_description(run))
+    part = data.selection.parts["valid"]
+    chosen = np.linspace(0, len(part.segment_spans) - 1, min(count, len(part.segment_spans))).astype(int)
+    stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)
+    heard: NDArray[np.float32] = data.heard(torch.from_numpy(stored)).numpy()
+    return heard
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,12 @@
 Not run on a GPU yet.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samplecnn.data.datamodule import Batch
-from samplecnn.model.network import SampleCNN
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # by Lightning's names
 
@@ -24,17 +22,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """
     chosen = AUTOCAST.get(precision)
     return torch.autocast(device.type, dtype=chosen, enabled=chosen is not None, cache_enabled=False)
-
-
-@contextmanager
-def _measured_convolutions() -> Iterator[None]:
-    """Let cuDNN time its algorithms for each new shape within the ``with``; its choices hold afterwards."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 class StepGraph:
@@ -53,7 +40,7 @@ class StepGraph:
 
     def __init__(
         self,
-        network: SampleCNN,
+        network: nn.Module,
         loss: Callable[[Batch], Tensor],
         batch: Batch,
         precision: str,
@@ -74,7 +61,7 @@ class StepGraph:
 
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side), _measured_convolutions():
+        with torch.cuda.stream(side):
             for _ in range(WARM_UP):
                 network.zero_grad(set_to_none=True)
                 step()

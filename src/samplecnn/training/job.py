@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
@@ -29,6 +30,7 @@ from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import count_parameters, heard, make_module
+from samplecnn.training.progress import LOG_SECONDS, TimedBar, TimeLeft
 from samplecnn.training.schedules import make_schedule
 from samplecnn.training.stores import make_data, training_store
 from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries, watched
@@ -47,16 +49,21 @@ def scaled(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None) -> Results:
+def train(
+    plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None, cell: str | None = None
+) -> Results:
     """Train and test one network in the folder ``run``; return its results.
 
-    ``plain`` is a validated configuration. A run that stopped goes on from its last checkpoint; one that has
-    finished is not trained again. Raises ConfigError where the folder holds a run of another configuration,
-    or belongs to another process; a folder with nothing in it but a log is then removed.
+    ``plain`` is a validated configuration, ``cell`` which one of a multirun it is. A run that stopped goes
+    on from its last checkpoint; one that has finished is not trained again. Raises ConfigError where the
+    folder holds a run of another configuration, or belongs to another process; a folder with nothing in it
+    but a log is then removed.
     """
     try:
         with owned(run):
-            return train_owned(RunConfig.read(plain, "the configuration"), run, name=name, group=group)
+            return train_owned(
+                RunConfig.read(plain, "the configuration"), run, name=name, group=group, cell=cell
+            )
     except (UserError, OSError, KeyboardInterrupt):
         discard(run)
         raise
@@ -91,13 +98,16 @@ def discard(run: Path) -> None:
             remove_empty(run)
 
 
-def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> Results:
+def train_owned(
+    config: RunConfig, run: Path, *, name: str | None, group: str | None, cell: str | None
+) -> Results:
     """Train and test in a folder that no other process has."""
     if (finished := earlier_results(config, run)) is not None:
         log.info("%s has finished before: these are its results", run)
         return finished
     quiet_libraries()
     keep_freed_memory()
+    threads.use_available()
     rate, samples = heard(config)
     data = make_data(config, training_store(config.plain["data"], rate), rate, samples)
     module = make_module(config, data.selection)
@@ -107,7 +117,7 @@ def train_owned(config: RunConfig, run: Path, *, name: str | None, group: str | 
     logger = loggers.start(config, run, name=name, group=group)
     failed = True
     try:
-        results = fit_and_test(config, run, last, module, data, logger.loggers)
+        results = fit_and_test(config, run, last, module, data, logger.loggers, cell)
         logger.log_results(results)
         write_results(run, results)
         failed = False
@@ -136,13 +146,14 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
     """Say in a line what is about to be trained."""
     log.info(
-        "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch",
+        "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
         run,
         ", ".join(Description.read(module.description, str(run)).words),
         f"{count_parameters(module.network):,}",
         len(data.selection.tags),
         data.selection.split,
         len(data.train_dataloader()),
+        describe(device_and_precision(config.trainer)[0]),
     )
 
 
@@ -153,27 +164,31 @@ def fit_and_test(
     module: TaggingModule,
     data: SegmentDataModule,
     lightning_loggers: list[Logger],
+    cell: str | None = None,
 ) -> Results:
     """Train, test the weights that count, write down the predictions; return the results.
 
-    ``last`` is the checkpoint to go on from.
+    ``last`` is the checkpoint to go on from, ``cell`` what the bar calls a job of a multirun.
     """
     schedule = make_schedule(scaled(config))
     table = EpochTable(run / "metrics.csv", echo=not watched())
     keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
-    progress = [TQDMProgressBar(refresh_rate=10)] if watched() else []
+    log_seconds = None if watched() else LOG_SECONDS
+    time_left = TimeLeft(schedule, config.trainer.max_epochs, config.width, log_seconds=log_seconds)
+    bar = [TimedBar(time_left, cell)] if watched() else []
     trainer = make_trainer(
         config,
         run,
         max_epochs=config.trainer.max_epochs or -1,
         limit_train_batches=config.trainer.limit_train_batches,
-        callbacks=[schedule, table, keeper, *progress],
+        callbacks=[schedule, table, keeper, time_left, *bar],
         logger=lightning_loggers,
     )
     if last is not None:
         log.info("%s goes on where it stopped", run)
     if last is None or not finished(last, config.trainer.max_epochs, table):
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        with logging_redirect_tqdm():  # lines of the log go above the bar
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     trainer.test(module, datamodule=data, ckpt_path=run / BEST, weights_only=True, verbose=False)
     assert module.test_scores is not None
     assert module.test_probabilities is not None

@@ -16,10 +16,13 @@ from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
-from samplecnn.training.backends import PLAIN_PLAN, Plan
+from samplecnn.training.backends import Choice, FirstSteps
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.proof import PLAIN_PLAN
 from samplecnn.training.schedule import MONITOR
+
+PLAIN_CHOICE = Choice(PLAIN_PLAN)
 
 
 class TrainingDivergedError(UserError):
@@ -31,7 +34,7 @@ class TaggingModule(pl.LightningModule):
 
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
-    rate is set by a schedule, before every step. ``plan`` says how to compute; with a CUDA graph, Lightning
+    rate is set by a schedule, before every step. ``choice`` says how to compute; with a CUDA graph, Lightning
     leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps.
     Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     """
@@ -43,15 +46,16 @@ class TaggingModule(pl.LightningModule):
         description: dict[str, Any],
         weight_decay: float = 0.0,
         seed: int = 0,
-        plan: Plan = PLAIN_PLAN,
+        choice: Choice = PLAIN_CHOICE,
         log_every: int | None = None,
         test_backend: str = STEM,
     ) -> None:
         super().__init__()
-        use(network, plan.backend)
+        self.plan = choice.plan
+        use(network, self.plan.backend)
         self.network = network
-        self.plan = plan
-        self.automatic_optimization = not plan.graph
+        self.choice = choice
+        self.automatic_optimization = not self.plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
         self.test_backend = test_backend
@@ -72,6 +76,14 @@ class TaggingModule(pl.LightningModule):
     def configure_optimizers(self) -> KerasSGD:
         """Return the authors' optimiser; its rate is a schedule's to set."""
         return KerasSGD(decay_groups(self.network, self.weight_decay), lr=0.0)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Have the first steps compared with what was measured."""
+        return [FirstSteps(self.choice)]
+
+    def on_fit_end(self) -> None:
+        """Give back the graph's memory."""
+        self._graph = None
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's dropout a function of seed and epoch, so that resuming does not change it."""

@@ -17,9 +17,10 @@ from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.training.backends import PLAIN_PLAN, choose, test_backend
+from samplecnn.training.backends import choose, test_backend
 from samplecnn.training.config import ConfigError
-from samplecnn.training.module import TaggingModule
+from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
+from samplecnn.training.proof import Trial
 from samplecnn.training.trainer import device_and_precision
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -33,26 +34,17 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     if config.running_statistics == "keras":
         use_keras_statistics(network)
     device, precision = device_and_precision(config.trainer)
-    plan, tested_on = PLAIN_PLAN, PLAIN
+    choice, tested_on = PLAIN_CHOICE, PLAIN
     if isinstance(network, SampleCNN):  # the only one with several ways to compute
-        plan, tested_on = (
-            choose(
-                network,
-                fast=config.fast,
-                device=device,
-                precision=precision,
-                batch_size=config.batch_size,
-                description=description,
-                graphs=config.trainer.devices == 1,
-            ),
-            test_backend(config.fast),
-        )
+        trial = Trial(network, device, precision, config.batch_size)
+        choice = choose(trial, fast=config.fast, graphs=config.trainer.devices == 1)
+        tested_on = test_backend(config.fast)
     return TaggingModule(
         network,
         description=description,
         weight_decay=config.weight_decay,
         seed=config.seed,
-        plan=plan,
+        choice=choice,
         log_every=config.trainer.log_every_n_steps,
         test_backend=tested_on,
     )

@@ -24,10 +24,12 @@ class Schedule(pl.Callback):
 
     It keeps what it needs for resuming in the checkpoint (``state_dict``). Its ``tested`` says which weights
     are the result: those of the epoch with the lowest validation loss (``"best"``), or those of the last
-    epoch (``"last"``).
+    epoch (``"last"``). Its ``least_epochs`` is what it takes at the least, if that is known and it ends by
+    itself: users are told how long that will take.
     """
 
     tested: ClassVar[str]
+    least_epochs: int | None = None
 
 
 class PaperSchedule(Schedule):
@@ -50,6 +52,7 @@ class PaperSchedule(Schedule):
         self.factor = factor
         self.patience = patience
         self.decay = decay
+        self.least_epochs = stages * (patience + 2)  # of a stage at least the first is better
         self.stage = 0
         self.step = 0  # within the stage
         self.best = math.inf  # of the stage

@@ -108,6 +108,12 @@ def title(settings: HydraConf) -> str:
     return describe(varying(typed(settings), list(planned.values())))
 
 
+def position(settings: HydraConf) -> str:
+    """Say which of the planned jobs of a multirun this one is: "cell 3 of 12"."""
+    planned = list(read_plan(Path(settings.sweep.dir)))
+    return f"cell {planned.index(str(settings.sweep.subdir)) + 1} of {len(planned)}"
+
+
 def print_table(listed: Sequence[Cell]) -> bool:
     """Print what each cell of a multirun came to; return whether all have finished."""
     table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train")

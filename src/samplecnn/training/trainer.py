@@ -11,24 +11,28 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-from samplecnn.hardware import multiplies_bfloat16
+from samplecnn.hardware import missing_kernels, multiplies_bfloat16
 from samplecnn.runs.config import RunConfig, TrainerConfig
 from samplecnn.training.checkpoints import WholeFiles
 from samplecnn.training.config import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def device_and_precision(config: TrainerConfig) -> tuple[torch.device, str]:
     """Return what to compute on, and Lightning's name of the precision.
 
     ``auto`` is a GPU if there is one, and bfloat16 where the hardware multiplies in it. Raises ConfigError
-    for a GPU that is not there.
+    for a GPU that is not there, or that this build of PyTorch has no code for.
     """
     accelerator, precision = config.accelerator, str(config.precision)
-    available = torch.cuda.is_available()
-    if accelerator == "cuda" and not available:
-        raise ConfigError("trainer.accelerator=cuda, but PyTorch sees no CUDA device: use cpu or auto")
+    unusable = missing_kernels() if torch.cuda.is_available() else "PyTorch sees no CUDA device"
+    if accelerator == "cuda" and unusable:
+        raise ConfigError(f"trainer.accelerator=cuda, but {unusable}: use cpu or auto")
     if accelerator == "auto":
-        accelerator = "cuda" if available else "cpu"
+        accelerator = "cpu" if unusable else "cuda"
+        if torch.cuda.is_available() and unusable:
+            log.warning("computing on the CPU: %s", unusable)
     if precision == "auto":
         precision = "bf16-mixed" if multiplies_bfloat16(accelerator) else "32"
     return torch.device(accelerator), "32-true" if precision == "32" else precision

@@ -46,6 +46,7 @@ class WonSchedule(Schedule):
             )
         self.rates = (learning_rate, *sgd_rates)
         self.ends = tuple(accumulate((adam_epochs, *sgd_epochs)))  # epochs behind each stage
+        self.least_epochs = self.ends[-1]
         self.weight_decay = weight_decay
         self.stage = 0
         self.epochs = 0  # that have ended

@@ -3,28 +3,39 @@
 For training on a GPU alone. Not run on a GPU yet. What each does and costs: `kernels/triton_ops.py`.
 
 The convolutions leave out their biases, which have no effect under a batch norm in training mode but on its
-running mean (`ops.Running` adds it there): PyTorch would add them in a pass over the output of its own.
+running mean (`Running` adds it there): PyTorch would add them in a pass over the output of its own.
 """
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.backends.kernels import triton_ops as ops
 from samplecnn.model.norm import MOMENTUM, BatchNorm
+
+if TYPE_CHECKING:
+    from samplecnn.model.backends.kernels.triton_ops import Running, Skip
 
 Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)
 
 
-def fork(x: Tensor) -> tuple[Tensor, "ops.Skip"]:
+@cache
+def operations() -> Any:
+    """Return ``triton_ops``, which loads Triton: a second, and on some machines an error."""
+    return import_module("samplecnn.model.backends.kernels.triton_ops")
+
+
+def fork(x: Tensor) -> tuple[Tensor, "Skip"]:
     """Return a map for a block's convolution and, with its gradient added in one pass, for its shortcut."""
-    return ops.fork(x)
+    return operations().fork(x)
 
 
 def conv_norm_relu(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, dropout: float) -> Tensor:
     """Return ``dropout(relu(norm(conv(x))))``."""
-    y, _, _ = ops.norm_relu(
+    y, _, _ = operations().norm_relu(
         _convolve(conv, x), norm.weight, norm.bias, norm.eps, dropout=dropout, running=_running(conv, norm)
     )
     return y
@@ -32,7 +43,7 @@ def conv_norm_relu(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, dropout: floa
 
 def conv_norm_relu_pool(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, gate: Gate | None = None) -> Tensor:
     """Return ``relu(pool(norm(conv(x))))``, times what ``gate`` makes of its means over time."""
-    y, _, _ = ops.norm_relu_pool(
+    y, _, _ = operations().norm_relu_pool(
         _convolve(conv, x), norm.weight, norm.bias, norm.eps, gate=gate, running=_running(conv, norm)
     )
     return y
@@ -42,7 +53,7 @@ def conv_norm_add_relu_pool(
     conv: nn.Conv2d,
     norm: BatchNorm,
     x: Tensor,
-    shortcut: "Tensor | ops.Skip",
+    shortcut: "Tensor | Skip",
     shortcut_conv: nn.Conv2d | None = None,
     shortcut_norm: BatchNorm | None = None,
     *,
@@ -58,7 +69,7 @@ def conv_norm_add_relu_pool(
         shortcut = _convolve(shortcut_conv, shortcut)
         weight, bias = shortcut_norm.weight, shortcut_norm.bias
         running = _running(shortcut_conv, shortcut_norm)
-    y, *_ = ops.norm_add_relu_pool(
+    y, *_ = operations().norm_add_relu_pool(
         _convolve(conv, x),
         norm.weight,
         norm.bias,
@@ -79,8 +90,8 @@ def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
 
 
-def _running(conv: nn.Conv2d, norm: BatchNorm) -> "ops.Running":
+def _running(conv: nn.Conv2d, norm: BatchNorm) -> "Running":
     assert conv.bias is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    return ops.Running(norm.running_mean, norm.running_var, conv.bias, MOMENTUM, norm.count_batch())
+    return operations().Running(norm.running_mean, norm.running_var, conv.bias, MOMENTUM, norm.count_batch())

@@ -1,0 +1,90 @@
+"""The ONNX file with its convolutions in 8-bit integers: onnxruntime's static quantisation.
+
+What goes into a convolution is scaled by the range that it has on some music. The first layer stays in float:
+eight bits of a waveform are not enough for soft passages. Weights take seven bits of the eight, with which
+processors without instructions for this (VNNI) do not overflow.
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samplecnn.inference.onnx_export import INPUT, OnnxError, OnnxFile, outputs
+from samplecnn.runs.bundle import ONNX, ONNX_INT8
+from samplecnn.runs.folder import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+FEWEST = 20  # segments of music
+INT8_TOLERANCE = 2e-2  # on the mean difference from PyTorch's probabilities, on music not calibrated on
+
+
+def write_int8(model: Model, folder: Path, music: NDArray[np.float32]) -> OnnxFile:
+    """Write ``model_int8.onnx`` beside the ``model.onnx`` of a folder.
+
+    ``music`` holds segments (n, samples): every other one calibrates, the rest are what the agreement with
+    PyTorch is measured on. Raises OnnxError for fewer than 20, and where probabilities are off by more than
+    ``INT8_TOLERANCE`` in the mean: no file is left then.
+    """
+    import onnx
+
+    if len(music) < FEWEST:
+        raise OnnxError(f"{len(music)} segments of music to calibrate on: {FEWEST} or more are needed")
+    path = folder / ONNX_INT8
+    path.write_bytes(quantised(onnx.load(folder / ONNX), music[::2]).SerializeToString())
+    heard = music[1::2]
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(heard)).sigmoid().numpy()
+    difference = float(np.abs(outputs(path, heard) - expected).mean())
+    if not difference <= INT8_TOLERANCE:
+        path.unlink()
+        raise OnnxError(
+            f"the probabilities of {path.name} are off by {difference:.1e} in the mean, more than "
+            f"{INT8_TOLERANCE:.0e}: it is not kept (export without it, or calibrate on other music)"
+        )
+    opset = onnx.load(path, load_external_data=False).opset_import[0].version
+    return OnnxFile(path, opset, path.stat().st_size, difference, INT8_TOLERANCE, "in the mean within")
+
+
+def quantised(graph: "onnx.ModelProto", music: NDArray[np.float32]) -> "onnx.ModelProto":
+    """Return a copy whose convolutions, but for the first, compute in integers scaled for some music."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.segments = iter(music)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            segment = next(self.segments, None)
+            return None if segment is None else {INPUT: segment[None]}
+
+    first = next(node.name for node in graph.graph.node if node.op_type == "Conv")
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it recommends a preparation that these graphs have had
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            out = Path(temporary) / ONNX_INT8
+            quantize_static(
+                graph,
+                out,
+                Reader(),
+                op_types_to_quantize=["Conv", "MaxPool"],
+                nodes_to_exclude=[first],
+                per_channel=True,
+                reduce_range=True,
+            )
+            made = onnx.load(out)
+    finally:
+        quiet.setLevel(level)
+    made.producer_name, made.producer_version = "samplecnn", ""
+    del made.metadata_props[:]
+    made.metadata_props.extend(graph.metadata_props)
+    return made

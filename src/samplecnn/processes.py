@@ -1,0 +1,22 @@
+"""What child processes have in common."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def belong_to_parent() -> None:
+    """Make this child leave Ctrl-C to its parent, and end with that however it ends, even if it is killed.
+
+    Ctrl-C reaches every process of a terminal; it is the parent that ends its children.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,212 @@
+"""Whether a backend computes what the plain one does here: loss, gradients, statistics, dropout."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samplecnn.data.datamodule import Batch
+from samplecnn.model.blocks import Res2
+from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN
+from samplecnn.training.graph import StepGraph, autocast
+
+FLOAT32 = "32-true"
+# How far a backend may be from the plain one in float64, relative to the values' norm: so many times as far
+# as the plain one is in the same precision, or so far.
+FACTOR = {FLOAT32: 4.0, "bf16-mixed": 6.0, "16-mixed": 6.0}
+ALLOWED = {FLOAT32: 1e-2, "bf16-mixed": 0.05, "16-mixed": 0.05}
+INPUTS = 3
+SIGMAS = 6.0  # of a dropout's rate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the network computes, and whether a training step is replayed from a CUDA graph."""
+
+    backend: str = PLAIN
+    graph: bool = False
+
+    def __str__(self) -> str:
+        return self.backend + (" in a CUDA graph" if self.graph else "")
+
+
+PLAIN_PLAN = Plan()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried: training steps of a network on a device."""
+
+    network: nn.Module
+    device: torch.device
+    precision: str  # Lightning's name
+    batch_size: int
+    seed: int = 0  # of its input
+
+
+class WrongNumbersError(Exception):
+    """A backend computes something else than the plain one."""
+
+
+class Step:
+    """Forward and backward on one batch of noise, the same for the same seed."""
+
+    def __init__(self, network: nn.Module, plan: Plan, trial: Trial) -> None:
+        self.network, self.trial = network, trial
+        dtype = next(network.parameters()).dtype
+        random = torch.Generator().manual_seed(trial.seed)
+        # With an offset, as recordings have.
+        waveforms = torch.rand(trial.batch_size, SEGMENT_SAMPLES, generator=random) - 0.4
+        labels = torch.rand(trial.batch_size, outputs(network), generator=random) < 0.1
+        self.batch = Batch(
+            waveforms.to(trial.device, dtype),
+            labels.to(trial.device, dtype),
+            torch.zeros(trial.batch_size, dtype=torch.int64),
+        )
+        self.graph = StepGraph(network, self.loss, self.batch, trial.precision) if plan.graph else None
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of a batch."""
+        logits = self.network(batch.waveforms)
+        return F.binary_cross_entropy_with_logits(logits.to(batch.labels.dtype), batch.labels)
+
+    def __call__(self) -> Tensor:
+        """Leave gradients in the parameters; return the loss."""
+        if self.graph is not None:
+            return self.graph(self.batch)
+        self.network.zero_grad()
+        exact = self.batch.labels.dtype == torch.float64
+        with autocast(self.trial.device, "" if exact else self.trial.precision):
+            value = self.loss(self.batch)
+        value.backward()
+        return value.detach()
+
+
+def make_step(trial: Trial, plan: Plan, *, dropout: bool = True) -> Step:
+    """Return a training step of a copy of the network, without its optimiser."""
+    network = deepcopy(trial.network).to(trial.device).train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout) and not dropout:
+            module.p = 0.0
+    if isinstance(network, SampleCNN):
+        network.use(plan.backend)
+    return Step(network, plan, trial)
+
+
+def outputs(network: nn.Module) -> int:
+    """Return how many tags a network has."""
+    last = network.head_fc2 if isinstance(network, SampleCNN) else network.last
+    assert isinstance(last, nn.Linear)
+    return last.out_features
+
+
+def _values(trial: Trial, plan: Plan) -> dict[str, Tensor]:
+    """Return loss, gradients and running statistics of one training step without dropout, in float64."""
+    step = make_step(trial, plan, dropout=False)
+    values = {"loss": step()}
+    for name, parameter in step.network.named_parameters():
+        if parameter.grad is not None:
+            values[name] = parameter.grad
+    values |= {name: buffer for name, buffer in step.network.named_buffers() if "running_" in name}
+    return {name: value.detach().double().cpu() for name, value in values.items()}
+
+
+def deviations(values: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return how far values are from the exact ones, relative to the norm of those; infinite if not finite.
+
+    What is zero in theory, as the gradient of a bias in front of a batch norm, is compared with a tenth of
+    the largest of its kind.
+    """
+    norms = {name: float(value.norm()) for name, value in exact.items()}
+    found = {}
+    for name, value in exact.items():
+        kind = name.rpartition(".")[2]
+        alike = [norm for other, norm in norms.items() if other.rpartition(".")[2] == kind]
+        scale = max(norms[name], max(alike) / 10) or 1.0
+        given = values.get(name, torch.zeros_like(value))
+        deviation = float((given - value).norm()) / scale
+        found[name] = deviation if math.isfinite(deviation) else math.inf
+    return found
+
+
+class Standard:
+    """What the plain backend computes, and whether another computes the same."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._exact: dict[int, dict[str, Tensor]] = {}  # by seed of the input: plain in float64
+        self._own: dict[tuple[int, str], dict[str, float]] = {}  # and how far plain is from it in a precision
+
+    def prove(self, plan: Plan) -> None:
+        """Raise WrongNumbersError where a plan computes something else: in float32, then in mixed precision.
+
+        Mixed precision alone would not tell: it makes ties in the pooling, which change gradients by half. A
+        ReLU near zero may flip in float32 too, and that changes all gradients by a few percent. This is as
+        rare as it is random: what is wrong is so for INPUTS inputs.
+        """
+        for precision in dict.fromkeys([FLOAT32, self.trial.precision]):
+            wrong = [self._compare(plan, precision, 0)]
+            while wrong[-1] and len(wrong) < INPUTS:
+                wrong.append(self._compare(plan, precision, len(wrong)))
+            if wrong[-1]:
+                raise WrongNumbersError(f"computes something else ({precision}): {wrong[0]}")
+        step = make_step(self.trial, plan)
+        if isinstance(step.network, SampleCNN):
+            for block in step.network.blocks:
+                require_dropout(block, self.trial.device)
+        if step.graph is not None:
+            require_same_draws(step, allowed=ALLOWED[self.trial.precision])
+
+    def _compare(self, plan: Plan, precision: str, seed: int) -> str | None:
+        """Say what is further from the exact values than plain ones are."""
+        trial = replace(self.trial, precision=precision, seed=seed)
+        if seed not in self._exact:
+            self._exact[seed] = _values(replace(trial, network=deepcopy(trial.network).double()), PLAIN_PLAN)
+        exact = self._exact[seed]
+        if (seed, precision) not in self._own:
+            self._own[seed, precision] = deviations(_values(trial, PLAIN_PLAN), exact)
+        own = self._own[seed, precision]
+        typical = statistics.median(own.values())
+        for name, deviation in deviations(_values(trial, plan), exact).items():
+            allowed = max(FACTOR[precision] * max(own[name], typical), ALLOWED[precision])
+            if not deviation <= allowed:
+                return f"{name} is off by {deviation:.1e} of its norm; {allowed:.1e} is allowed"
+        return None
+
+
+def require_dropout(block: nn.Module, device: torch.device) -> None:
+    """Raise WrongNumbersError where a block that drops values inside does not drop and scale as it says."""
+    if not isinstance(block, Res2) or block.dropout.p == 0:
+        return
+    rate = block.dropout.p
+    x = torch.randn(4, block.conv1.in_channels, 1, 2187, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        dropped = block.before_last(x)
+        block.dropout.p = 0.0
+        whole = block.before_last(x)
+        block.dropout.p = rate
+    there = whole > 0
+    kept = (dropped > 0)[there].double()
+    if abs(float(kept.mean()) - (1 - rate)) > SIGMAS * math.sqrt(rate * (1 - rate) / len(kept)):
+        raise WrongNumbersError(f"drops {1 - float(kept.mean()):.3f} of all values, not {rate}")
+    scale = float(dropped[there].double().sum() / (whole[there].double() * kept).sum())
+    if abs(scale * (1 - rate) - 1) > 0.01:
+        raise WrongNumbersError(f"scales what it does not drop by {scale:.3f}, not by {1 / (1 - rate):.3f}")
+
+
+def require_same_draws(step: Step, allowed: float) -> None:
+    """Raise WrongNumbersError where a replayed graph draws other random numbers than an eager step."""
+    device = step.trial.device
+    state = torch.cuda.get_rng_state(device)
+    replayed = float(step())
+    torch.cuda.set_rng_state(state, device)
+    with torch.no_grad(), autocast(device, step.trial.precision):
+        eager = float(step.loss(step.batch))
+    if not abs(replayed - eager) <= allowed * abs(eager):
+        raise WrongNumbersError(f"its graph gives the loss {replayed:.4f}, a step without it {eager:.4f}")
