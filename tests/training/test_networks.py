@@ -29,6 +29,7 @@ from samplecnn.inference.page.sounds import Sound
 from samplecnn.inference.page.tagging import lines
 from samplecnn.inference.tagger import load
 from samplecnn.model.excitation import ExcitationError, se_layers
+from samplecnn.model.norm import BatchNorm
 from samplecnn.runs.config import read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_description
@@ -332,3 +333,11 @@ def test_networks_side_by_side_in_a_report(world: World, dieleman: Path, tmp_pat
         ("shortchunk", None),
         ("timbre", None),
     }
+
+
+def test_running_statistics_are_right_from_the_first_step(dieleman: Path) -> None:
+    """Those of a network without the choice, whose batch norm is of the kind that SampleCNN's is."""
+    norm = load_model(dieleman).network.input_bn
+    assert isinstance(norm, BatchNorm)
+    assert norm.running_var is not None
+    assert norm.running_var.item() < 0.9  # after two steps; by Keras' rule it would be 0.98 at the least

@@ -31,11 +31,11 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     pl.seed_everything(config.seed, verbose=False)
     network = build(architecture(config), len(selection.tags), *own_classes(config))
     description = describe_network(config, selection, network).as_dict()
-    if config.running_statistics == "keras":
-        use_keras_statistics(network)
     device, precision = device_and_precision(config.trainer)
     choice, tested_on = PLAIN_CHOICE, PLAIN
-    if isinstance(network, SampleCNN):  # the only one with several ways to compute
+    if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
+        if config.running_statistics == "keras":
+            use_keras_statistics(network)
         trial = Trial(network, device, precision, config.batch_size)
         choice = choose(trial, fast=config.fast, graphs=config.trainer.devices == 1)
         tested_on = test_backend(config.fast)
