@@ -20,6 +20,7 @@ from samplecnn.errors import UserError
 from samplecnn.overrides import override
 from samplecnn.text import lines
 from samplecnn.training import config as configuration
+from samplecnn.training.launch import rank
 from samplecnn.training.sweep import SweepGuard, print_table, title
 
 CONF = Path(__file__).parent / "conf"
@@ -54,6 +55,8 @@ def main(config: DictConfig) -> None:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
         sys.exit(lines(error))
+    if rank() > 0:
+        return
     auc = results.test.roc_auc
     score = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
@@ -66,7 +69,11 @@ if __name__ == "__main__":
         main()
     except SystemExit as stop:
         status = stop.code
-        if status not in (None, 0, 130) and (hint := configuration.explain(sys.argv[1:], CONF)):
+        if (
+            status not in (None, 0, 130)
+            and rank() == 0
+            and (hint := configuration.explain(sys.argv[1:], CONF))
+        ):
             print(hint, file=sys.stderr)
     except KeyboardInterrupt:
         status = 130

@@ -20,8 +20,11 @@ CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
     *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
+    "trainer.strategy",
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
+# Keys that came later, with the value that is as if they were not there: earlier runs keep their hash.
+LATER = {"trainer.num_nodes": 1, "trainer.sync_batchnorm": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,10 @@ class TrainerConfig:
 
     precision: str | int
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = 1  # per machine
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
     max_epochs: int | None = None
     limit_train_batches: int | None = None
     log_every_n_steps: int = 50
@@ -88,6 +94,11 @@ class RunConfig:
         return checked(cls, {**plain, "plain": plain} if isinstance(plain, dict) else plain, where, prefix)
 
     @property
+    def world(self) -> int:
+        """The number of devices on all machines."""
+        return self.trainer.devices * self.trainer.num_nodes
+
+    @property
     def dataset(self) -> str:
         """Its name in ``DATASETS``, whatever the store is called; the function of one of the user's own."""
         target = str(dict(flat(self.plain)).get("data.catalog._target_"))
@@ -99,7 +110,7 @@ def identity(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
         key: identity(value, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in plain.items()
-        if f"{prefix}{key}" not in NOT_IDENTITY
+        if (name := f"{prefix}{key}") not in NOT_IDENTITY and not (name in LATER and LATER[name] == value)
     }
 
 

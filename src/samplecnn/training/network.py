@@ -1,5 +1,7 @@
 """The network that a configuration asks for, ready to be trained."""
 
+import logging
+
 import pytorch_lightning as pl
 from hydra.utils import get_class
 from torch import nn
@@ -8,13 +10,17 @@ from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.store import Selection
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.norm import use_keras_statistics
+from samplecnn.model.network import PLAIN, STEM
+from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.training.backends import choose, test_backend
+from samplecnn.training.backends import Plan, choose, test_backend
 from samplecnn.training.config import ConfigError
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.ranks import from_rank_zero
 from samplecnn.training.trainer import device_and_precision
+
+log = logging.getLogger(__name__)
 
 
 def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
@@ -26,15 +32,24 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     if config.running_statistics == "keras":
         use_keras_statistics(network)
     device, precision = device_and_precision(config.trainer)
-    plan = choose(
-        network,
-        fast=config.fast,
-        device=device,
-        precision=precision,
-        batch_size=config.batch_size,
-        description=plain,
-        graphs=config.trainer.devices == 1,
+    if config.world > 1 and device.type == "cuda":
+        log.info("several devices: a step is not replayed from a CUDA graph")
+    plan = from_rank_zero(
+        lambda: choose(
+            network,
+            fast=config.fast,
+            device=device,
+            precision=precision,
+            batch_size=config.batch_size,
+            description=plain,
+            graphs=config.world == 1,
+        )
     )
+    if config.trainer.sync_batchnorm and config.world > 1:
+        synchronise(network)  # after the choice, for which rank 0 computes alone
+        if plan.backend not in (PLAIN, STEM):
+            log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, plan.backend)
+            plan = Plan(STEM)
     return TaggingModule(
         network,
         description=plain,

@@ -73,7 +73,7 @@ class PaperSchedule(Schedule):
         """Judge the epoch by its validation loss: keep its weights, wait, change stage or stop."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        loss = float(trainer.callback_metrics[MONITOR])
+        loss = monitored(trainer)
         if loss < self.best:
             self.best = loss
             self.bad_epochs = 0
@@ -150,6 +150,11 @@ class OneCycle(Schedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on at a step."""
         self.step = state_dict["step"]
+
+
+def monitored(trainer: pl.Trainer) -> float:
+    """Return the validation loss by which all devices of a training decide: rank 0's."""
+    return trainer.strategy.broadcast(float(trainer.callback_metrics[MONITOR]))
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
