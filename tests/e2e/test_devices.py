@@ -33,7 +33,10 @@ def last(run: Path) -> dict[str, torch.Tensor]:
 def assert_same_run(one: Path, other: Path) -> None:
     for name, tensor in last(one).items():
         assert torch.equal(last(other)[name], tensor), name
-    np.testing.assert_array_equal(read_predictions(one).probabilities, read_predictions(other).probabilities)
+    predictions = [read_predictions(run) for run in (one, other)]
+    assert predictions[0] is not None
+    assert predictions[1] is not None
+    np.testing.assert_array_equal(predictions[0].probabilities, predictions[1].probabilities)
     assert read_results(one).test == read_results(other).test
 
 

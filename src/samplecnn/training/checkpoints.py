@@ -263,7 +263,9 @@ def fit_to_devices(checkpoint: dict[str, Any]) -> None:
         "the steps; segments keep their order, but others share a step, and dropout draws other numbers",
         *(then, now, Fraction(now, then), Fraction(then, now)),
     )
-    if "random" not in state:
+    if "OneCycle" in states:
+        states["OneCycle"]["step"] = states["OneCycle"]["step"] * then // now
+    if "random" not in state:  # at the end of an epoch
         return
     loop = checkpoint["loops"]["fit_loop"]
     current = loop["epoch_loop.batch_progress"]["current"]
@@ -278,8 +280,6 @@ def fit_to_devices(checkpoint: dict[str, Any]) -> None:
     }  # as between two hooks
     for loader in loop["state_dict"]["combined_loader"]:
         loader["given"] = done
-    if "OneCycle" in states:
-        states["OneCycle"]["step"] = states["OneCycle"]["step"] * then // now
 
 
 def signal_of_any(trainer: pl.Trainer, received: signal.Signals | None) -> signal.Signals | None:
