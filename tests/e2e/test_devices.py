@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import slurm
 import wandb_files
 from e2e.conftest import ROOT, TINY, World
 from samplecnn.runs.predictions import read_predictions
@@ -42,9 +43,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def torchrun(world: World, run: Path, *options: str) -> subprocess.Popen[str]:
     """Start ``torchrun ... train.py ...``, the training a tiny one into a folder."""
-    command = [sys.executable, "-m", "torch.distributed.run", *options, str(ROOT / "train.py")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *(o for o in options if o.startswith("-"))]
+    overrides = [o for o in options if not o.startswith("-")]
+    training = [*world.data, *TINY, f"hydra.run.dir={run}", "logger=none", *SMALL, *overrides]
     return subprocess.Popen(
-        [*command, *world.data, *TINY, f"hydra.run.dir={run}", "logger=none", *SMALL],
+        [*launcher, str(ROOT / "train.py"), *training],
         cwd=world.folder,
         env=world.environment | {"PYTHONWARNINGS": "ignore"},  # torchrun's own are not ours
         stdout=subprocess.PIPE,
@@ -205,3 +208,65 @@ def test_a_multirun_of_several_devices_is_refused(world: World) -> None:
     refused = world.run("train.py", "-m", *world.data, "seed=0,1", "trainer.devices=2", status=1)
     assert "trainer.devices=2 trainer.num_nodes=1: a job of a multirun has one device" in refused.stderr
     assert "hydra/launcher=slurm" in refused.stderr
+
+
+@pytest.mark.slow
+def test_srun(world: World, two: Path) -> None:
+    """A task per device, and nothing said of devices: the same training."""
+    slurm.install(world.folder / "slurm")
+    run = world.folder / "runs" / "srun"
+    step = {
+        "NTASKS": "2",
+        "NNODES": "1",
+        "JOB_ID": str(os.getpid()),
+        "JOB_NAME": "train",
+        "NODELIST": "127.0.0.1",
+    }
+    command = [world.folder / "slurm" / "srun", sys.executable, ROOT / "train.py", *world.data, *TINY, *SMALL]
+    done = subprocess.run(
+        [*map(str, command), f"hydra.run.dir={run}", "logger=csv"],
+        env=world.environment | {f"SLURM_{name}": value for name, value in step.items()},
+        cwd=world.folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(run.glob("csv/*/metrics.csv"))) == 1
+    assert_same_run(run, two)
+
+
+@pytest.mark.slow
+def test_the_slurm_launcher_with_two_tasks(world: World, two: Path) -> None:
+    """A grid whose jobs have two devices each; the same command again finds it finished."""
+    commands = world.folder / "slurm-launcher"
+    slurm.install(commands)
+    sweep = world.folder / "sweeps" / "devices"
+    there = World(world.folder, {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"})
+    command = [
+        *("-m", "seed=3,4", "fast=true", "trainer.max_epochs=2", *world.data, *TINY, "logger=none"),
+        *("hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.gpus_per_node=0"),
+        *("trainer.accelerator=cpu", f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir='seed=${seed}'"),
+    ]
+    there.run("train.py", *command)
+    assert_same_run(sweep / "seed=3", two)
+    log = (sweep / "seed=4" / "train.log").read_text()
+    assert log.count("46 segments a step") == 1
+    again = there.run("train.py", *command)
+    assert "not finished" not in again.stdout
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_training_again(world: World, two: Path) -> None:
+    """After one of its processes was killed, from the last checkpoint; it needs a folder that stays."""
+    run = world.folder / "runs" / "elastic"
+    options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    process = torchrun(world, run, *options, "trainer.max_epochs=40")
+    wait_until((run / "checkpoints/last.ckpt").is_file)
+    os.kill(trainers(process.pid)[-1], signal.SIGKILL)
+    said = said_by(process)
+    assert "goes on where it stopped" in said
+    epochs = [row.split(",")[0] for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert epochs == [str(number) for number in range(40)]
+    refused = said_by(torchrun(world, run, *options, "hydra.run.dir=runs/${now:%Y}"), status=1)
+    assert "name one, hydra.run.dir=runs/NAME" in refused

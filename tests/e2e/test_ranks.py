@@ -50,7 +50,7 @@ class Together(Training):
     def stop_ranks_within_second_epoch(self, world: int) -> None:
         """Have the last rank alone asked to stop."""
         ranks = self.start_ranks(world)
-        checkpoints = set()  # of the second epoch: the first of them may be that of the end of the first
+        checkpoints: set[int] = set()  # the first may be that of the end of the first epoch
         while len(checkpoints) < 3:
             assert ranks.processes[0].is_alive(), self.said.read_text()
             if "epoch   0" in self.said.read_text():

@@ -92,6 +92,8 @@ def _environment() -> list[ClusterEnvironment]:
     """Return what tells Lightning the ranks; nothing where a process trains alone."""
     if all(name in os.environ for name in TORCHRUN):
         return [TorchElasticEnvironment()]
+    if launch := launched():
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(launch.devices))  # without, Lightning refuses -n 2
     # SLURM's signals are answered by `RunCheckpoint`; Lightning's way leaves checkpoints of its own.
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
