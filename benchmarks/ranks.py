@@ -77,8 +77,8 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in variants}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.repeat):
-            for name, (own, threads) in variants.items():
-                rates[name] += train(Path(folder) / f"{name}-{number}", [*shared, *own], threads)
+            for index, (name, (own, threads)) in enumerate(variants.items()):
+                rates[name] += train(Path(folder) / f"{index}-{number}", [*shared, *own], threads)
     results = {
         "machine": machine(torch.device("cpu")),
         **{key: getattr(options, key) for key in ("ranks", "width", "batch", "steps", "repeat")},

@@ -49,7 +49,8 @@ def torchrun(world: World, run: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*launcher, str(ROOT / "train.py"), *training],
         cwd=world.folder,
-        env=world.environment | {"PYTHONWARNINGS": "ignore"},  # torchrun's own are not ours
+        # torchrun's own warnings are not ours
+        env=world.environment | {"PYTHONWARNINGS": "ignore", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -175,7 +176,7 @@ def test_one_killed_ends_all(world: World, two: Path, killed: str) -> None:
         wait_until(lambda: process.poll() is not None and gone(other), seconds=20)
         out = process.communicate()[0]
     if killed == "rank 1":
-        assert process.returncode == 1
+        assert process.returncode != 0
         assert f"python train.py resume={run}" in out
 
 
@@ -261,12 +262,12 @@ def test_torchrun_starts_a_training_again(world: World, two: Path) -> None:
     """After one of its processes was killed, from the last checkpoint; it needs a folder that stays."""
     run = world.folder / "runs" / "elastic"
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    process = torchrun(world, run, *options, "trainer.max_epochs=40")
+    process = torchrun(world, run, *options, "trainer.max_epochs=15")
     wait_until((run / "checkpoints/last.ckpt").is_file)
     os.kill(trainers(process.pid)[-1], signal.SIGKILL)
     said = said_by(process)
     assert "goes on where it stopped" in said
     epochs = [row.split(",")[0] for row in (run / "metrics.csv").read_text().splitlines()[1:]]
-    assert epochs == [str(number) for number in range(40)]
+    assert epochs == [str(number) for number in range(15)]
     refused = said_by(torchrun(world, run, *options, "hydra.run.dir=runs/${now:%Y}"), status=1)
     assert "name one, hydra.run.dir=runs/NAME" in refused

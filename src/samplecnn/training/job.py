@@ -30,7 +30,7 @@ from samplecnn.training.epochs import EpochTable
 from samplecnn.training.launch import as_launched
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import count_parameters, make_module
-from samplecnn.training.ranks import from_rank_zero, on_all, rank
+from samplecnn.training.ranks import from_rank_zero, gather, leave, on_all, rank
 from samplecnn.training.schedule import make_schedule
 from samplecnn.training.stores import make_data, prepare_store
 from samplecnn.training.trainer import device_and_precision, join, make_trainer, quiet_libraries, watched
@@ -63,11 +63,17 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
         run = from_rank_zero(lambda: run)
         with ExitStack() as stack:
             from_rank_zero(lambda: stack.enter_context(owned(run)))
-            return train_owned(config, run, name=name, group=group)
+            results = train_owned(config, run, name=name, group=group)
+        gather(None)  # all have come to here
+        leave()
+    except SystemExit:  # asked to stop, which all are together
+        leave()
+        raise
     except (UserError, OSError, KeyboardInterrupt):
         if rank() == 0:
             discard(run)
         raise
+    return results
 
 
 @contextmanager

@@ -94,6 +94,14 @@ def share(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, 0)
 
 
+def leave() -> None:
+    """End the group, whose threads would otherwise be there when the interpreter goes."""
+    global _store
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _store = None
+
+
 def start_others(devices: int) -> None:
     """Start the other processes of a training on this machine with this one's command, as torchrun would."""
     global _store

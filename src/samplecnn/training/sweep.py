@@ -30,6 +30,10 @@ from samplecnn.training.config import ConfigError, describe, typed, validate
 from samplecnn.training.launch import rank
 from samplecnn.training.planning import Cell, plan, require_launcher, without_hydra, write_plan
 
+NEW_STORE = (
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # torchrun's: where ranks find each other is new in each start
+)
+
 
 class SweepGuard(Callback):
     """Refuses a multirun with an impossible cell before any is trained, and remembers what was planned."""
@@ -47,7 +51,7 @@ class SweepGuard(Callback):
             if rank() > 0:
                 without_files(config)
             else:
-                require_lasting_folder(config)
+                require_restartable(config)
                 own_folder(config, "run")
         except (UserError, OSError) as error:
             sys.exit(1 if rank() > 0 else str(error))
@@ -96,12 +100,19 @@ def only_warnings() -> None:
         handler.close()
 
 
-def require_lasting_folder(config: DictConfig) -> None:
-    """Raise ConfigError where torchrun is to start the training again, and would do so in another folder."""
-    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and _is_named_by_time(config, "run"):
+def require_restartable(config: DictConfig) -> None:
+    """Raise ConfigError where torchrun is to start the training again if it fails, and it could not go on."""
+    if not int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+        return
+    if _is_named_by_time(config, "run"):
         raise ConfigError(
             "with --max-restarts, a training that starts again goes on in its folder: "
             "name one, hydra.run.dir=runs/NAME"
+        )
+    if os.environ.get(NEW_STORE) != "1":
+        raise ConfigError(
+            f"with --max-restarts, torchrun needs {NEW_STORE}=1 in its environment: without it, processes "
+            "that start again are given the addresses of those before"
         )
 
 
