@@ -54,7 +54,7 @@ def main(config: DictConfig) -> None:
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
-        sys.exit(lines(error))
+        sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
     if rank() > 0:
         return
     auc = results.test.roc_auc

@@ -272,12 +272,8 @@ def fit_to_devices(checkpoint: dict[str, Any]) -> None:
     before = current["ready"]
     done = before * then // now
     checkpoint["losses"] = checkpoint["losses"] * (done / before)
-    current |= {
-        "ready": done,
-        "started": done,
-        "processed": done,
-        "completed": done - 1,
-    }  # as between two hooks
+    # A step counts as completed once the hooks after it have run, in one of which this was saved.
+    current |= {"ready": done, "started": done, "processed": done, "completed": done - 1}
     for loader in loop["state_dict"]["combined_loader"]:
         loader["given"] = done
 

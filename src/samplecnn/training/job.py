@@ -65,14 +65,12 @@ def train(plain: dict[str, Any], run: Path, *, name: str | None, group: str | No
             from_rank_zero(lambda: stack.enter_context(owned(run)))
             results = train_owned(config, run, name=name, group=group)
         gather(None)  # all have come to here
-        leave()
-    except SystemExit:  # asked to stop, which all are together
-        leave()
-        raise
     except (UserError, OSError, KeyboardInterrupt):
         if rank() == 0:
             discard(run)
         raise
+    finally:
+        leave()
     return results
 
 

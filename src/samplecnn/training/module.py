@@ -132,7 +132,7 @@ class TaggingModule(pl.LightningModule):
 
         They are added up batch by batch in the order that one process has, and so to the same numbers.
         """
-        ranks = gather([tuple(part.cpu() for part in output) for output in self._outputs])
+        ranks = gather([tuple(tensor.cpu() for tensor in output) for output in self._outputs])
         self._outputs = []
         in_order = [output for turn in zip(*ranks, strict=True) for output in turn]
         average = ClipAverage(len(self.data.parts[part].clip_ids), len(self.data.tags))
