@@ -23,6 +23,7 @@ from samplecnn.overrides import override
 from samplecnn.text import lines
 from samplecnn.threads import wait_without_spinning
 from samplecnn.training import config as configuration
+from samplecnn.training.launch import rank
 from samplecnn.training.sweep import SweepGuard, position, print_table, title
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ def main(config: DictConfig) -> None:
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
-        sys.exit(lines(error))
+        sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
+    if rank() > 0:
+        return
     auc = results.test.roc_auc
     score = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
@@ -75,7 +78,11 @@ if __name__ == "__main__":
         main()
     except SystemExit as stop:
         status = stop.code
-        if status not in (None, 0, 130) and (hint := configuration.explain(sys.argv[1:], CONF)):
+        if (
+            status not in (None, 0, 130)
+            and rank() == 0
+            and (hint := configuration.explain(sys.argv[1:], CONF))
+        ):
             print(hint, file=sys.stderr)
     except KeyboardInterrupt:
         status = 130

@@ -153,3 +153,12 @@ def test_the_tables_of_the_page_are_those_of_the_figures() -> None:
     for file, table in zip(files, tables, strict=True):
         assert file.with_suffix(".md").read_text() == table
         assert table in (speed / "README.md").read_text()
+
+
+def test_ranks(tmp_path: Path) -> None:
+    own = ["--steps", "2", "--data", str(tmp_path / "data"), "data.clips=32"]
+    figures, printed = run("ranks", tmp_path, *TINY, *own)
+    assert set(figures["rates"]) == {"one process", "2 processes", "2 processes, sync_batchnorm"}
+    for rate in figures["rates"].values():
+        assert_rate(rate)
+    assert printed.count("\n| ") >= 3

@@ -101,7 +101,7 @@ class Resumable:
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the pass have been given out."""
-        return {"given": self._given}
+        return {"given": self._given % len(self)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Have the next pass begin after the batches that were given out, if that was not all."""

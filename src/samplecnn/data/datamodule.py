@@ -51,7 +51,9 @@ class SegmentDataModule(pl.LightningDataModule):
     Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, or
     `random_chunks` of each clip that begin anywhere in it, in random order and full batches (`EpochBatches`).
     Validation, test, and prediction of the test part: every segment, or `test_segments` of each clip at even
-    distances, in the order of the clips; the last batch is short. Under DDP every process goes through all.
+    distances, in the order of the clips; the last batch is short.
+    Of several processes, the one of rank r takes batches r, r + world, ... of these, so that a batch is the
+    same whoever computes it; who has none left takes the last again, until all have the same number.
     `eval_batch_size` is 128 on a GPU and 40 on a CPU by default, fewer of longer segments.
 
     On a GPU the samples are kept in its memory, each part from its first use on, if `resident` is True, or
@@ -132,7 +134,7 @@ class SegmentDataModule(pl.LightningDataModule):
         """Shuffled batches of the training part, anew in every epoch."""
         part, chunks = self.parts["train"], self.random_chunks
         segment_clip = part.segment_clip if chunks is None else np.repeat(np.arange(len(part.clips)), chunks)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = self._place()
         sampler = EpochBatches(
             len(segment_clip),
             self.batch_size,
@@ -167,14 +169,23 @@ class SegmentDataModule(pl.LightningDataModule):
         waveforms = stored.float() / 32768
         return self._resampler(waveforms) if self._resampler else waveforms
 
-    def _in_order(self, part: str) -> Loader:
+    def in_order(self, part: str) -> list[np.ndarray]:
+        """The segments of each batch of evaluation, all processes' together, by index."""
         segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)
         most = EVAL_BATCH_GPU if self.device.type == "cuda" else EVAL_BATCH
         longer = max(1.0, self.parts[part].segment_samples / SEGMENT_SAMPLES)
         size = self.eval_batch_size or max(1, int(most / longer))
-        return self._batches(
-            part, [segments[start : start + size] for start in range(0, len(segments), size)]
-        )
+        return [segments[start : start + size] for start in range(0, len(segments), size)]
+
+    def _in_order(self, part: str) -> Loader:
+        batches = self.in_order(part)
+        rank, world = self._place()
+        number = -(-len(batches) // world)
+        return self._batches(part, [*batches, *batches[-1:] * world][rank::world][:number])
+
+    def _place(self) -> tuple[int, int]:
+        """Return rank and number of the processes that share the batches."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _batches(self, name: str, sampler: Sequence[np.ndarray] | EpochBatches) -> Loader:
         device, part = self.device, self.parts[name]

@@ -20,6 +20,7 @@ CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
     *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
+    "trainer.strategy",
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
 # Keys that came later, with the value that is as if they were not there: earlier runs keep their hash.
@@ -27,6 +28,8 @@ LATER: dict[str, Any] = {
     "model": {"name": SAMPLECNN, "_target_": "samplecnn.model.network.SampleCNN"},
     "rate": None,
     "data.random_chunks": None,
+    "trainer.num_nodes": 1,
+    "trainer.sync_batchnorm": False,
 }
 
 
@@ -51,7 +54,10 @@ class TrainerConfig:
 
     precision: str | int
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = 1  # per machine
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
     max_epochs: int | None = None
     limit_train_batches: int | None = None
     log_every_n_steps: int = 50
@@ -98,6 +104,11 @@ class RunConfig:
         if read.model["name"] == SAMPLECNN:
             require(read, OF_SAMPLECNN, where, prefix)
         return read
+
+    @property
+    def world(self) -> int:
+        """The number of devices on all machines."""
+        return self.trainer.devices * self.trainer.num_nodes
 
     @property
     def dataset(self) -> str:

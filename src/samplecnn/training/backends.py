@@ -193,7 +193,7 @@ class FirstSteps(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the clock after two of the steps."""
-        if self.choice.rate is None or batch_idx not in (FIRST, LAST):
+        if self.choice.rate is None or batch_idx not in (FIRST, LAST) or not trainer.is_global_zero:
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)

@@ -1,6 +1,6 @@
 """A finished run, tested again from its folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ def evaluate(
     blocks: Blocks | None = None,
     networks: Networks | None = None,
 ) -> SplitScores:
-    """Test the best weights of a run on its test split, as its training did.
+    """Test the best weights of a run on its test split, as its training did, on one device.
 
     ``data_root`` is where the stores are now, if not where the run found them. Raises RunError for a folder
     that is not a run and for a store whose split or tags are not the run's.
@@ -43,6 +43,7 @@ def evaluate(
     module = TaggingModule(
         model.network, description=model.description.as_dict(), test_backend=test_backend(config.fast)
     )
+    config = replace(config, trainer=replace(config.trainer, devices=1, num_nodes=1))
     trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)
     assert module.test_scores is not None

@@ -1,5 +1,6 @@
 """The network that a configuration asks for, ready to be trained."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,17 +12,20 @@ from torch import nn
 from samplecnn.data.store import Selection
 from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, build
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import PLAIN, SampleCNN
+from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
 from samplecnn.model.networks import NETWORKS
 from samplecnn.model.networks.network import Network
-from samplecnn.model.norm import use_keras_statistics
+from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.training.backends import choose, test_backend
+from samplecnn.training.backends import Choice, choose, test_backend
 from samplecnn.training.config import ConfigError
 from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
-from samplecnn.training.proof import Trial
+from samplecnn.training.proof import Plan, Trial
+from samplecnn.training.ranks import from_rank_zero
 from samplecnn.training.trainer import device_and_precision
+
+log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -32,13 +36,20 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     network = build(architecture(config), len(selection.tags), *own_classes(config))
     description = describe_network(config, selection, network).as_dict()
     device, precision = device_and_precision(config.trainer)
+    if config.world > 1 and device.type == "cuda":
+        log.info("several devices: a step is not replayed from a CUDA graph")
     choice, tested_on = PLAIN_CHOICE, PLAIN
     if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
         if config.running_statistics == "keras":
             use_keras_statistics(network)
         trial = Trial(network, device, precision, config.batch_size)
-        choice = choose(trial, fast=config.fast, graphs=config.trainer.devices == 1)
+        choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
         tested_on = test_backend(config.fast)
+    if config.trainer.sync_batchnorm and config.world > 1:
+        synchronise(network)  # after the choice, for which rank 0 computes alone
+        if choice.plan.backend not in (PLAIN, PRODUCTS, STEM):
+            log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, choice.plan)
+            choice = Choice(Plan(STEM))
     return TaggingModule(
         network,
         description=description,

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
 from samplecnn.training.config import ConfigError, typed, validate
+from samplecnn.training.launch import launched
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,27 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cel
         cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
     finally:
         HydraConfig.instance().set_config(config)
-    return cell, validate(without_hydra(composed), overrides)
+    return cell, with_devices(validate(without_hydra(composed), overrides), composed.hydra.launcher)
+
+
+def with_devices(plain: dict[str, Any], launcher: Any) -> dict[str, Any]:
+    """Return a cell's plain configuration with the devices that the launcher starts its processes for.
+
+    Raises ConfigError where it would start one, and the cell asks for several.
+    """
+    if launched() is not None:
+        raise ConfigError("a multirun starts its own jobs: run it without torchrun and srun")
+    trainer = plain["trainer"]
+    wanted = trainer["devices"], trainer["num_nodes"]
+    slurm = str(launcher._target_).endswith("SlurmLauncher")
+    given = (launcher.tasks_per_node, launcher.nodes) if slurm else (1, 1)
+    if wanted not in ((1, 1), given):
+        raise ConfigError(
+            f"trainer.devices={wanted[0]} trainer.num_nodes={wanted[1]}: a job of a multirun has one device. "
+            "SLURM starts jobs of more, with hydra/launcher=slurm hydra.launcher.tasks_per_node=2 "
+            "hydra.launcher.gpus_per_node=2; without it, train one network at a time, without -m"
+        )
+    return {**plain, "trainer": {**trainer, "devices": given[0], "num_nodes": given[1]}}
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

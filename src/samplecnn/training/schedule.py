@@ -73,7 +73,7 @@ class PaperSchedule(Schedule):
         """Judge the epoch by its validation loss: keep its weights, wait, change stage or stop."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        loss = float(trainer.callback_metrics[MONITOR])
+        loss = monitored(trainer)
         if loss < self.best:
             self.best = loss
             self.bad_epochs = 0
@@ -152,14 +152,18 @@ class OneCycle(Schedule):
         self.step = state_dict["step"]
 
 
+def monitored(trainer: pl.Trainer) -> float:
+    """Return the validation loss by which all devices of a training decide: rank 0's."""
+    return trainer.strategy.broadcast(float(trainer.callback_metrics[MONITOR]))
+
+
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``, and log it.
+    """Let all of the trainer's optimisers take their next step at ``rate``.
 
     Raises ConfigError for a rate that is not greater than 0: the optimiser rescales its momentum by it.
     """
     if not 0 < rate < math.inf:
         raise ConfigError(f"the schedule sets a learning rate of {rate}: it has to be greater than 0")
-    pl_module.log("learning_rate", rate)
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate
