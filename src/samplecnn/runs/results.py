@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -197,9 +197,17 @@ def write_results(run: Path, results: Results) -> None:
     write(run / RESULTS, json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n")
 
 
+def installed(name: str) -> str:
+    """Return the version of an installed package; the source can be run without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what computes, and the commit where the program runs from a git checkout."""
-    found = {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
+    found = {name: installed(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
     here = Path(__file__).parent
     if (here.parents[2] / ".git").exists() and (git := shutil.which("git")):
         git_says = subprocess.run(

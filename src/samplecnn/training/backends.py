@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.hardware import describe, driver, settle
 from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.runs.results import installed
 from samplecnn.training.proof import PLAIN_PLAN, Plan, Trial, make_step
 from samplecnn.training.trials import SEGMENTS, Finding, examine, said
 
@@ -122,7 +122,7 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
     shapes = [list(parameter.shape) for parameter in trial.network.parameters()]
     return json.dumps(
         [
-            *(describe(trial.device), driver(), version("samplecnn"), torch.__version__),
+            *(describe(trial.device), driver(), installed("samplecnn"), torch.__version__),
             *(str(torch.backends.cudnn.version()), _triton()),
             *(trial.precision, trial.batch_size, [str(plan) for plan in plans]),
             *(f"{block.__module__}.{block.__qualname__}", shapes),
