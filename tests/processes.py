@@ -19,8 +19,9 @@ def _rank(
     try:
         dist.init_process_group("gloo")
         answer.send_bytes(pickle.dumps(function(*arguments)))
-        dist.barrier()  # none leaves while another may still need it
-        dist.destroy_process_group()
+        if dist.is_initialized():  # a training leaves by itself
+            dist.barrier()  # none leaves while another may still need it
+            dist.destroy_process_group()
     except Exception:
         traceback.print_exc()
         raise
