@@ -53,8 +53,8 @@ def failing(wanted: int) -> str:
 
 
 def test_an_error_on_any_rank_is_said_once_and_ends_all() -> None:
-    assert in_ranks(3, failing, 0) == ["bad", "ends with 1", "ends with 1"]
-    assert in_ranks(3, failing, 2) == ["rank 2: bad", "ends with 1", "ends with 1"]
+    assert in_ranks(3, failing, 0) == ["bad", "ends with 0", "ends with 0"]
+    assert in_ranks(3, failing, 2) == ["rank 2: bad", "ends with 0", "ends with 0"]
 
 
 def leave_early() -> None:

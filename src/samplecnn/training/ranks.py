@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from samplecnn.errors import UserError
+from samplecnn.threads import available
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def on_all(make: Callable[[], T]) -> T:
     """Return what ``make`` returns here, once it has on all ranks.
 
     An error that a user may meet, on whichever rank, is raised on rank 0; the others end without a word.
+    ``make`` may not wait for other ranks itself.
     """
     made: T | None = None
     error: UserError | OSError | None = None
@@ -71,7 +73,7 @@ def on_all(make: Callable[[], T]) -> T:
         if text is None:
             continue
         if rank() > 0:
-            sys.exit(1)
+            sys.exit(0)  # a failure would be rank 0's to say
         raise error or UserError(f"rank {number}: {text}")
     return made  # type: ignore[return-value]
 
@@ -119,7 +121,7 @@ def start_others(devices: int) -> None:
     }
     _store = store
     if "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, torch.get_num_threads() // devices)
+        threads = max(1, min(torch.get_num_threads(), available()) // devices)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
     others = [
