@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -36,8 +37,6 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     network = build(architecture(config), len(selection.tags), *own_classes(config))
     description = describe_network(config, selection, network).as_dict()
     device, precision = device_and_precision(config.trainer)
-    if config.world > 1 and device.type == "cuda":
-        log.info("several devices: a step is not replayed from a CUDA graph")
     choice, tested_on = PLAIN_CHOICE, PLAIN
     if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
         if config.running_statistics == "keras":
@@ -45,11 +44,8 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
         trial = Trial(network, device, precision, config.batch_size)
         choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
         tested_on = test_backend(config.fast)
-    if config.trainer.sync_batchnorm and config.world > 1:
-        synchronise(network)  # after the choice, for which rank 0 computes alone
-        if choice.plan.backend not in (PLAIN, PRODUCTS, STEM):
-            log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, choice.plan)
-            choice = Choice(Plan(STEM))
+    if config.world > 1:
+        choice = for_several_devices(config, network, choice, device)
     return TaggingModule(
         network,
         description=description,
@@ -59,6 +55,29 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
         log_every=config.trainer.log_every_n_steps,
         test_backend=tested_on,
     )
+
+
+def for_several_devices(
+    config: RunConfig, network: nn.Module, choice: Choice, device: torch.device
+) -> Choice:
+    """Return the choice that holds where a step waits for other devices; synchronise batch norms if wanted.
+
+    Raises ConfigError for a network whose batch norms cannot be.
+    """
+    if device.type == "cuda":
+        log.info("several devices: a step is not replayed from a CUDA graph")
+    choice = replace(choice, rate=None)  # of one device alone: not to be compared with
+    if not config.trainer.sync_batchnorm:
+        return choice
+    if not isinstance(network, SampleCNN):
+        raise ConfigError(
+            f"trainer.sync_batchnorm=true: the batch norms of model={config.model['name']} cannot be"
+        )
+    synchronise(network)
+    if choice.plan.backend not in (PLAIN, PRODUCTS, STEM):
+        log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, choice.plan.backend)
+        return Choice(Plan(STEM))
+    return choice
 
 
 def heard(config: RunConfig) -> tuple[int, int]:
