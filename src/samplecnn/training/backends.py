@@ -61,6 +61,7 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
         if known is not None and known.plan in plans and _still_works(trial, known):
             log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
             return known
+        log.info("trying %d ways to compute on this machine, which takes some seconds, once", len(plans))
         found = examine(trial, plans)
         for finding in found:
             if finding.failure:
