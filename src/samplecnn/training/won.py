@@ -16,7 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from samplecnn.training.config import ConfigError
-from samplecnn.training.schedule import MONITOR, Schedule, set_rate
+from samplecnn.training.schedule import MONITOR, Schedule, monitored, set_rate
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class WonSchedule(Schedule):
         """Keep the epoch's weights if they are the best so far; change stage, or stop."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        loss = float(trainer.callback_metrics[MONITOR])
+        loss = monitored(trainer)
         if loss < self.best:
             self.best = loss
             self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
