@@ -33,10 +33,11 @@ def add_commands(commands: Any) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Test a run again and print its scores per tag."""
+    from samplecnn.inference.locate import local
     from samplecnn.training.evaluate import evaluate
 
     warn_unfinished(options.run)
-    scores = evaluate(options.run, data_root=options.data_root, **own_classes(options))
+    scores = evaluate(local(options.run), data_root=options.data_root, **own_classes(options))
     if options.json:
         print(json.dumps(scores.as_dict(), indent=1))
     else:
