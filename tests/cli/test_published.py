@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.known.files import file_of, weights
+from data.file_server import serving
+from inference.known.files import at, file_of, weights
 from samplecnn.cli import main
 from samplecnn.inference.known.catalog import KNOWN
 from samplecnn.runs.folder import load_model
@@ -52,6 +53,28 @@ def test_import_by_name_of_the_tags(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["import", "w.pth", "out", "--tags", "tags.txt", "--force"]) == 0
     assert load_model("out").tags[49] == "tag 49"
     assert "no-such.txt" in failed(capsys, "import", "w.pth", "new", "--tags", "no-such.txt")
+
+
+def test_pull_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving() as server:
+        monkeypatch.setitem(
+            KNOWN, "jamendo-fcn", at(server.add("/it", file_of(weights("fcn"))), "jamendo-fcn")
+        )
+        assert main(["pull", "jamendo-fcn"]) == 0
+        folder = tmp_path / "cache/samplecnn/models/jamendo-fcn"
+        out = capsys.readouterr().out
+        assert out.startswith(f"{folder / 'config.json'}  ")
+        assert out.endswith("samplecnn tag song.mp3 --model jamendo-fcn\n")
+        assert main(["pull", "jamendo-fcn"]) == 0  # once is enough
+        assert len(server.asked) == 1
+    capsys.readouterr()
+    assert main(["models"]) == 0
+    here = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("  yes")]
+    assert here == ["jamendo-fcn"]
+    assert main(["export", "jamendo-fcn", "out"]) == 0
+    assert load_model("out").tags == load_model(folder).tags
 
 
 def test_what_is_not_pulled(capsys: pytest.CaptureFixture[str]) -> None:
