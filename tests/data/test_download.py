@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from data.file_server import FileServer, serving
-from samplecnn.data.download import ATTEMPTS, DownloadError, fetch
+from samplecnn.data import download
+from samplecnn.data.download import ATTEMPTS, DownloadError, checksum, fetch
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+GIT_BLOB = hashlib.sha1(b"blob 300000\0" + CONTENT).hexdigest()
 
 # Run by `python -c`: address, file, largest file in bytes (0: any).
 FETCH = """
@@ -59,13 +61,22 @@ def leave_part(url: str, file: Path, server: FileServer, size: int) -> None:
     server.asked.clear()
 
 
-@pytest.mark.parametrize("known", [{}, {"bytes": len(CONTENT), "md5": MD5, "sha256": SHA256.upper()}])
+@pytest.mark.parametrize(
+    "known", [{}, {"bytes": len(CONTENT), "md5": MD5, "sha256": SHA256.upper(), "git_blob": GIT_BLOB}]
+)
 def test_a_file_is_fetched_once(server: FileServer, file: Path, known: dict[str, str | int]) -> None:
     url = server.add("/a", CONTENT)
     assert get([url], file, **known) == file
     assert get([url], file, **known) == file
     assert content(file.parent) == {"data.bin": CONTENT}
     assert server.asked == [("/a", None)]
+
+
+def test_the_id_is_git_s(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert checksum(tmp_path / "empty", download.GIT_BLOB) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert checksum(tmp_path / "hello", download.GIT_BLOB) == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
 def test_an_empty_file(server: FileServer, file: Path) -> None:
@@ -159,14 +170,14 @@ def test_a_shorter_file_than_the_part_begins_again(server: FileServer, file: Pat
     assert content(file.parent) == {"data.bin": CONTENT[:150_000]}
 
 
-@pytest.mark.parametrize("known", [{}, {"bytes": len(CONTENT)}, {"md5": MD5}])
+@pytest.mark.parametrize("known", [{}, {"bytes": len(CONTENT)}, {"md5": MD5}, {"git_blob": GIT_BLOB}])
 def test_another_mirror_goes_on_only_under_a_checksum(
     server: FileServer, file: Path, known: dict[str, str | int]
 ) -> None:
     leave_part(server.add("/a", CONTENT), file, server, 100_000)
     get([server.url("/gone"), server.add("/b", CONTENT)], file, **known)
     assert content(file.parent) == {"data.bin": CONTENT}
-    assert server.asked[-1] == ("/b", "bytes=100000-" if "md5" in known else None)
+    assert server.asked[-1] == ("/b", "bytes=100000-" if {"md5", "git_blob"} & known.keys() else None)
 
 
 def test_a_wrong_part_is_not_blamed_on_the_mirror(server: FileServer, file: Path) -> None:
@@ -199,6 +210,7 @@ def test_a_damaged_note_begins_again(server: FileServer, file: Path) -> None:
     [
         ({"content": OTHER}, {"md5": MD5}, f"md5 .*, {MD5} is published"),
         ({"content": OTHER}, {"sha256": SHA256}, f"sha256 .*, {SHA256} is published"),
+        ({"content": OTHER}, {"git_blob": GIT_BLOB}, f"git blob id .*, {GIT_BLOB} is published"),
         ({"content": OTHER[:-1]}, {"bytes": 300_000}, "has 299,999 bytes, 300,000 are published"),
         ({"content": OTHER[:-1], "length": "chunked"}, {"bytes": 300_000}, "299,999 bytes, 300,000 are"),
         ({"content": OTHER + b"x", "length": "chunked"}, {"bytes": 300_000}, "more than the 300,000"),

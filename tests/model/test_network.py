@@ -92,8 +92,9 @@ def test_padding_on_every_backend() -> None:
         assert torch.equal(network(x), plain(moved))
         network.use(STEM)
         torch.testing.assert_close(network(x), plain(moved), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="pad_front must be 0 to 2, not 3"):
-        SampleCNN(Basic, tags=3, width=4, pad_front=3)
+    for wrong in (3, 1.5, True, "1"):
+        with pytest.raises(ValueError, match=f"pad_front must be 0 to 2, not {wrong}"):
+            SampleCNN(Basic, tags=3, width=4, pad_front=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "value"), [("tags", 0), ("width", 0), ("width", -3)])

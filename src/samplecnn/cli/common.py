@@ -33,7 +33,10 @@ def newest_run(folder: Path) -> Path:
     finished = [path.parent for path in folder.rglob("results.json")]
     trained = [run for run in finished if (run / "checkpoints" / "best.ckpt").is_file()]
     if not trained:
-        raise UserError(f"no finished run below {folder.resolve()}: name a model, or train one first")
+        raise UserError(
+            f"no finished run below {folder.resolve()}: name a model, or train one first. `samplecnn models` "
+            "lists published ones; `samplecnn pull mtat-musicnn` fetches one, for --model mtat-musicnn"
+        )
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import load_tagger, own_class_options, own_classes, warn_unfinished
+from samplecnn.errors import UserError
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -19,8 +20,16 @@ def add_commands(commands: Any) -> None:
     shared.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
 
     evaluate = commands.add_parser(
-        "evaluate", parents=[shared], help="test a run again, from its folder and the prepared data"
+        "evaluate",
+        parents=[shared],
+        help="test a run again from its folder, or any model on a prepared store",
     )
+    evaluate.add_argument(
+        "--store",
+        type=Path,
+        help="test on this prepared store: any model of its tags, such as one that `samplecnn models` lists",
+    )
+    evaluate.add_argument("--split", help="with --store (default: the one that the model was trained on)")
     evaluate.add_argument("--json", action="store_true", help="the scores as JSON")
     evaluate.set_defaults(command=run_evaluate)
 
@@ -33,10 +42,17 @@ def add_commands(commands: Any) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Test a run again and print its scores per tag."""
-    from samplecnn.training.evaluate import evaluate
+    from samplecnn.inference.locate import local
+    from samplecnn.training.evaluate import evaluate, evaluate_on
 
+    if options.split is not None and options.store is None:
+        raise UserError("--split is of a store: say --store STORE --split NAME")
     warn_unfinished(options.run)
-    scores = evaluate(options.run, data_root=options.data_root, **own_classes(options))
+    model = local(options.run)
+    if options.store is not None:
+        scores = evaluate_on(model, options.store, options.split, **own_classes(options))
+    else:
+        scores = evaluate(model, data_root=options.data_root, **own_classes(options))
     if options.json:
         print(json.dumps(scores.as_dict(), indent=1))
     else:

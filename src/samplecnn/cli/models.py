@@ -1,4 +1,4 @@
-"""``samplecnn export``, ``import-keras``, ``push`` and ``pull``: models to give away, and those of others."""
+"""``samplecnn export`` and ``push``: models to give away."""
 
 import argparse
 import sys
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import own_class_options, own_classes, positive, warn_unfinished
 from samplecnn.errors import UserError
-from samplecnn.text import is_printable, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from samplecnn.inference.onnx_export import OnnxFile
 
 CALIBRATION = 200  # segments of music, half of which check what the other half gave
-LARGEST_TAGS = 1 << 20  # bytes of a file of tags
 
 
 def add_commands(commands: Any) -> None:
@@ -30,7 +28,7 @@ def add_commands(commands: Any) -> None:
         parents=[own_class_options(), placed],
         help="write a model to give away: weights, configuration, model card, perhaps ONNX",
     )
-    export.add_argument("run", type=Path, metavar="RUN", help="run folder, checkpoint or bundle")
+    export.add_argument("run", type=Path, metavar="RUN", help="run folder, checkpoint, bundle or name")
     export.add_argument("folder", type=Path, metavar="DIR", help="the bundle to write")
     export.add_argument("--onnx", action="store_true", help="model.onnx too")
     export.add_argument("--half", action="store_true", help="with --onnx, model_fp16.onnx too: half the size")
@@ -52,35 +50,18 @@ def add_commands(commands: Any) -> None:
     )
     export.set_defaults(command=run_export)
 
-    keras = commands.add_parser(
-        "import-keras", parents=[placed], help="make a bundle of weights that the paper's authors published"
-    )
-    keras.add_argument("file", type=Path, metavar="FILE", help="an .hdf5 file of tae-jun/resemul")
-    keras.add_argument("folder", type=Path, metavar="DIR", help="the bundle to write")
-    keras.add_argument(
-        "--tags",
-        type=Path,
-        metavar="TAGS",
-        help="text file that names the outputs, a line each (default: the authors' 50 tags of MagnaTagATune)",
-    )
-    keras.set_defaults(command=run_import_keras)
-
     push = commands.add_parser("push", help="upload a bundle to the Hugging Face Hub")
     push.add_argument("folder", type=Path, metavar="DIR")
     push.add_argument("repository", metavar="OWNER/NAME")
     push.add_argument("--public", action="store_true", help="for everybody to see, if the repository is new")
     push.set_defaults(command=run_push)
 
-    pull = commands.add_parser("pull", parents=[placed], help="download a bundle from the Hugging Face Hub")
-    pull.add_argument("repository", metavar="OWNER/NAME[@REVISION]")
-    pull.add_argument("folder", type=Path, metavar="DIR")
-    pull.set_defaults(command=run_pull)
-
 
 def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
     from samplecnn.analysis.statistics import results_with_intervals
     from samplecnn.inference.bundle import check_place, write_bundle
+    from samplecnn.inference.locate import local
     from samplecnn.inference.onnx_export import require_libraries, write_onnx
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
@@ -93,6 +74,7 @@ def run_export(options: argparse.Namespace) -> int:
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
         require_libraries()
+    options.run = local(options.run)
     model = load_model(options.run, **own_classes(options))
     source, config, results = "trained with samplecnn", None, None
     if model.checkpoint.name == WEIGHTS:
@@ -166,52 +148,9 @@ def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
         )
 
 
-def run_import_keras(options: argparse.Namespace) -> int:
-    """Write a bundle of a Keras file."""
-    from samplecnn.inference.bundle import check_place, write_bundle
-    from samplecnn.inference.keras_import import import_keras, source
-
-    check_place(options.folder.resolve(), force=options.force)
-    tags = read_tags(options.tags) if options.tags else None
-    model = import_keras(options.file, tags)
-    write_bundle(model, options.folder, source=source(options.file), force=options.force)
-    network = model.description
-    assert network.block is not None
-    options_of_block = [f"{key} {value:g}" for key, value in network.block.items() if key != "name"]
-    block = ", ".join([network.block["name"], *options_of_block])
-    levels = "multi" if network.multi else "no multi"
-    print(f"{block}, {levels}, width {network.width}, {len(model.tags)} tags")
-    print_bundle(options.folder, [])
-    return 0
-
-
-def read_tags(path: Path) -> list[str]:
-    """Return the names in a text file, a line each; UserError for one that cannot be a tag."""
-    from samplecnn.runs.untrusted import read_bytes
-
-    try:
-        names = read_bytes(path, LARGEST_TAGS).decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text in UTF-8: {error}") from error
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=1):
-        if not name.strip() or not is_printable(name) or name in seen:
-            raise UserError(f"{path}, line {number}: {shown(name)} is empty, repeated or not printable")
-        seen.add(name)
-    return names
-
-
 def run_push(options: argparse.Namespace) -> int:
     """Upload a bundle."""
     from samplecnn.inference.hub import push
 
     print(push(options.folder, options.repository, public=options.public))
-    return 0
-
-
-def run_pull(options: argparse.Namespace) -> int:
-    """Download a bundle."""
-    from samplecnn.inference.hub import Reference, pull
-
-    print_bundle(pull(Reference.parse(options.repository), options.folder, force=options.force), [])
     return 0

@@ -34,6 +34,7 @@ ATTEMPTS = 4  # in a row at one mirror, that bring less than a CHUNK
 TIMEOUT = 30  # seconds without a byte
 TRANSIENT = (408, 425, 429)  # HTTP status codes below 500 that may be better next time
 RANGE_NOT_SATISFIABLE = 416
+GIT_BLOB = "git blob id"
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 # Only what HTTP needs: urllib's default would follow a redirect to ftp:// too.
@@ -69,21 +70,32 @@ class _Published:
     bytes: int | None
     sha256: str | None
     md5: str | None
+    git_blob: str | None
+
+    @property
+    def has_checksum(self) -> bool:
+        return bool(self.sha256 or self.md5 or self.git_blob)
 
     def problem(self, file: Path) -> str | None:
         """Say what is wrong with a file that should be whole."""
         size = file.stat().st_size
         if self.bytes not in (None, size):
             return f"{size:,} bytes, {self.bytes:,} are published"
-        for name, published in (("sha256", self.sha256), ("md5", self.md5)):
-            if published:
-                digest = hashlib.new(name, usedforsecurity=False)
-                with file.open("rb") as content:
-                    while block := content.read(CHUNK):
-                        digest.update(block)
-                if digest.hexdigest() != published.lower():
-                    return f"{name} {digest.hexdigest()}, {published} is published"
+        for name, published in (("sha256", self.sha256), ("md5", self.md5), (GIT_BLOB, self.git_blob)):
+            if published and (found := checksum(file, name)) != published.lower():
+                return f"{name} {found}, {published} is published"
         return None
+
+
+def checksum(file: Path, kind: str) -> str:
+    """Return a file's checksum, hexadecimal: "sha256", "md5", or GIT_BLOB, by which git knows its content."""
+    digest = hashlib.new("sha1" if kind == GIT_BLOB else kind, usedforsecurity=False)
+    if kind == GIT_BLOB:
+        digest.update(b"blob %d\0" % file.stat().st_size)
+    with file.open("rb") as content:
+        while block := content.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def fetch(
@@ -93,6 +105,7 @@ def fetch(
     bytes: int | None = None,
     sha256: str | None = None,
     md5: str | None = None,
+    git_blob: str | None = None,
     progress: bool = True,
     pause: float = 1.0,
 ) -> Path:
@@ -108,7 +121,7 @@ def fetch(
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise DownloadError(f"address {url!r}: allowed are http:// and https://")
-    published = _Published(bytes, sha256, md5)
+    published = _Published(bytes, sha256, md5, git_blob)
     reasons = []
     try:
         if file.is_file():
@@ -186,7 +199,7 @@ class _Download:
             return True  # the last call ended between the last byte and the check
         version = note.get("version")
         headers = {"User-Agent": "samplecnn", "Accept-Encoding": "identity"}
-        if start and (version or self.published.sha256 or self.published.md5):
+        if start and (version or self.published.has_checksum):
             headers["Range"] = f"bytes={start}-"
             if version:
                 headers["If-Range"] = version
@@ -232,7 +245,7 @@ class _Download:
         if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
             raise _MirrorError(f"sends it encoded ({coding}), which was not asked for")
         total = known.bytes if total is None else total
-        if total is None and not (response.chunked or known.sha256 or known.md5):
+        if total is None and not (response.chunked or known.has_checksum):
             raise _MirrorError(
                 "does not say how long the file is, and there is no checksum that would show a cut"
             )

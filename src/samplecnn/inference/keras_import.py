@@ -88,8 +88,7 @@ def make_model(
 def read_arrays(path: Path, *, seconds: float = SECONDS) -> tuple[Arrays, dict[str, str]]:
     """Return the arrays of a file by "layer/weight", and its metadata; see ``keras_hdf5.read``."""
     _check_file(path)
-    if importlib.util.find_spec("h5py") is None:
-        raise KerasError('h5py is not installed: pip install "samplecnn[keras]"')
+    require_h5py()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.safetensors"
         _run_child(path, out, seconds)
@@ -102,6 +101,12 @@ def read_arrays(path: Path, *, seconds: float = SECONDS) -> tuple[Arrays, dict[s
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise KerasError(f"{path} made the process that read it answer nonsense: do not trust it") from error
     return arrays, metadata
+
+
+def require_h5py() -> None:
+    """Raise KerasError where the library that reads HDF5 is not installed."""
+    if importlib.util.find_spec("h5py") is None:
+        raise KerasError('h5py is not installed: pip install "samplecnn[keras]"')
 
 
 def _check_file(path: Path) -> None:
@@ -138,8 +143,3 @@ def _run_child(path: Path, out: Path, seconds: float) -> None:
     if done.returncode:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         raise KerasError(f"{path} cannot be read as weights of Keras: {printable(reason[-1])[:500]}")
-
-
-def source(path: Path) -> str:
-    """Say in words where an imported model comes from."""
-    return f"imported from {printable(path.name)}, written by Keras 2"

@@ -19,7 +19,7 @@ from samplecnn import threads
 from samplecnn.data import audio
 from samplecnn.errors import UserError
 from samplecnn.hardware import multiplies_bfloat16
-from samplecnn.inference import hub
+from samplecnn.inference.locate import local
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
@@ -167,7 +167,7 @@ def load(
     device: str | torch.device | None = None,
     precision: str = "auto",
 ) -> Tagger:
-    """Return a tagger from a run folder, a checkpoint, a bundle, or "hf:owner/name" of the Hugging Face Hub.
+    """Return a tagger from a run folder, a checkpoint, a bundle, or a name: see `samplecnn.inference.locate`.
 
     ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name: no class that
     a file names is ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32"
@@ -175,8 +175,8 @@ def load(
     the hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux),
     which halves the time, and computes in no more threads than it has cores to use. Raises
     ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
-    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for another
-    precision.
+    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for published
+    weights that were not pulled yet and for another precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -184,7 +184,7 @@ def load(
         precision = "bf16" if multiplies_bfloat16(chosen.type) else "32"
     if precision not in allowed:
         raise UserError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
-    model = load_model(hub.local(path), blocks, networks)
+    model = load_model(local(path), blocks, networks)
     if chosen.type == "cpu":
         keep_freed_memory()
         threads.use_available()

@@ -59,7 +59,7 @@ class SampleCNN(Network):
         super().__init__(tags=tags)
         if width < 1:
             raise NetworkError(f"width must be at least 1, not {width}")
-        if not 0 <= pad_front < KERNEL:
+        if type(pad_front) is not int or not 0 <= pad_front < KERNEL:
             raise NetworkError(f"pad_front must be 0 to {KERNEL - 1}, not {pad_front}")
         self.pad_front = pad_front
         self.levels = LEVELS if multi else 1

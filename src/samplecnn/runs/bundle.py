@@ -58,7 +58,7 @@ class Bundle:
         if self.config is None:
             raise RunError(
                 f"{path} holds no configuration of a run ({self.source}): the model can tag, but on which "
-                "data set, split and batches to test it is not known"
+                "data set, split and batches to test it is not known: `evaluate --store STORE` says it"
             )
         plain = {**identity(self.config), "fast": self.config.get("fast", "auto")}
         if isinstance(trainer := plain.get("trainer"), dict):

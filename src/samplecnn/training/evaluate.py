@@ -1,4 +1,4 @@
-"""A finished run, tested again from its folder."""
+"""A finished run, tested again from its folder; any model, tested on a prepared store."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,20 +6,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from samplecnn import threads
+from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.datamodule import SegmentDataModule
+from samplecnn.hardware import missing_kernels
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
+from samplecnn.model.backends.fold import fold
+from samplecnn.model.network import STEM, use
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_config, read_description
+from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
+from samplecnn.text import shown
 from samplecnn.training.backends import test_backend
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import make_trainer, quiet_libraries
+
+BATCH_SAMPLES = 10 * SEGMENT_SAMPLES  # of `evaluate_on`, at once
 
 
 def evaluate(
@@ -48,6 +57,52 @@ def evaluate(
     trainer.test(module, datamodule=data, verbose=False)
     assert module.test_scores is not None
     return module.test_scores
+
+
+def evaluate_on(
+    model: Path,
+    store: Path,
+    split: str | None = None,
+    *,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
+) -> SplitScores:
+    """Return a model's scores on the test part of a store, in float32: all whole segments, a mean per clip.
+
+    ``split`` is by default the one that the model was trained on. A store of another rate is resampled.
+    Raises RunError for a model whose tags are not the store's most frequent, StoreError for another split.
+    """
+    keep_freed_memory()
+    threads.use_available()
+    loaded = load_model(model, blocks, networks)
+    tags, samples = loaded.tags, loaded.segment_samples
+    data = SegmentDataModule(
+        store,
+        split=split or str(loaded.description.split),
+        top=len(tags),
+        sample_rate=loaded.sample_rate,
+        segment_samples=samples,
+    )
+    theirs = data.selection.tags
+    if missing := sorted(set(tags) - set(theirs)):
+        raise RunError(
+            f"{model} knows the tag {shown(missing[0])}, which is none of the {len(theirs)} most frequent of "
+            f"{store}: on other tags its scores would not be comparable"
+        )
+    usable = torch.cuda.is_available() and not missing_kernels()
+    device = torch.device("cuda" if usable else "cpu")
+    network = fold(loaded.network).to(device)
+    use(network, STEM)
+    part = data.selection.parts["test"]
+    average = ClipAverage(len(part.clip_ids), len(tags))
+    size = max(1, BATCH_SAMPLES // samples)
+    for start in tqdm(range(0, len(part.segment_spans), size), unit="batch", disable=None):
+        spans = part.segment_spans[start : start + size]
+        stored = torch.from_numpy(data.store.gather(spans, samples=part.segment_samples))
+        with torch.inference_mode():
+            probabilities = network(data.heard(stored).to(device)).sigmoid()
+        average.update(probabilities.cpu(), torch.from_numpy(part.segment_clip[start : start + size]))
+    return score(tags, part.labels[:, [theirs.index(tag) for tag in tags]], average.compute())
 
 
 def open_data(

@@ -8,7 +8,7 @@ batch norms of SampleCNNs trained elsewhere have another epsilon: the scale take
 convolution in front of their last layer hears one step of time: its middle tap is a dense layer.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,19 @@ from torch import Tensor, nn
 
 from samplecnn.inference.known.layouts import LAYOUTS, Layout
 from samplecnn.inference.known.torch_file import read_tensors
-from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
-from samplecnn.model.networks import NETWORKS
+from samplecnn.model.architecture import SAMPLECNN, build
 from samplecnn.model.networks.harmonic import HarmonicSpectrogram
+from samplecnn.model.networks.network import Network
 from samplecnn.model.networks.spectrogram import LogMel
+from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.rules import OF_SAMPLECNN
 from samplecnn.runs.weights import require_same_names, require_sound
 from samplecnn.text import shown
 
 OUR_EPSILON, THEIR_EPSILON = 1e-3, 1e-5  # of the batch norms: Keras', and PyTorch's
 MAX_SIZE = 10_000  # of a layer whose size the file decides
+DROPOUT = 0.5  # before the last layer, in training: what they publish does not depend on it
 
 
 class ConversionError(RunError):
@@ -40,18 +42,47 @@ class Converted:
     """A published network as one of ours."""
 
     title: str  # what the file was recognised as
-    network: str  # "samplecnn" or a key of NETWORKS
+    network: str  # SAMPLECNN or a key of NETWORKS
     options: Mapping[str, Any]  # of the network
     weights: Mapping[str, Tensor]  # by their names in it
     outputs: int  # tags; which they are, no file says
     sample_rate: int  # Hz
-    segment_samples: int
 
-    def build(self) -> nn.Module:
+    @property
+    def segment_samples(self) -> int:
+        """How many samples it hears at once."""
+        return self._without_weights().segment_samples
+
+    def describe(self, tags: Sequence[str], data: str, split: str) -> Description:
+        """Return what a bundle says of the network; ``tags`` are as many as it has outputs."""
+        return Description(
+            **architecture(self.network, self.options, self.sample_rate),
+            tags=tuple(tags),
+            data=data,
+            split=split,
+            segment_samples=self.segment_samples,
+        )
+
+    def build(self) -> Network:
         """Return the network, in evaluation mode."""
-        network = _build(self.network, self.options, self.outputs)
-        network.load_state_dict(dict(self.weights))
+        network = self._without_weights()
+        network.load_state_dict(dict(self.weights), assign=True)
         return network.eval()
+
+    def _without_weights(self) -> Network:
+        with torch.device("meta"):
+            return build(architecture(self.network, self.options, self.sample_rate), self.outputs)
+
+
+def architecture(network: str, options: Mapping[str, Any], sample_rate: int) -> dict[str, Any]:
+    """Return a network as ``samplecnn.model.architecture.build`` takes it."""
+    own = {name: value for name, value in options.items() if name not in OF_SAMPLECNN}
+    return {
+        "model": {"name": network, **own},
+        **{name: options.get(name) for name in OF_SAMPLECNN},
+        "dropout": DROPOUT,
+        "sample_rate": sample_rate,
+    }
 
 
 def convert(path: Path) -> Converted:
@@ -67,13 +98,13 @@ def converted(path: Path, weights: Mapping[str, Tensor]) -> Converted:
             f"{path} lacks {layout.last}.weight: it is {layout.title} without its last layer"
         )
     sizes = {
-        name: _outputs(path, f"{layer}.weight", weights)
+        name: outputs_of(path, f"{layer}.weight", weights)
         for name, layer in {"tags": layout.last, **layout.sizes}.items()
     }
     tags = sizes.pop("tags")
     options = {**layout.options, **sizes}
     with torch.device("meta"):
-        network = _build(layout.network, options, tags)
+        network = build(architecture(layout.network, options, layout.sample_rate), tags)
     expected = network.state_dict()
     theirs = {name: layout.theirs(name) for name in expected}
     buffers = _spectrogram_buffers(network)
@@ -81,12 +112,11 @@ def converted(path: Path, weights: Mapping[str, Tensor]) -> Converted:
     own = [name for name in weights if name not in buffers and not _is_copy(layout, name)]
     require_same_names(path, own, theirs.values())
     ours = {
-        name: _fitted(path, theirs[name], weights[theirs[name]], tensor) for name, tensor in expected.items()
+        name: fitted(path, theirs[name], weights[theirs[name]], tensor) for name, tensor in expected.items()
     }
-    if layout.network == "samplecnn":
+    if layout.network == SAMPLECNN:
         _fold_epsilon(ours)
-    samples = getattr(network, "segment_samples", SEGMENT_SAMPLES)
-    return Converted(layout.title, layout.network, options, ours, tags, layout.sample_rate, samples)
+    return Converted(layout.title, layout.network, options, ours, tags, layout.sample_rate)
 
 
 def recognise(path: Path, names: Collection[str]) -> Layout:
@@ -99,14 +129,8 @@ def recognise(path: Path, names: Collection[str]) -> Layout:
     raise ConversionError(f"{path} is of no network that is known (it has {some}, ...). Known are: {known}")
 
 
-def _build(network: str, options: Mapping[str, Any], tags: int) -> nn.Module:
-    if network != "samplecnn":
-        return NETWORKS[network](tags=tags, **options)
-    rest = {key: value for key, value in options.items() if key != "block"}
-    return SampleCNN(BLOCKS[options["block"]["name"]], tags=tags, **rest)
-
-
-def _outputs(path: Path, name: str, weights: Mapping[str, Tensor]) -> int:
+def outputs_of(path: Path, name: str, weights: Mapping[str, Tensor]) -> int:
+    """Return the size of a layer by the name of its weight; ConversionError unless it may be one."""
     size = weights[name].shape[0] if name in weights and weights[name].ndim else 0
     if not 1 <= size <= MAX_SIZE:
         raise ConversionError(f"{path} has {size} outputs of {name!r}; allowed are 1 to {MAX_SIZE:,}")
@@ -138,7 +162,7 @@ def _is_copy(layout: Layout, name: str) -> bool:
     return layout.copies is not None and name.startswith(layout.copies)
 
 
-def _fitted(path: Path, name: str, tensor: Tensor, expected: Tensor) -> Tensor:
+def fitted(path: Path, name: str, tensor: Tensor, expected: Tensor) -> Tensor:
     """Return a weight in the shape of ours."""
     require_sound(path, name, tensor)
     fitted = tensor
