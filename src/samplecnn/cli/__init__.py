@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from samplecnn import __version__
-from samplecnn.cli import data, doctor, evaluate, excitation, models, report, serve, tag
+from samplecnn.cli import data, doctor, evaluate, excitation, models, report, serve, tag, use
 from samplecnn.errors import UserError
 from samplecnn.text import lines
 from samplecnn.threads import wait_without_spinning
@@ -46,6 +46,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
-    for module in (tag, evaluate, data, excitation, report, models, serve, doctor):
+    for module in (tag, evaluate, data, excitation, report, models, serve, use, doctor):
         module.add_commands(commands)
     return top

@@ -1,25 +1,21 @@
 """``samplecnn tag``: the tags of audio files, of each as a whole or over time."""
 
 import argparse
-import csv
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_block_option, positive
+from samplecnn.cli.common import default_model, load_tagger, model_name, own_block_option, positive
+from samplecnn.cli.tag_output import Printer, Progress, complain
 from samplecnn.errors import UserError
-from samplecnn.text import FORMULA, csv_text, printable
+from samplecnn.text import printable
+from samplecnn.threads import available
 
 if TYPE_CHECKING:
-    from samplecnn.data.audio import RemoteDecoder
-    from samplecnn.inference.tagger import Tagger
-    from samplecnn.inference.timeline import Timeline
+    from samplecnn.inference.many import Heard
+    from samplecnn.inference.table import Table
 
 UNREADABLE = 3  # exit status
 DESCRIPTION = """\
@@ -57,7 +53,8 @@ def add_commands(commands: Any) -> None:
     tag.add_argument(
         "--model",
         type=Path,
-        help="run folder, checkpoint, bundle, or hf:OWNER/NAME (default: the newest finished run)",
+        help="run folder, checkpoint, bundle, or hf:OWNER/NAME "
+        "(default: that of `samplecnn use`, or the newest finished run)",
     )
     tag.add_argument("--over-time", action="store_true", help="a row per segment, not one per file")
     tag.add_argument(
@@ -75,51 +72,137 @@ def add_commands(commands: Any) -> None:
     )
     tag.add_argument("--strict", action="store_true", help="refuse files that were cut off")
     tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
+    tag.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="files at a time, each decoded in a process of its own (default: as many as there are cores)",
+    )
     form = tag.add_mutually_exclusive_group()
+    form.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="a row per file in a .csv, .jsonl, .sqlite or .parquet file; the same command goes on with it",
+    )
     form.add_argument("--csv", action="store_true", help="all tags, a column each, times in seconds")
     form.add_argument("--json", action="store_true", help="all tags, a JSON object per line")
     form.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    tag.add_argument("--again", action="store_true", help="with --out, tag what has not changed too")
     tag.add_argument("--plot", type=Path, metavar="DIR", help="draw waveform and tags over time of each file")
     tag.set_defaults(command=run_tag)
 
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import AudioError, DecoderProcess, decoded_ahead
+    from samplecnn.data.audio import DecoderProcess
+    from samplecnn.inference.many import listen_to
     from samplecnn.inference.picture import picture_files
-    from samplecnn.inference.timeline import hop_samples
+    from samplecnn.inference.table import Source, open_table
 
-    hop_samples(options.overlap)  # said before a model is loaded
+    check(options)
     paths = gather(options.files)
     pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
     failed = 0
     with ExitStack() as stack:
-        decoders = [stack.enter_context(DecoderProcess()) for _ in paths[:2]]
-        model = options.model or newest_run(RUNS)
+        workers = min(options.workers or available(), len(paths))
+        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
+        model = options.model or default_model()
         tagger = load_tagger(model, options.block)
-        if not (options.json or options.csv or options.quiet):
+        name = model_name(model, tagger.description.block["name"])
+        table = None
+        if options.out:
+            source = Source.of(tagger, name, options.average, options.overlap)
+            table = stack.enter_context(open_table(options.out, source))
+            paths = new_files(paths, table, again=options.again)
+        elif not (options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
-        if options.csv:
-            times = ("start", "end") if options.over_time else ()
-            table = csv.writer(sys.stdout, lineterminator="\n")
-            table.writerow(["file", *times, *map(csv_text, tagger.tags)])
-        with tqdm(total=len(paths), unit="file", disable=None, leave=False) as bar:
-            for decoder in decoded_ahead(paths, decoders, strict=options.strict):
-                try:
-                    tag_file(decoder, pictures.get(decoder.path), tagger, bar, options)
-                except BrokenPipeError:  # whoever reads has seen enough
-                    raise
-                except (AudioError, OSError) as error:
-                    failed += 1
-                    with bar.external_write_mode():
-                        complain(error)
-                        if options.json:
-                            line = {"file": str(decoder.path), "error": str(error)}
-                            print(json.dumps(line), flush=True)
-                bar.update()
+        report = Report(options, table, Printer(options, name, tagger.tags), pictures)
+        progress = stack.enter_context(Progress(len(paths), lines=table is not None))
+        heard_files = listen_to(
+            tagger,
+            paths,
+            decoders,
+            overlap=options.overlap,
+            strict=options.strict,
+            progress=progress.listens,
+        )
+        try:
+            for heard in heard_files:
+                with progress.above():
+                    failed += not report(heard)
+                progress.advance(heard.timeline.seconds if heard.timeline else 0)
+        except KeyboardInterrupt:
+            if table is not None:
+                complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
+            raise
+        finally:
+            heard_files.close()
+        if table is not None and paths:
+            complain(progress.summary())
     if failed:
         complain(f"{failed} of {len(paths)} files could not be read or drawn")
     return UNREADABLE if failed else 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what cannot be carried out, before anything is loaded."""
+    from samplecnn.inference.table import require_format
+    from samplecnn.inference.timeline import hop_samples
+
+    hop_samples(options.overlap)
+    if options.again and not options.out:
+        raise UserError("--again is for --out FILE: it tags what has a row there already")
+    if options.out:
+        if options.over_time:
+            raise UserError("--out has a row per file: --over-time goes with --csv and --json")
+        require_format(options.out)
+
+
+def new_files(paths: Sequence[Path], table: "Table", *, again: bool) -> list[Path]:
+    """Return the files that have no row, or have changed since; say how many others there are."""
+    named = list(dict.fromkeys(paths))
+    new = named if again else [path for path in named if not table.has(path)]
+    if len(new) < len(named):
+        complain(f"{len(named) - len(new)} of {len(named)} files are in {table.path} and have not changed")
+    return new
+
+
+class Report:
+    """Writes what was heard wherever it is wanted: a table or the terminal, and a picture."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        table: "Table | None",
+        printer: Printer,
+        pictures: dict[Path, Path],
+    ) -> None:
+        self._options, self._table, self._printer, self._pictures = options, table, printer, pictures
+
+    def __call__(self, heard: "Heard") -> bool:
+        """Write a file's; return whether it could be read and drawn."""
+        from samplecnn.inference.picture import write_picture
+
+        if self._table is not None:
+            self._table.write(heard)
+        if heard.error is not None:
+            complain(heard.error)
+            if self._table is None:
+                self._printer.error(heard)
+            return False
+        assert heard.timeline is not None
+        if heard.warning:
+            complain(f"{heard.path}: {heard.warning}; what there is was tagged")
+        if self._table is None:
+            self._printer(heard.path, heard.timeline, heard.warning)
+        if heard.path in self._pictures:
+            try:
+                write_picture(heard.timeline, heard.path.name, self._pictures[heard.path])
+            except OSError as error:
+                complain(error)
+                return False
+        return True
 
 
 def gather(named: Sequence[Path]) -> list[Path]:
@@ -145,78 +228,3 @@ def gather(named: Sequence[Path]) -> list[Path]:
     if others:
         complain(passed_over(others))
     return paths
-
-
-def tag_file(
-    decoder: "RemoteDecoder",
-    picture: Path | None,
-    tagger: "Tagger",
-    bar: "tqdm[Path]",
-    options: argparse.Namespace,
-) -> None:
-    """Tag a file, write what was found, draw its picture."""
-    from samplecnn.inference.picture import write_picture
-    from samplecnn.inference.timeline import clock
-
-    path = decoder.path
-    name = printable(path.name)
-    bar.set_postfix_str(name)
-
-    def progress(done: float, whole: float | None) -> None:
-        bar.set_postfix_str(f"{name}: {clock(done)}" + (f" of {clock(whole)}" if whole is not None else ""))
-
-    with decoder:
-        timeline = tagger.listen(decoder, overlap=options.overlap, progress=progress)
-    with bar.external_write_mode():
-        if decoder.warning:
-            complain(f"{path}: {decoder.warning}; what there is was tagged")
-        write(path, timeline, options, decoder.warning)
-    if picture is not None:
-        write_picture(timeline, path.name, picture)
-
-
-def complain(message: object) -> None:
-    """Write a line to the standard error."""
-    print(f"samplecnn tag: {printable(str(message))}", file=sys.stderr)
-
-
-def write(path: Path, timeline: "Timeline", options: argparse.Namespace, warning: str | None) -> None:
-    """Write what was found in a file, in the form that was asked for."""
-    from samplecnn.inference.timeline import clock
-
-    rows = list(spans(timeline) if options.over_time else [({}, timeline.average(options.average).tolist())])
-    if options.json:
-        for span, probabilities in rows:
-            tags = dict(ranked(timeline.tags, probabilities))
-            line = {"file": str(path), **span, "tags": tags} | ({"warning": warning} if warning else {})
-            print(json.dumps(line), flush=True)
-    elif options.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        # A path that would be a formula to spreadsheets stays a path.
-        name = printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
-        for span, probabilities in rows:
-            writer.writerow([name, *span.values(), *(f"{value:.6f}" for value in probabilities)])
-        sys.stdout.flush()
-    elif not options.quiet:
-        print(printable(str(path)))
-        for span, probabilities in rows:
-            best = ranked(timeline.tags, probabilities)[: options.top]
-            if span:
-                print(
-                    f"  {clock(span['start'], 1):>9}  "
-                    + ", ".join(f"{printable(tag)} {p:.0%}" for tag, p in best)
-                )
-            else:
-                print("\n".join(f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best))
-
-
-def spans(timeline: "Timeline") -> Iterator[tuple[dict[str, float], list[float]]]:
-    """Yield start and end in seconds and the probabilities of each segment."""
-    for start, probabilities in zip(timeline.starts.tolist(), timeline.probabilities.tolist(), strict=True):
-        end = min(start + timeline.segment_seconds, timeline.seconds)
-        yield {"start": round(start, 3), "end": round(end, 3)}, probabilities
-
-
-def ranked(tags: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the tags with their probabilities, the highest first."""
-    return sorted(zip(tags, probabilities, strict=True), key=lambda pair: -pair[1])

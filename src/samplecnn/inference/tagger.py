@@ -50,6 +50,11 @@ class Tagger:
         self.checkpoint = model.checkpoint
         self.device = device
 
+    def __repr__(self) -> str:
+        block, data = self.description.block["name"], self.description.data
+        trained = f" of {data}" if data else ""
+        return f"Tagger({block}, {len(self.tags)} tags{trained}, {self.sample_rate} Hz, {self.checkpoint})"
+
     def predict(
         self, waveform: ArrayLike | Tensor, sample_rate: int, *, overlap: float = 0.0, average: str = "mean"
     ) -> NDArray[np.float32]:
@@ -113,8 +118,12 @@ class Tagger:
         *,
         overlap: float = 0.0,
         progress: Progress | None = None,
+        predict: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
     ) -> Timeline:
-        """Return what `timeline` does, for a file that is open, in this process or another."""
+        """Return what `timeline` does, for a file that is open, in this process or another.
+
+        ``predict`` takes the place of `predict_segments`, as where several files share the network's batches.
+        """
         hop = hop_samples(overlap)
         envelope = Envelope(self.sample_rate)
         rows: list[NDArray[np.float32]] = []
@@ -125,7 +134,7 @@ class Tagger:
                 yield block
 
         for batch in audio.frames(heard(audio.stream(decoder, self.sample_rate)), hop, BATCH):
-            rows.append(self.predict_segments(batch))
+            rows.append((predict or self.predict_segments)(batch))
             if progress is not None:
                 progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
         probabilities = np.concatenate(rows)
