@@ -74,9 +74,9 @@ def test_a_file_that_kills_its_decoder(
     paths.insert(1, culprit)
 
     def kill(path: Path, done: float, whole: float | None) -> None:
-        for process in decoders:
+        for process in decoders if path == culprit else ():
             opened = Path(f"/proc/{process.pid}/fd").iterdir()
-            if path == culprit and any(link.exists() and link.resolve() == culprit for link in opened):
+            if any(link.exists() and link.resolve() == culprit for link in opened):
                 os.kill(process.pid, signal.SIGKILL)
 
     heard = list(listen_to(tagger, paths, decoders, progress=kill))
@@ -114,11 +114,10 @@ def test_leaving_before_the_end(tmp_path: Path, tagger: Tagger, decoders: list[D
 
 
 def test_what_the_network_raises_is_raised_here(
-    tmp_path: Path, tagger: Tagger, decoders: list[DecoderProcess], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tagger: Tagger, decoders: list[DecoderProcess]
 ) -> None:
     paths = [noise(tmp_path / f"{seed}.wav", 3, seed) for seed in range(4)]
-    bias = tagger.network.output.bias if hasattr(tagger.network, "output") else None
-    parameter = bias if bias is not None else list(tagger.network.parameters())[-1]
+    parameter = list(tagger.network.parameters())[-1]
     before = parameter.detach().clone()
     with torch.no_grad():
         parameter.fill_(torch.nan)
@@ -160,7 +159,7 @@ def test_batches_of_several_threads(tagger: Tagger) -> None:
     assert len(sizes) < len(pieces)
     assert max(sizes) <= 8
     for number, piece in enumerate(pieces):
-        np.testing.assert_allclose(found[number], tagger.predict_segments(piece), atol=1e-6)
+        np.testing.assert_allclose(found[number], tagger.predict_segments(piece), atol=1e-5)
 
 
 def test_a_batch_that_fails_fails_for_all_its_threads() -> None:

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,15 +40,15 @@ def lines_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.jsonl") if file.suffix == ".parquet" else file
 
 
-def read(file: Path) -> list[tuple[str, float | None, str]]:
+def read(file: Path) -> list[tuple[Any, Any, Any]]:
     """Path, probability of the last tag, and error, as any program reads them."""
     if file.suffix == ".csv":
         with file.open(newline="") as text:
             rows = list(csv.DictReader(text))
         return [(row["path"], float(row[TAGS[2]]) if row[TAGS[2]] else None, row["error"]) for row in rows]
     if file.suffix == ".jsonl":
-        rows = list(map(json.loads, file.read_text().splitlines()))
-        return [(row["path"], row["tags"] and row["tags"][TAGS[2]], row["error"]) for row in rows]
+        lines = list(map(json.loads, file.read_text().splitlines()))
+        return [(line["path"], line["tags"] and line["tags"][TAGS[2]], line["error"]) for line in lines]
     if file.suffix == ".sqlite":
         asked = (
             "SELECT path, probability, error FROM files "
@@ -59,8 +60,8 @@ def read(file: Path) -> list[tuple[str, float | None, str]]:
         return found
     import pyarrow.parquet
 
-    rows = pyarrow.parquet.read_table(file).to_pylist()
-    return [(row["path"], row[TAGS[2]], row["error"]) for row in rows]
+    table = pyarrow.parquet.read_table(file).to_pylist()
+    return [(row["path"], row[TAGS[2]], row["error"]) for row in table]
 
 
 def song(folder: Path, name: str) -> Path:

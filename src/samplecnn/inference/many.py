@@ -2,7 +2,7 @@
 
 On a CPU every worker computes with its share of the threads, batches of one file: a core per file keeps cores
 busier than threads that share a batch. A GPU computes one batch at a time, of the segments of all workers
-that wait for it. What a file is given depends on that by the rounding of sums alone: about 1e-6 in float32.
+that wait for it. What a file is given depends on that by the rounding of sums alone: by some 1e-6 in float32.
 """
 
 import threading
