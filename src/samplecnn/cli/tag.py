@@ -2,20 +2,22 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import default_model, load_tagger, model_name, own_block_option, positive
-from samplecnn.cli.tag_output import Printer, Progress, complain
+from samplecnn.cli.tag_files import Players, add_options, run_undo
+from samplecnn.cli.tag_output import Printer, Progress, Report, complain
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 from samplecnn.threads import available
 
 if TYPE_CHECKING:
-    from samplecnn.inference.many import Heard
+    from samplecnn.data.audio import DecoderProcess
     from samplecnn.inference.table import Table
+    from samplecnn.inference.tagger import Tagger
 
 UNREADABLE = 3  # exit status
 DESCRIPTION = """\
@@ -30,11 +32,17 @@ not be written; 1 if the command could not be carried out (no such model, say); 
 With --strict a file that was cut off counts as one that cannot be read.
 
 M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by ffmpeg, if it is installed.
+--out goes on with the file that is there: it takes what is new, or changed in size or time. Its rows name the
+model, and are of one model, --average and --overlap. A .sqlite file has the tables files and probabilities;
+a .parquet file is made at the end, of the .jsonl file beside it.
 In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b.
 
 examples:
   samplecnn tag song.mp3
   samplecnn tag music/ --csv > tags.csv
+  samplecnn tag music/ --out tags.sqlite
+  samplecnn tag music/ --out tags.sqlite --write-tags --playlists playlists --threshold 0.3
+  samplecnn tag --undo samplecnn-undo.jsonl
   samplecnn tag mix.flac --over-time --overlap 0.5 --json
   samplecnn tag music/ --plot pictures --quiet"""
 
@@ -49,7 +57,7 @@ def add_commands(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    tag.add_argument("files", nargs="+", type=Path, metavar="PATH", help="audio files, and folders of them")
+    tag.add_argument("files", nargs="*", type=Path, metavar="PATH", help="audio files, and folders of them")
     tag.add_argument(
         "--model",
         type=Path,
@@ -90,35 +98,52 @@ def add_commands(commands: Any) -> None:
     form.add_argument("--quiet", action="store_true", help="print nothing but errors")
     tag.add_argument("--again", action="store_true", help="with --out, tag what has not changed too")
     tag.add_argument("--plot", type=Path, metavar="DIR", help="draw waveform and tags over time of each file")
+    add_options(tag)
     tag.set_defaults(command=run_tag)
 
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
     from samplecnn.data.audio import DecoderProcess
-    from samplecnn.inference.many import listen_to
-    from samplecnn.inference.picture import picture_files
-    from samplecnn.inference.table import Source, open_table
 
-    check(options)
+    if options.undo:
+        return run_undo(options)
+    players = Players(options)
+    check(options, players)
     paths = gather(options.files)
-    pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
-    failed = 0
     with ExitStack() as stack:
         workers = min(options.workers or available(), len(paths))
-        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
+        decoders = [
+            stack.enter_context(DecoderProcess()) for _ in range(workers)
+        ]  # start while the model loads
         model = options.model or default_model()
         tagger = load_tagger(model, options.block)
         name = model_name(model, tagger.description.block["name"])
-        table = None
-        if options.out:
-            source = Source.of(tagger, name, options.average, options.overlap)
-            table = stack.enter_context(open_table(options.out, source))
-            paths = new_files(paths, table, again=options.again)
-        elif not (options.json or options.csv or options.quiet):
+        table = stack.enter_context(opened_table(options, tagger, name))
+        printer = Printer(options, name, tagger.tags) if table is None else None
+        if not (table or options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
-        report = Report(options, table, Printer(options, name, tagger.tags), pictures)
-        progress = stack.enter_context(Progress(len(paths), lines=table is not None))
+        report = Report(options, paths, table, printer, players)
+        if table is not None:
+            paths = new_files(paths, table, players, again=options.again)
+        listen(options, tagger, paths, decoders, report)
+        players.finish()
+    if report.failed:
+        complain(f"{report.failed} of {len(paths)} files could not be read or drawn")
+    return UNREADABLE if report.failed or players.failed else 0
+
+
+def listen(
+    options: argparse.Namespace,
+    tagger: "Tagger",
+    paths: Sequence[Path],
+    decoders: "Sequence[DecoderProcess]",
+    report: Report,
+) -> None:
+    """Listen to the files, and report on each."""
+    from samplecnn.inference.many import listen_to
+
+    with Progress(len(paths), lines=options.out is not None) as progress:
         heard_files = listen_to(
             tagger,
             paths,
@@ -130,27 +155,39 @@ def run_tag(options: argparse.Namespace) -> int:
         try:
             for heard in heard_files:
                 with progress.above():
-                    failed += not report(heard)
+                    report(heard)
                 progress.advance(heard.timeline.seconds if heard.timeline else 0)
         except KeyboardInterrupt:
-            if table is not None:
+            if options.out:
                 complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
             raise
         finally:
             heard_files.close()
-        if table is not None and paths:
-            complain(progress.summary())
-    if failed:
-        complain(f"{failed} of {len(paths)} files could not be read or drawn")
-    return UNREADABLE if failed else 0
+    if options.out and paths:
+        complain(progress.summary())
 
 
-def check(options: argparse.Namespace) -> None:
+@contextmanager
+def opened_table(options: argparse.Namespace, tagger: "Tagger", name: str) -> "Iterator[Table | None]":
+    """Give the table of ``--out``; None without it."""
+    from samplecnn.inference.table import Source, open_table
+
+    if options.out is None:
+        yield None
+        return
+    with open_table(options.out, Source.of(tagger, name, options.average, options.overlap)) as table:
+        yield table
+
+
+def check(options: argparse.Namespace, players: Players) -> None:
     """Raise UserError for what cannot be carried out, before anything is loaded."""
     from samplecnn.inference.table import require_format
     from samplecnn.inference.timeline import hop_samples
 
+    if not options.files:
+        raise UserError("name audio files, or folders of them")
     hop_samples(options.overlap)
+    players.check()
     if options.again and not options.out:
         raise UserError("--again is for --out FILE: it tags what has a row there already")
     if options.out:
@@ -159,50 +196,15 @@ def check(options: argparse.Namespace) -> None:
         require_format(options.out)
 
 
-def new_files(paths: Sequence[Path], table: "Table", *, again: bool) -> list[Path]:
-    """Return the files that have no row, or have changed since; say how many others there are."""
+def new_files(paths: Sequence[Path], table: "Table", players: Players, *, again: bool) -> list[Path]:
+    """Return the files that have no row, or have changed since; the rows of the others go to the players."""
     named = list(dict.fromkeys(paths))
     new = named if again else [path for path in named if not table.has(path)]
-    if len(new) < len(named):
-        complain(f"{len(named) - len(new)} of {len(named)} files are in {table.path} and have not changed")
+    if known := set(named) - set(new):
+        complain(f"{len(known)} of {len(named)} files are in {table.path} and have not changed")
+        if players.wanted:
+            players.take_rows(table, {table.key(path): path for path in known})
     return new
-
-
-class Report:
-    """Writes what was heard wherever it is wanted: a table or the terminal, and a picture."""
-
-    def __init__(
-        self,
-        options: argparse.Namespace,
-        table: "Table | None",
-        printer: Printer,
-        pictures: dict[Path, Path],
-    ) -> None:
-        self._options, self._table, self._printer, self._pictures = options, table, printer, pictures
-
-    def __call__(self, heard: "Heard") -> bool:
-        """Write a file's; return whether it could be read and drawn."""
-        from samplecnn.inference.picture import write_picture
-
-        if self._table is not None:
-            self._table.write(heard)
-        if heard.error is not None:
-            complain(heard.error)
-            if self._table is None:
-                self._printer.error(heard)
-            return False
-        assert heard.timeline is not None
-        if heard.warning:
-            complain(f"{heard.path}: {heard.warning}; what there is was tagged")
-        if self._table is None:
-            self._printer(heard.path, heard.timeline, heard.warning)
-        if heard.path in self._pictures:
-            try:
-                write_picture(heard.timeline, heard.path.name, self._pictures[heard.path])
-            except OSError as error:
-                complain(error)
-                return False
-        return True
 
 
 def gather(named: Sequence[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -14,7 +15,9 @@ from tqdm import tqdm
 from samplecnn.text import FORMULA, csv_text, printable
 
 if TYPE_CHECKING:
+    from samplecnn.cli.tag_files import Players
     from samplecnn.inference.many import Heard
+    from samplecnn.inference.table import Table
     from samplecnn.inference.timeline import Timeline
 
 LINE_SECONDS = 60.0  # between two lines of progress where there is no bar
@@ -83,21 +86,22 @@ class Printer:
             times = ("start", "end") if options.over_time else ()
             self._row("file", *times, *map(csv_text, tags), "model")
 
-    def error(self, heard: "Heard") -> None:
-        """Print what is wrong with a file, where programs read it."""
-        if self._options.json:
-            print(json.dumps({"file": str(heard.path), "error": str(heard.error)}), flush=True)
-
-    def __call__(self, path: Path, timeline: "Timeline", warning: str | None) -> None:
-        """Print what was heard."""
-        options = self._options
+    def __call__(self, heard: "Heard") -> None:
+        """Print what was heard, or what is wrong with a file where programs read it."""
+        options, path, timeline = self._options, heard.path, heard.timeline
+        if timeline is None:
+            if options.json:
+                print(json.dumps({"file": str(path), "error": str(heard.error)}), flush=True)
+            return
         average = timeline.average(options.average).tolist()
         rows = list(spans(timeline) if options.over_time else [({}, average)])
         if options.json:
             for span, probabilities in rows:
                 tags = dict(ranked(timeline.tags, probabilities))
                 line = {"file": str(path), **span, "tags": tags, "model": self._model}
-                print(json.dumps(line | ({"warning": warning} if warning else {})), flush=True)
+                if heard.warning:
+                    line["warning"] = heard.warning
+                print(json.dumps(line), flush=True)
         elif options.csv:
             # A path that would be a formula to spreadsheets stays a path.
             name = printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
@@ -123,6 +127,50 @@ class Printer:
                 print(f"  {clock(span['start'], 1):>9}  {shown}")
             else:
                 print("\n".join(f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best))
+
+
+class Report:
+    """Has what was heard wherever it is wanted: table or terminal, picture, players; counts what failed."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        paths: Sequence[Path],
+        table: "Table | None",
+        printer: Printer | None,
+        players: "Players",
+    ) -> None:
+        from samplecnn.inference.picture import picture_files
+
+        self._table, self._printer, self._players = table, printer, players
+        self._average = options.average
+        self._pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
+        self.failed = 0
+
+    def __call__(self, heard: "Heard") -> None:
+        """Write what was heard in a file."""
+        from samplecnn.inference.picture import write_picture
+
+        if heard.timeline is None:
+            self.failed += 1
+            complain(heard.error)
+        elif heard.warning:
+            complain(f"{heard.path}: {heard.warning}; what there is was tagged")
+        if heard.timeline is not None and self._players.wanted:
+            average = heard.timeline.average(self._average).tolist()
+            tags = dict(zip(heard.timeline.tags, average, strict=True))
+            if self._players.take(heard.path, tags):
+                heard = replace(heard, stamp=heard.stamp.of(heard.path))
+        if self._table is not None:
+            self._table.write(heard)
+        if self._printer is not None:
+            self._printer(heard)
+        if heard.timeline is not None and heard.path in self._pictures:
+            try:
+                write_picture(heard.timeline, heard.path.name, self._pictures[heard.path])
+            except OSError as error:
+                self.failed += 1
+                complain(error)
 
 
 def spans(timeline: "Timeline") -> Iterator[tuple[dict[str, float], list[float]]]:

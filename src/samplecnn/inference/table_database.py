@@ -9,7 +9,7 @@ from samplecnn.inference.table import COLUMNS, Row, Source, Table
 
 SCHEMA = """
 CREATE TABLE files (
-    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER, mtime REAL, seconds REAL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE, size INTEGER, mtime REAL, seconds REAL,
     error TEXT NOT NULL, warning TEXT NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
     samplecnn TEXT NOT NULL, average TEXT NOT NULL, overlap REAL NOT NULL
 );
@@ -71,11 +71,14 @@ class DatabaseTable(Table):
         database.execute("COMMIT")
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows in the order in which they were written."""
-        of_files = "SELECT id, path, size, mtime, seconds, error, warning FROM files ORDER BY id"
+        """Yield the rows in the order in which they were written, also those that are written meanwhile."""
+        columns = "id, path, size, mtime, seconds, error, warning"
+        of_files = f"SELECT {columns} FROM files WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
         of_tags = "SELECT tag, probability FROM probabilities WHERE file = ?"
-        for number, path, size, mtime, seconds, error, warning in self._database.execute(of_files):
-            tags = dict(self._database.execute(of_tags, (number,)))
+        number = 0
+        while found := self._database.execute(of_files, (number,)).fetchone():
+            number, path, size, mtime, seconds, error, warning = found
+            tags = dict(self._database.execute(of_tags, (number,)).fetchall())
             yield Row(path, Stamp(size, mtime), seconds, error, warning, tags or None)
 
     def close(self) -> None:
