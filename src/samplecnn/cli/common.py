@@ -30,6 +30,16 @@ def own_block_option() -> argparse.ArgumentParser:
     return own_block
 
 
+def named_run(text: str) -> Path:
+    """Read a run as argparse's ``type``: a path, or the end of one below ``runs`` if no other ends so."""
+    from samplecnn.runs.listing import find
+
+    try:
+        return find(Path(text), RUNS)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def default_model() -> Path:
     """Return the model that `samplecnn use` has chosen, else that of the newest finished run below ``runs``.
 

@@ -7,10 +7,9 @@ import threading
 import webbrowser
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import default_model, load_tagger, model_name, own_block_option, positive
+from samplecnn.cli.common import default_model, load_tagger, model_name, named_run, own_block_option, positive
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -32,7 +31,7 @@ def add_commands(commands: Any) -> None:
     serve.add_argument(
         "models",
         nargs="*",
-        type=Path,
+        type=named_run,
         metavar="MODEL",
         help="run folders, checkpoints or bundles "
         "(default: that of `samplecnn use`, or the newest finished run)",

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import default_model, load_tagger, model_name, own_block_option, positive
+from samplecnn.cli.common import default_model, load_tagger, model_name, named_run, own_block_option, positive
 from samplecnn.cli.tag_files import Players, add_options, run_undo
 from samplecnn.cli.tag_output import Printer, Progress, Report, complain
 from samplecnn.errors import UserError
@@ -35,16 +35,7 @@ M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by 
 --out goes on with the file that is there: it takes what is new, or changed in size or time. Its rows name the
 model, and are of one model, --average and --overlap. A .sqlite file has the tables files and probabilities;
 a .parquet file is made at the end, of the .jsonl file beside it.
-In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b.
-
-examples:
-  samplecnn tag song.mp3
-  samplecnn tag music/ --csv > tags.csv
-  samplecnn tag music/ --out tags.sqlite
-  samplecnn tag music/ --out tags.sqlite --write-tags --playlists playlists --threshold 0.3
-  samplecnn tag --undo samplecnn-undo.jsonl
-  samplecnn tag mix.flac --over-time --overlap 0.5 --json
-  samplecnn tag music/ --plot pictures --quiet"""
+In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b."""
 
 
 def add_commands(commands: Any) -> None:
@@ -55,12 +46,11 @@ def add_commands(commands: Any) -> None:
         help="tags of audio files, as a whole or over time",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tag.add_argument("files", nargs="*", type=Path, metavar="PATH", help="audio files, and folders of them")
     tag.add_argument(
         "--model",
-        type=Path,
+        type=named_run,
         help="run folder, checkpoint, bundle, or hf:OWNER/NAME "
         "(default: that of `samplecnn use`, or the newest finished run)",
     )
@@ -79,7 +69,7 @@ def add_commands(commands: Any) -> None:
         help="of a file's segments (default: mean)",
     )
     tag.add_argument("--strict", action="store_true", help="refuse files that were cut off")
-    tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
+    tag.add_argument("--top", type=positive, metavar="N", help="tags to show (default: 5; in pictures all)")
     tag.add_argument(
         "--workers",
         type=positive,
@@ -123,7 +113,7 @@ def run_tag(options: argparse.Namespace) -> int:
         printer = Printer(options, name, tagger.tags) if table is None else None
         if not (table or options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
-        report = Report(options, paths, table, printer, players)
+        report = Report(options, name, paths, table, printer, players)
         if table is not None:
             paths = new_files(paths, table, players, again=options.again)
         listen(options, tagger, paths, decoders, report)

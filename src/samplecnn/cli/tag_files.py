@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samplecnn.cli.tag_output import complain, ranked
+from samplecnn.cli.tag_output import TOP, complain, ranked
 from samplecnn.errors import UserError
 from samplecnn.inference import file_tags
 from samplecnn.text import printable
@@ -98,7 +98,7 @@ class Players:
 
         What cannot be written is said and counted.
         """
-        best = ranked(list(probabilities), list(probabilities.values()))[: self._options.top]
+        best = ranked(list(probabilities), list(probabilities.values()))[: self._options.top or TOP]
         tags = {tag: value for tag, value in best if value >= self._options.threshold}
         if self._options.playlists:
             self._songs[path] = tags

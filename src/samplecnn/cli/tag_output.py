@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from samplecnn.inference.table import Table
     from samplecnn.inference.timeline import Timeline
 
+TOP = 5  # tags of a file, where nothing else is said
 LINE_SECONDS = 60.0  # between two lines of progress where there is no bar
 
 
@@ -121,7 +122,7 @@ class Printer:
 
         print(printable(str(path)))
         for span, probabilities in rows:
-            best = ranked(tags, probabilities)[: self._options.top]
+            best = ranked(tags, probabilities)[: self._options.top or TOP]
             if span:
                 shown = ", ".join(f"{printable(tag)} {p:.0%}" for tag, p in best)
                 print(f"  {clock(span['start'], 1):>9}  {shown}")
@@ -135,6 +136,7 @@ class Report:
     def __init__(
         self,
         options: argparse.Namespace,
+        model: str,
         paths: Sequence[Path],
         table: "Table | None",
         printer: Printer | None,
@@ -142,8 +144,8 @@ class Report:
     ) -> None:
         from samplecnn.inference.picture import picture_files
 
-        self._table, self._printer, self._players = table, printer, players
-        self._average = options.average
+        self._model, self._table, self._printer, self._players = model, table, printer, players
+        self._average, self._top = options.average, options.top
         self._pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
         self.failed = 0
 
@@ -167,7 +169,8 @@ class Report:
             self._printer(heard)
         if heard.timeline is not None and heard.path in self._pictures:
             try:
-                write_picture(heard.timeline, heard.path.name, self._pictures[heard.path])
+                title = f"{heard.path.name}, by {self._model}"
+                write_picture(heard.timeline, title, self._pictures[heard.path], top=self._top)
             except OSError as error:
                 self.failed += 1
                 complain(error)

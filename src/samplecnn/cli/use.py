@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from samplecnn.cli.common import RUNS, chosen_model, config_file, newest_run
+from samplecnn.cli.common import RUNS, chosen_model, config_file, named_run, newest_run
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -16,7 +16,11 @@ def add_commands(commands: Any) -> None:
         "use", help="choose the model that `tag` and `serve` take where none is named; alone, show it"
     )
     use.add_argument(
-        "model", nargs="?", type=Path, metavar="MODEL", help="run folder, checkpoint, bundle or hf:OWNER/NAME"
+        "model",
+        nargs="?",
+        type=named_run,
+        metavar="MODEL",
+        help="run folder, checkpoint, bundle or hf:OWNER/NAME",
     )
     use.add_argument("--forget", action="store_true", help="take the newest finished run again")
     use.set_defaults(command=run_use)
