@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -32,9 +33,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder)
 
 
-def fill(music: Path, songs: int) -> None:
+def fill(music: Path, songs: int, lengths: tuple[float, ...] = (0.5, 12, 40)) -> None:
     music.mkdir()
-    lengths = (0.5, 12, 40)
     for number in range(songs - 1):
         path = music / f"{number:04}.wav"
         if number < len(lengths):
@@ -64,10 +64,14 @@ def paths(file: Path) -> list[str]:
 
 def stop(process: subprocess.Popen[str], file: Path, count: int, number: int) -> None:
     """Send a signal once there are so many rows."""
+    wait(process, file, count)
+    process.send_signal(number)
+
+
+def wait(process: subprocess.Popen[str], file: Path, count: int) -> None:
     while not file.exists() or len(begun(file)) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    process.send_signal(number)
 
 
 def begun(file: Path) -> list[str]:
@@ -155,14 +159,21 @@ def test_interrupted(library: World) -> None:
 
 @pytest.mark.slow
 def test_two_thousand_files(tmp_path: Path) -> None:
-    """Twice, once with kills in between, and in memory that does not depend on their number."""
+    """Twice, once with kills in between, and in memory that does not grow with them."""
     world = World(tmp_path)
     (tmp_path / "home").mkdir()
     checkpoint(tmp_path / "made.ckpt")
-    fill(tmp_path / "music", 2000)
+    fill(tmp_path / "music", 2000, (0.5, 3, 9))
     whole, killed = tmp_path / "whole.sqlite", tmp_path / "killed.sqlite"
     command = ("tag", "music", "--model", "made.ckpt", "--out")
-    world.run("samplecnn", *command, whole, status=3)
+    with world.start("samplecnn", *command, whole) as process:
+        peaks = []
+        for count in (300, 1800):
+            wait(process, whole, count)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peaks += [int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+) kB", status)]
+        process.communicate()
+    assert peaks[1] - peaks[0] < 64 << 10
     for count in (100, 700, 1500):
         with world.start("samplecnn", *command, killed) as process:
             stop(process, killed, count, signal.SIGKILL)

@@ -93,6 +93,24 @@ def test_rows_stay_and_are_replaced(file: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*lock"))
 
 
+def test_rows_that_a_killed_run_had_replaced(tmp_path: Path) -> None:
+    """Are gone when the table is opened: nobody reads what a file was before it changed."""
+    song_file = song(tmp_path, "a.wav")
+    for ending in (".csv", ".jsonl"):
+        file = tmp_path / f"tags{ending}"
+        table = open_table(file, SOURCE)
+        opened = table.__enter__()
+        opened.write(heard(song_file, 0.25))
+        opened.write(heard(song_file, 0.75))
+        assert len(read(file)) == 2  # as a kill would leave it
+        copy = tmp_path / f"copy{ending}"
+        copy.write_bytes(file.read_bytes())
+        table.__exit__(None, None, None)
+        with open_table(copy, SOURCE) as opened:
+            assert [row.tags and row.tags["solo | loud"] for row in opened.rows()] == [0.75]
+        assert read(file) == read(copy) == [(str(song_file), 0.75, "")]
+
+
 def test_a_file_that_is_not_there(file: Path, tmp_path: Path) -> None:
     """Is not tried again until it is."""
     missing = tmp_path / "missing.wav"

@@ -103,9 +103,8 @@ def run_tag(options: argparse.Namespace) -> int:
     paths = gather(options.files)
     with ExitStack() as stack:
         workers = min(options.workers or available(), len(paths))
-        decoders = [
-            stack.enter_context(DecoderProcess()) for _ in range(workers)
-        ]  # start while the model loads
+        # They start while the model is loaded.
+        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
         model = options.model or default_model()
         tagger = load_tagger(model, options.block)
         name = model_name(model, tagger.description.block["name"])

@@ -42,10 +42,12 @@ class _Lines(Table):
             count += 1
         if count == 0:
             end = self._begin_again()
-        self._replaced = count - bool(self.header) > len(self.stamps)
-        self._file = path.open("r+b")
-        self._file.truncate(end)
-        self._file.seek(end)
+        with path.open("r+b") as file:
+            file.truncate(end)
+        if count - bool(self.header) > len(self.stamps):
+            self._drop_replaced()
+        self._replaced = False
+        self._file = path.open("ab")
 
     def check_header(self, line: bytes) -> None:
         """Raise TableError for the header of another table."""
@@ -73,8 +75,10 @@ class _Lines(Table):
     def close(self) -> None:
         """Drop the rows that later ones have replaced."""
         self._file.close()
-        if not self._replaced:
-            return
+        if self._replaced:
+            self._drop_replaced()
+
+    def _drop_replaced(self) -> None:
         last = {row.path: number for number, row in enumerate(self.rows())}
         kept = set(last.values())
         lines = self._whole_lines()
