@@ -3,6 +3,7 @@
     python prepare.py data=mini
     python prepare.py data=mtat               # downloads MagnaTagATune
     python prepare.py data=mtat data.raw=DIR  # or any folder in its layout
+    python prepare.py data=mtat rate=16000    # beside the store at 22,050 Hz
     python prepare.py -m data=msd data.raw=DIR shard=0,1,2,3  # on many machines, by any Hydra launcher
 
 Interrupted, it goes on where it stopped. What can be set: conf/prepare.yaml and conf/data/.
@@ -31,7 +32,8 @@ def main(config: DictConfig) -> None:
         from samplecnn.training.stores import describe, prepare_store
 
         data, shard = plain["data"], plain["shard"]
-        path = prepare_store(data, workers=plain["workers"], shard=shard, fetch=True)
+        rate = plain["rate"]
+        path = prepare_store(data, rate=rate, workers=plain["workers"], shard=shard, fetch=True)
         if shard is not None and not (path / MANIFEST).is_file():
             print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
             return

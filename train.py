@@ -1,6 +1,7 @@
 """Train and test one network, or a grid of them.
 
     python train.py block=se multi=true
+    python train.py model=fcn               # another network of the field: conf/model/
     python train.py -m block=basic,se,res1,res2,rese1,rese2 multi=true,false
     python train.py -m experiment=table1    # and others in conf/experiment/
     python train.py resume=RUN
@@ -22,6 +23,7 @@ from samplecnn.overrides import override
 from samplecnn.text import lines
 from samplecnn.threads import wait_without_spinning
 from samplecnn.training import config as configuration
+from samplecnn.training.launch import rank
 from samplecnn.training.sweep import SweepGuard, position, print_table, title
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ def main(config: DictConfig) -> None:
     overrides = configuration.typed(settings)
     sweep = settings.mode == RunMode.MULTIRUN
     try:
-        plain = configuration.validate(config)
+        plain = configuration.validate(config, overrides)
         # A resumed run has the name that it had.
         name = None
         if plain["resume"] is None:
@@ -60,7 +62,9 @@ def main(config: DictConfig) -> None:
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
-        sys.exit(lines(error))
+        sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
+    if rank() > 0:
+        return
     auc = results.test.roc_auc
     score = "undefined" if auc is None else f"{auc:.4f}"
     print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
@@ -74,7 +78,11 @@ if __name__ == "__main__":
         main()
     except SystemExit as stop:
         status = stop.code
-        if status not in (None, 0, 130) and (hint := configuration.explain(sys.argv[1:], CONF)):
+        if (
+            status not in (None, 0, 130)
+            and rank() == 0
+            and (hint := configuration.explain(sys.argv[1:], CONF))
+        ):
             print(hint, file=sys.stderr)
     except KeyboardInterrupt:
         status = 130

@@ -1,48 +1,66 @@
-"""Everything that needs a GPU, in one call: checks first, then timings.
+"""Everything that needs a GPU, part by part: checks first, then timings.
 
-    python benchmarks/gpu.py --out gpu                   # everything
-    python benchmarks/gpu.py --out gpu --only checks curves training
-    python benchmarks/gpu.py --out gpu --quick           # tiny sizes: only to see that everything runs
+    python benchmarks/gpu.py --out gpu                           # everything
+    python benchmarks/gpu.py --out gpu --only checks proofs-se   # some of the parts
+    python benchmarks/gpu.py --out gpu --wheels wheels           # where packages are missing: from a folder
+    python benchmarks/gpu.py --out gpu --quick                   # tiny sizes: to see that everything runs
 
-Nothing of this has run on a GPU yet. By estimate all of it takes 25 to 35 minutes on an H200, most of which
-Triton compiles kernels on the CPU: `checks` 4 minutes, `paths` 2, `curves` 2, `training` 5, `inference` 2,
-`loading` 2, `loop` and `loop-basic` 3 each, `precision` 4, and `shapes` the rest. Each part is a process of
-its own with a time limit; one that fails does not keep the others from running. Output and figures go to
-files in the folder, PART.log and PART.json, and how each part went to summary.json. Without a GPU the same
-parts run on the CPU, where the checks that need one skip themselves.
+Nothing of this has run on a GPU yet. A part is a process of its own that gets LIMIT seconds at most; one that
+fails does not keep the others from running. Output and figures of each go to one archive in the folder,
+PART.zip, and how each went to summary.json. This package need not be installed. Without a GPU the same parts
+run on the CPU, where the checks that need one skip themselves.
 """
 
 import argparse
+import os
+import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from measure import machine, markdown, write
-
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "src"))  # it need not be installed
+
+from measure import machine, markdown, write  # noqa: E402
+
+LIMIT = 540  # seconds of a part
 BENCHMARKS = ROOT / "benchmarks"
 MODEL_TESTS = "tests/model"
 KERNEL_TESTS = [f"{MODEL_TESTS}/test_triton.py", f"{MODEL_TESTS}/test_triton_compile.py"]
-Command = tuple[list[str], int]  # with its time limit in seconds
+Command = list[str]
 
 
 def checks(quick: bool) -> dict[str, Command]:
-    """Return what must pass: golden arrays on all paths, kernels, graphs, resident data."""
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    tests = ["tests/golden", MODEL_TESTS, "tests/training/test_graph.py", "tests/data/test_resident.py"]
+    """Return what must pass: golden arrays, kernels, graphs, resident data; proofs; the memory checker."""
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    golden = ["tests/golden", "tests/training/test_graph.py", "tests/data/test_resident.py"]
+    tests = [*golden, MODEL_TESTS]
     if quick:  # what would take Triton's interpreter minutes
         tests += [word for file in KERNEL_TESTS for word in ("--deselect", file)]
+    network = f"{MODEL_TESTS}/test_triton_network.py"
+    doctor = [
+        "-m",
+        "samplecnn",
+        "doctor",
+        "--json",
+        *(["--width", "2", "--batch-size", "2"] if quick else []),
+    ]
+    memory = ["-m", "pytest", "-q", "-p", "no:cacheprovider", network, "-k", "basic"]
+    if checker := shutil.which("compute-sanitizer"):
+        run = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+        memory = ["-c", run, checker, "--error-exitcode", "9", sys.executable, *memory]
     return {
-        "checks": ([*pytest, "-m", "not slow", *tests], 600),
-        "paths": (
-            [*pytest, f"{MODEL_TESTS}/test_triton_network.py", *(["-k", "basic"] if quick else [])],
-            400,
-        ),
+        "quick": [*pytest, "tests/golden", "-k", "se"],
+        "checks": [*pytest, "-m", "not slow", *tests],
+        "backends": [*pytest, network, *(["-k", "basic"] if quick else [])],
+        **{f"proofs-{block}": [*doctor, "--block", block] for block in ("basic", "se", "rese2")},
+        "memory": memory,
     }
 
 
@@ -63,50 +81,65 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
     tiny = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "width=2"] if quick else []
     precisions = "32,bf16-mixed,16-mixed" if torch.cuda.is_available() else "32"
     return {
-        "curves": (bench("curves", *steps), 300),
-        "training": (bench("training", *small, *batch, *repeat), 600),
-        "inference": (bench("inference", *small, "--batch", "2" if quick else "256", *repeat), 300),
-        "loading": (bench("loading", *clips), 300),
-        "loop": (bench("loop", *noise, *narrow, *batch, *repeat), 400),
-        "loop-basic": (
-            bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
-            400,
-        ),
-        # The same AUC within its interval: all precisions, with and without the fast paths.
-        "precision": (
-            [
-                *demo,
-                f"trainer.precision={precisions}",
-                "fast=true,false",
-                f"hydra.sweep.dir={out / 'precision'}",
-                *tiny,
-            ],
-            500,
-        ),
+        "curves": bench("curves", *steps),
+        "training": bench("training", *small, *batch, *repeat),
+        "loop": bench("loop", *noise, *narrow, *batch, *repeat),
+        "loop-basic": bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
+        "inference": bench("inference", *small, "--batch", "2" if quick else "256", *repeat),
+        "loading": bench("loading", *clips),
+        # The same AUC within its interval: all precisions, with and without the fast backends.
+        "precision": [
+            *demo,
+            f"trainer.precision={precisions}",
+            "fast=true,false",
+            f"hydra.sweep.dir={out / 'precision'}",
+            *tiny,
+        ],
     }
 
 
 def last_checks(quick: bool) -> dict[str, Command]:
     """Return the checks that take longest: kernels on more shapes and in all types."""
     one = ["-k", "without_triton"] if quick else ["-m", "slow"]
-    return {"shapes": (["-m", "pytest", "-q", *KERNEL_TESTS, *one], 1500)}
+    return {"shapes": ["-m", "pytest", "-q", *KERNEL_TESTS, *one]}
 
 
-def run(name: str, command: Command, out: Path) -> tuple[str, float]:
+def install(wheels: Path, site: Path) -> None:
+    """Unpack wheels into a folder for the parts; nothing is fetched, and the environment stays as it is."""
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(site),
+    ]
+    subprocess.run([*pip, *map(str, sorted(wheels.glob("*.whl")))], check=True)
+
+
+def run(name: str, command: Command, out: Path, site: Path) -> tuple[str, float]:
     """Run a part, its output to a file, and print the end of that; return how it went and its seconds."""
-    arguments, limit = command
     begun = time.perf_counter()
     file = out / f"{name}.log"
+    paths = [str(ROOT / "src"), str(site), os.environ.get("PYTHONPATH", "")]
+    own = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with file.open("w") as log:
         try:
             code = subprocess.run(
-                [sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=log, timeout=limit
+                [sys.executable, *command], cwd=ROOT, env=own, stdout=log, stderr=log, timeout=LIMIT
             ).returncode
             went = "done" if code == 0 else f"failed ({code})"
         except subprocess.TimeoutExpired:
-            went = f"stopped after {limit} s"
+            went = f"stopped after {LIMIT} s"
     print(f"{name}: {went}", flush=True)
     print("\n".join(file.read_text(errors="replace").splitlines()[-40:]), flush=True)
+    with zipfile.ZipFile(out / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        made = [file, out / f"{name}.json", out / f"{name}.md", *(out / name).rglob("*.json")]
+        for path in filter(Path.is_file, made):
+            archive.write(path, path.relative_to(out))
     return went, time.perf_counter() - begun
 
 
@@ -123,12 +156,17 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for output and figures")
     parser.add_argument("--data-root", type=Path, default=ROOT / "data", help="where prepared stores are")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels of what is not installed")
     parser.add_argument("--only", nargs="+", help="some of the parts")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see that everything runs")
     options = parser.parse_args()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     quick = options.quick
+    site = out / "site"
+    if options.wheels:
+        install(options.wheels, site)
+        sys.path.insert(1, str(site))
     known = checks(quick) | timings(out, options.data_root.resolve(), quick) | last_checks(quick)
     chosen = options.only or list(known)
     if unknown := [name for name in chosen if name not in known]:
@@ -136,7 +174,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     figures: dict[str, Any] = {"machine": machine(device), "quick": quick, "parts": {}}
     for name in chosen:
-        went, seconds = run(name, known[name], out)
+        went, seconds = run(name, known[name], out, site)
         figures["parts"][name] = {"went": went, "seconds": seconds}
         write(out / "summary.json", figures, table(figures))  # after each: the call may be cut short
     print(table(figures))

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from samplecnn import __version__
 from samplecnn.hardware import describe
 
 Work = Callable[[], object]
@@ -133,7 +134,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "device": describe(device),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
-        **{name: version(name) for name in ("samplecnn", "torch")},
+        "samplecnn": __version__,
+        "torch": version("torch"),
     }
 
 

@@ -27,6 +27,7 @@ from samplecnn.cli.excitation import comma_separated
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.prepare import prepare
 from samplecnn.model.architecture import build
+from samplecnn.model.network import SampleCNN
 from samplecnn.runs.folder import load_model
 
 OWN_BLOCK = """
@@ -138,6 +139,7 @@ def test_the_command(run: Path, mini_root: Path, tmp_path: Path) -> None:
     assert arrays["unused_tags"].tolist() == unused
 
     model = load_model(run).network.double()
+    assert isinstance(model, SampleCNN)
     assert_same(Excitations.load(folder / "excitation.npz"), averages_by_hand(model, data), 1e-5)
 
     header, *rows = table(folder / "excitation.csv")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,12 @@ def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["parts"]["inference"]["went"] == "done"
     assert "| inference | done |" in (tmp_path / "summary.md").read_text()
-    assert_rates(json.loads((tmp_path / "inference.json").read_text()), "se", {"ours, bf16"})
+    with zipfile.ZipFile(tmp_path / "inference.zip") as archive:
+        assert sorted(archive.namelist()) == ["inference.json", "inference.log", "inference.md"]
+        assert_rates(json.loads(archive.read("inference.json")), "se", {"ours, bf16"})
     refused = subprocess.run([*command, "all"], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "no part 'all': there are checks, paths, curves" in refused.stderr
+    assert "no part 'all': there are quick, checks, backends" in refused.stderr
 
 
 LAY_OUT = """
@@ -153,3 +156,12 @@ def test_the_tables_of_the_page_are_those_of_the_figures() -> None:
     for file, table in zip(files, tables, strict=True):
         assert file.with_suffix(".md").read_text() == table
         assert table in (speed / "README.md").read_text()
+
+
+def test_ranks(tmp_path: Path) -> None:
+    own = ["--steps", "2", "--data", str(tmp_path / "data"), "data.clips=32"]
+    figures, printed = run("ranks", tmp_path, *TINY, *own)
+    assert set(figures["rates"]) == {"one process", "2 processes", "2 processes, sync_batchnorm"}
+    for rate in figures["rates"].values():
+        assert_rate(rate)
+    assert printed.count("\n| ") >= 3

@@ -51,9 +51,9 @@ def test_the_runs_and_their_states(here: Path, capsys: pytest.CaptureFixture[str
     results = json.loads(Path("runs/2026-01-31/12-00-00/results.json").read_text())
     assert first["auc"] == results["test"]["roc_auc"]
     assert first["seconds"] == results["train_seconds"]
-    assert (first["block"], first["multi"], first["data"]) == ("se", True, "mini")
+    assert (first["network"], first["multi"], first["data"]) == ("se", True, "mini")
     stopped = found["2026-01-31/13-00-00"]
-    assert (stopped["block"], stopped["epochs"], stopped["auc"]) == ("res1", 3, None)
+    assert (stopped["network"], stopped["epochs"], stopped["auc"]) == ("res1", 3, None)
     assert stopped["seconds"] == pytest.approx(33.0)
     assert "results.json" in found["sweep/2"]["problem"]
 
@@ -61,12 +61,12 @@ def test_the_runs_and_their_states(here: Path, capsys: pytest.CaptureFixture[str
 def test_sorted_and_narrowed_down(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     by_auc = [entry["run"] for entry in listed(capsys, "--sort", "auc")]
     assert by_auc[:2] == ["sweep/0", "2026-01-31/12-00-00"]
-    by_block = [entry["block"] for entry in listed(capsys, "--sort", "block")]
-    assert by_block == ["basic", "res1", "res1", "se", None]
+    by_network = [entry["network"] for entry in listed(capsys, "--sort", "network")]
+    assert by_network == ["basic", "res1", "res1", "se", None]
     only = listed(capsys, "--only", "state=finished", "--only", "multi=true")
     assert [entry["run"] for entry in only] == ["2026-01-31/12-00-00"]
     assert main(["runs", "--sort", "colour"]) == 1
-    assert "runs have no colour; there are run, state, block" in capsys.readouterr().err
+    assert "runs have no colour; there are run, state, network" in capsys.readouterr().err
     assert main(["runs", "nowhere"]) == 1
     assert "there is no folder nowhere" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced
+from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
 from samplecnn.data.store import Part, Store
 
 
@@ -81,6 +81,25 @@ def test_segments_are_drawn_anew_per_clip_and_epoch() -> None:
 )
 def test_evenly_spaced_segments(per_clip: int | None, expected: list[int]) -> None:
     assert evenly_spaced(np.repeat([0, 1, 2], [10, 2, 1]), per_clip).tolist() == expected
+
+
+def test_random_chunks_begin_anywhere_in_their_clip() -> None:
+    clips = np.array([[0, 500, 1_000], [1, 0, 110], [1, 110, 60]])
+    starts: list[int] = []
+    for epoch in range(300):
+        spans = random_chunks(clips, 2, 100, seed=3, epoch=epoch)
+        np.testing.assert_array_equal(spans, random_chunks(clips, 2, 100, seed=3, epoch=epoch))
+        assert spans[:, 0].tolist() == [0, 0, 1, 1, 1, 1]
+        assert spans[:, 2].tolist() == [100, 100, 100, 100, 60, 60]  # of a short clip all there is
+        assert set(spans[4:, 1]) == {110}
+        assert ((spans[:, 1] >= clips.repeat(2, 0)[:, 1]) & (spans[2:4, 1].max() <= 10)).all()
+        starts += spans[:2, 1].tolist()
+    assert min(starts) >= 500
+    assert max(starts) <= 1_400
+    shares = np.histogram(starts, bins=3, range=(500, 1_401))[0] / len(starts)
+    assert shares.min() > 0.25  # each third of the places as often
+    other = random_chunks(clips, 2, 100, seed=4, epoch=0)
+    assert (other[:4] != random_chunks(clips, 2, 100, seed=3, epoch=0)[:4]).any()
 
 
 @pytest.fixture

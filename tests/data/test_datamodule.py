@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from samplecnn.data.batches import Batch, Batches
+from samplecnn.data import audio
+from samplecnn.data.batches import Batch, Batches, EpochBatches
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.resident import ResidentBatches
 from samplecnn.data.store import StoreError
+from samplecnn.errors import UserError
 
 
 def test_fewer_segments_per_clip(store_path: Path) -> None:
@@ -25,6 +28,52 @@ def test_fewer_segments_per_clip(store_path: Path) -> None:
     assert torch.cat([batch.clips for batch in data.val_dataloader()]).tolist() == [0, 1, 1]
     part, (batch,) = data.parts["valid"], list(data.val_dataloader())
     np.testing.assert_array_equal(batch.waveforms, data.store.gather(part.segment_spans[[0, 1, 3]]))
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_random_chunks_of_every_clip(store_path: Path, chunks: int) -> None:
+    """Others in each epoch, the same again in the same epoch, and what the store holds there."""
+    data = SegmentDataModule(store_path, batch_size=2, random_chunks=chunks, segment_samples=40_000)
+    loader, again = data.train_dataloader(), data.train_dataloader()
+    clips = [data.store.clip(int(clip)) for clip in data.parts["train"].clips]
+    seen = []
+    for epoch in (0, 1):
+        for one in (loader, again):
+            assert isinstance(one.sampler, EpochBatches)
+            one.sampler.set_epoch(epoch)
+        batches = list(loader)
+        for batch, other in zip(batches, again, strict=True):
+            assert torch.equal(batch.waveforms, other.waveforms)
+            for waveform, clip in zip(batch.waveforms.numpy(), batch.clips.tolist(), strict=True):
+                samples = np.pad(clips[clip], (0, max(0, 40_000 - len(clips[clip]))))
+                assert waveform.tobytes() in samples.tobytes()
+        counts = np.bincount(torch.cat([batch.clips for batch in batches]))
+        assert counts.tolist() == [chunks] * 4
+        seen.append({waveform.numpy().tobytes() for batch in batches for waveform in batch.waveforms})
+    assert len(seen[0] & seen[1]) <= 1  # of the clip that is shorter than a chunk
+    assert len(data.val_dataloader()) > 0
+
+
+def test_chunks_and_segments_exclude_each_other(store_path: Path) -> None:
+    with pytest.raises(UserError, match="train_segments and random_chunks"):
+        SegmentDataModule(store_path, train_segments=1, random_chunks=1)
+    with pytest.raises(UserError, match="random_chunks is 0: allowed are 1, 2"):
+        SegmentDataModule(store_path, random_chunks=0)
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(16_000, 48_000), (16_000, 59_049), (44_100, 59_049)])
+def test_another_rate_is_resampled_on_the_device(store_path: Path, rate: int, samples: int) -> None:
+    """As the whole clip is on the host, but for the ends of a segment, beyond which there is silence."""
+    data = SegmentDataModule(store_path, sample_rate=rate, segment_samples=samples, eval_batch_size=100)
+    part = data.parts["test"]
+    assert part.segment_samples == math.ceil(samples * 22_050 / rate)
+    (batch,) = (data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader())
+    assert batch.waveforms.shape == (len(part.segment_clip), samples)
+    clip = data.store.clip(int(part.clips[0])) / np.float32(32768)
+    whole = audio.resample(clip.astype(np.float32), 22_050, rate)[:samples]
+    edge = min(samples // 2, rate // 100)
+    middle = batch.waveforms[0].numpy()[: len(whole)]
+    np.testing.assert_allclose(middle[: -edge or None], whole[: -edge or None], rtol=0, atol=1e-4)
 
 
 @pytest.fixture

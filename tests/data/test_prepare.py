@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from samplecnn.data.audio import SEGMENT_SAMPLES, load, to_int16
+from samplecnn.data.audio import SEGMENT_SAMPLES, decode, load, to_int16
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
+from samplecnn.data.inspect import check, info
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.store import Store, StoreError
 from samplecnn.data.writer import expected_bytes, require_space, shard_jobs
@@ -207,6 +208,31 @@ def test_excerpts(tmp_path: Path, raw: Path, seconds: float | None, start: str) 
     if seconds is not None:
         with pytest.raises(StoreError, match=r"another catalogue \(different: excerpt\)"):
             prepare(replace(catalog, excerpt_seconds=seconds + 1), tmp_path)
+
+
+def test_a_store_at_another_rate(tmp_path: Path, raw: Path) -> None:
+    """MTAT's files are at 16 kHz: nothing is resampled. Beside the store at 22,050 Hz, of the same clips."""
+    catalog = mtat.catalog(raw, "nine")
+    folder = prepare(catalog, tmp_path, rate=16_000, workers=1, progress=False)
+    assert folder == tmp_path / "nine-16000"
+    store = Store.open(folder)
+    assert (store.name, store.sample_rate) == ("nine", 16_000)
+    for index, path in enumerate(store.clip_paths):
+        decoded, rate = decode(catalog.audio / path, max_seconds=29)
+        assert rate == 16_000
+        np.testing.assert_array_equal(store.clip(index), to_int16(decoded)[: 29 * 16_000])
+    assert store.lengths.max() == 464_000
+    usual = Store.open(prepare(catalog, tmp_path, workers=1, progress=False))
+    assert (usual.path, usual.sample_rate) == (tmp_path / "nine", 22_050)
+    assert usual.select("clean", None).split_hash == store.select("clean", None).split_hash
+    assert info(folder, "clean", None)["hours"] == pytest.approx(info(usual.path, "clean", None)["hours"])
+    assert check(folder, progress=False) == []
+
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    prepare(catalog, tmp_path, rate=16_000, progress=False)
+    assert (folder / "manifest.json").stat().st_mtime_ns == before
+    with pytest.raises(StoreError, match=r"nine-16000 is at 16000 Hz, not 22050: choose another data\.name"):
+        prepare(mtat.catalog(raw, "nine-16000"), tmp_path, progress=False)
 
 
 def test_impossible_excerpts(raw: Path) -> None:

@@ -170,11 +170,27 @@ def test_missing_and_unfinished_stores(tmp_path: Path, copy: Path) -> None:
         Store.open(copy)
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", 2), ("sample_rate", 16_000)])
-def test_stores_of_another_kind_are_refused(copy: Path, key: str, value: int) -> None:
-    edit_manifest(copy, **{key: value})
-    with pytest.raises(StoreError, match=f"has {key} {value}, this version reads .*: delete the folder"):
+def test_stores_of_another_format_are_refused(copy: Path) -> None:
+    edit_manifest(copy, format=2)
+    with pytest.raises(StoreError, match="has format 2, this version reads 1: delete the folder"):
         Store.open(copy)
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 10**12, "16000", None, 16e3])
+def test_a_rate_that_no_audio_has_is_damage(copy: Path, rate: object) -> None:
+    edit_manifest(copy, sample_rate=rate)
+    with pytest.raises(StoreError, match=r"is damaged .*sample rate of"):
+        Store.open(copy)
+
+
+@pytest.mark.parametrize("samples", [1_000, 48_000, 66_150])
+def test_segments_of_any_length(store: Store, samples: int) -> None:
+    for part in store.select("clean", None, samples).parts.values():
+        assert part.segment_samples == samples
+        for clip, index in enumerate(part.clips):
+            spans = part.segment_spans[part.segment_clip == clip]
+            expected = audio.segments(store.clip(int(index)), samples)
+            np.testing.assert_array_equal(store.gather(spans, samples=samples), expected)
 
 
 def rewrite(path: Path, array: np.ndarray) -> None:

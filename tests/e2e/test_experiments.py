@@ -286,6 +286,7 @@ def commands(page: str) -> list[str]:
     [
         ("new-block.md", "own_block/separable.py", "own_block/block/separable.yaml", 5),
         ("new-schedule.md", "own_schedule/inverse_root.py", "own_schedule/schedule/inverse_root.yaml", 4),
+        ("new-network.md", "own_network/bands.py", "own_network/model/bands.yaml", 5),
     ],
 )
 def test_the_pages_show_the_files_that_they_name(
@@ -318,6 +319,27 @@ def test_the_commands_of_the_page_on_new_blocks(world: World, run: Path) -> None
     assert "separable" in page
     taps = [json.loads(path.read_text()) for path in (world.folder / "runs" / "taps").glob("*/results.json")]
     assert len({t["parameters"] for t in taps}) == 2
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_new_networks(world: World, run: Path) -> None:
+    """As they stand there, trained for a moment."""
+    with contextlib.suppress(FileExistsError):
+        (world.folder / "experiments").symlink_to(ROOT / "experiments")
+    narrow = [setting for setting in TINY if not setting.startswith("width")]
+    for command in commands((ROOT / "docs" / "new-network.md").read_text()):
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            world.run(*arguments, *world.data, *narrow, "trainer.max_epochs=2", "logger=none")
+        else:
+            world.run(program, *arguments)
+    sweep = world.folder / "runs" / "table2-mini"
+    told = [json.loads(path.read_text()) for path in sweep.glob("*/results.json")]
+    assert {t.get("model", t.get("block")) for t in told} == {"bands", "se"}
+    page = (world.folder / "reports" / "bands" / "index.html").read_text()
+    assert "bands" in page
+    described = json.loads((world.folder / "bundles" / "bands" / "config.json").read_text())["model"]
+    assert (described["model"], described["sample_rate"]) == ({"name": "bands", "units": 200}, 16_000)
 
 
 @pytest.mark.slow

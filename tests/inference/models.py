@@ -53,6 +53,7 @@ def network(told: dict[str, Any], seed: int = 0, **blocks: type[nn.Module]) -> S
         made(noise())
     for module in made.modules():
         module._forward_pre_hooks.clear()
+    assert isinstance(made, SampleCNN)
     return made
 
 

@@ -14,6 +14,7 @@ from inference.models import TAGS, checkpoint, description, model, network, nois
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import OnnxFile
 from samplecnn.model.blocks import BLOCKS, Basic
+from samplecnn.model.network import SampleCNN
 from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
 from samplecnn.runs.config import TrainerConfig
 from samplecnn.runs.folder import Model, RunError, load_model, read_config
@@ -96,7 +97,9 @@ def test_a_block_of_one_s_own(tmp_path: Path) -> None:
     write_bundle(load_model(path, {"mine": Basic}), tmp_path / "bundle", source=MADE)
     with pytest.raises(RunError, match=r"unknown block 'mine'.*passed in by the caller"):
         load_model(tmp_path / "bundle")
-    assert isinstance(load_model(tmp_path / "bundle", {"mine": Basic}).network.blocks[0], Basic)
+    read = load_model(tmp_path / "bundle", {"mine": Basic}).network
+    assert isinstance(read, SampleCNN)
+    assert isinstance(read.blocks[0], Basic)
 
 
 def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, STEM, SampleCNN
+from samplecnn.model.networks.network import NetworkError
 from samplecnn.training.network import count_parameters
 
 # (total, of these not trained) at width 128, alpha 16, 50 tags, as the authors' network has them
@@ -48,8 +49,36 @@ def test_any_width_and_number_of_tags(width: int, tags: int, multi: bool) -> Non
 @pytest.mark.parametrize("shape", [(59049,), (2, 59048), (2, 1, 59049), (2, 59050)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     network = SampleCNN(Basic, tags=2, width=2)
-    with pytest.raises(ValueError, match=r"waveforms of shape \(batch, 59049\), not"):
+    with pytest.raises(ValueError, match=r"waveforms of shape \(batch, 59049\) at 22050 Hz, not"):
         network(torch.zeros(shape))
+
+
+def test_options_of_the_network_itself() -> None:
+    network = build({**description(name="basic"), "model": {"name": "samplecnn", "pad_front": 1}}, 3)
+    assert isinstance(network, SampleCNN)
+    assert network.pad_front == 1
+    with pytest.raises(ValueError, match=r"cannot be built with the options .*'pad_front': 3"):
+        build({**description(name="basic"), "model": {"name": "samplecnn", "pad_front": 3}}, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "message"),
+    [
+        ({"name": "unet"}, None, "unknown network 'unet'; known are samplecnn, fcn, crnn"),
+        ({"name": "fcn", "width": 3}, None, "cannot be built with .*It takes dropout"),
+        ({"name": "musicnn"}, 22_050, "network 'musicnn' hears 16000 Hz, not 22050"),
+    ],
+)
+def test_other_networks_that_cannot_be_built(model: dict[str, Any], rate: int | None, message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        build({"model": model, "dropout": 0.5, "sample_rate": rate}, 3)
+
+
+def test_a_raw_network_hears_any_rate() -> None:
+    for model in ({"name": "dieleman", "input": "raw"}, {"name": "samplecnn"}):
+        network = build({**description(name="basic"), "model": model, "sample_rate": 8_000}, 3)
+        assert network.sample_rate == 8_000
+    assert SampleCNN.sample_rate == 22_050
 
 
 def test_padding_on_every_backend() -> None:
@@ -92,6 +121,7 @@ class Average(nn.Module):
 
 def test_a_block_of_one_s_own_is_passed_in() -> None:
     network = build(description(name="average", size=3), 4, {"average": Average})
+    assert isinstance(network, SampleCNN)
     assert isinstance(network.blocks[8], Average)
     assert network(torch.randn(2, SEGMENT_SAMPLES)).shape == (2, 4)
 

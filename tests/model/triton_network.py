@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
-from golden.reference import narrow
-from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
-from samplecnn.model.norm import BatchNorm
+sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("src", "tests")]
+from golden.reference import narrow  # noqa: E402
+from samplecnn.model.blocks import BLOCKS  # noqa: E402
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN  # noqa: E402
+from samplecnn.model.norm import BatchNorm  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

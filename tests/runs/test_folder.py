@@ -14,6 +14,7 @@ from torch import nn
 from golden.reference import narrow
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
+from samplecnn.model.network import SampleCNN
 from samplecnn.runs.config import config_hash
 from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_config, unfinished
 from samplecnn.runs.results import read_results, versions
@@ -59,7 +60,9 @@ def test_a_block_of_one_s_own_is_never_imported(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "a.ckpt", told, build(told, 3, {"mine": Basic}))
     with pytest.raises(RunError, match=r"unknown block 'mine'.*passed in by the caller"):
         load_model(path)
-    assert isinstance(load_model(path, {"mine": Basic}).network.blocks[0], Basic)
+    network = load_model(path, {"mine": Basic}).network
+    assert isinstance(network, SampleCNN)
+    assert isinstance(network.blocks[0], Basic)
 
 
 class Payload:

@@ -126,7 +126,7 @@ def test_a_choice_is_for_one_network_and_shape(other: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "value"),
     [
-        ("samplecnn.training.backends", "version", lambda name: "9"),
+        ("samplecnn.training.backends", "installed", lambda name: "9"),
         ("torch", "__version__", "9"),
         ("samplecnn.training.backends", "driver", lambda: "9"),
         ("samplecnn.training.backends", "_triton", lambda: "9"),

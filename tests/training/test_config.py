@@ -13,10 +13,12 @@ from hydra.errors import HydraException
 from hydra.utils import get_class
 
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.networks import NETWORKS
+from samplecnn.runs.config import config_hash
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, describe, explain, validate
 from samplecnn.training.planning import cells
-from samplecnn.training.schedule import SCHEDULES, make_schedule
+from samplecnn.training.schedules import SCHEDULES, make_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -61,6 +63,65 @@ def test_every_block_has_its_options_and_no_others(block: str) -> None:
             composed(f"block={block}", "block.alpha=8")
 
 
+def test_every_model_has_its_options_and_no_others() -> None:
+    """Those of its class, with the same defaults; dropout is a key of its own, with the class's default."""
+    files = {path.stem for path in (CONF / "model").glob("*.yaml")}
+    variants: dict[str, dict[str, object]] = {
+        "shortchunk_res": {"res": True},
+        "dieleman_raw": {"input": "raw"},
+        "se": {},
+        "rese2": {},
+    }
+    assert files == NETWORKS.keys() | {"samplecnn", "custom", *variants}
+    for name in NETWORKS:
+        config = composed(f"model={name}")
+        model = config["model"]
+        assert isinstance(model, dict)
+        assert (model.pop("name"), get_class(model.pop("_target_"))) == (name, NETWORKS[name])
+        defaults = {p.name: p.default for p in inspect.signature(NETWORKS[name]).parameters.values()}
+        assert config["dropout"] == defaults.pop("dropout")
+        del defaults["tags"]
+        assert {key: value for key, value in model.items() if key != "dropout"} == defaults
+        assert not {"block", "multi", "width", "running_statistics"} & config.keys()
+        assert composed(f"model={name}", "dropout=0.25")["dropout"] == 0.25
+        assert composed(f"model={name}", "data=msd")["dropout"] == 0
+    for name, options in variants.items():
+        model = composed(f"model={name}")["model"]
+        assert isinstance(model, dict)
+        assert options.items() <= model.items()
+
+
+@pytest.mark.parametrize("block", ["se", "rese2"])
+def test_a_block_as_a_model(block: str) -> None:
+    assert composed(f"model={block}") == composed(f"block={block}")
+
+
+@pytest.mark.parametrize(
+    "key", ["block=se", "block.alpha=8", "+multi=true", "width=64", "running_statistics=keras"]
+)
+def test_what_another_model_does_not_have_is_refused(key: str) -> None:
+    said = ["model=fcn", key.lstrip("+")]
+    message = f"{re.escape(key)}: of model=samplecnn alone, and this is model=fcn"
+    with pytest.raises(ConfigError, match=message.replace("\\+", r"\+")):
+        validate(compose("train", overrides=said), ["model=fcn", key])
+    validate(compose("train", overrides=said[1:]), said[1:])
+
+
+def test_a_custom_model_takes_any_option() -> None:
+    config = composed("model=custom", "model.name=mine", "model._target_=my.Network", "model.res=5")
+    assert config["model"] == {"name": "mine", "_target_": "my.Network", "res": 5}
+
+
+def test_runs_of_before_there_were_other_models_keep_their_hash() -> None:
+    config = composed("data=mtat", "data.top=50")
+    before = {key: value for key, value in config.items() if key not in ("model", "rate")}
+    before["data"] = {k: v for k, v in config["data"].items() if k != "random_chunks"}  # type: ignore[attr-defined]
+    assert config_hash(before) == config_hash(config)
+    assert config_hash(config) == "2d5fa694c7850d78"  # as version 0.1 had it
+    for override in ("model=fcn", "rate=16000", "data.random_chunks=1", "model.name=mine"):
+        assert config_hash(composed("data=mtat", "data.top=50", override)) != config_hash(config)
+
+
 def test_every_schedule_has_its_file() -> None:
     for name, schedule in SCHEDULES.items():
         config = composed(f"schedule={name}", "trainer.max_epochs=3")["schedule"]
@@ -98,6 +159,18 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("data.clips=3", r"data\.clips=3: must be a whole number of at least 16"),
         ("data.name=../elsewhere", r"data\.name=\.\./elsewhere: must be a name of letters"),
         ("schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
+        ("rate=0", "rate=0: must be a whole number of 1,000 to 1,000,000 Hz, or null"),
+        ("rate=44.1k", "rate=44.1k: must be a whole number of 1,000"),
+        ("model=shortchunk,model.res=maybe", r"model\.res=maybe: must be true or false"),
+        ("model=dieleman,model.input=wav", r"model\.input=wav: must be one of mel, raw"),
+        ("data.random_chunks=0", r"data\.random_chunks=0: must be a whole number of at least 1, or null"),
+        (
+            "data=msd,data.random_chunks=1,data.train_segments=1",
+            r"train_segments and data\.random_chunks: one",
+        ),
+        ("schedule=won,schedule.sgd_epochs=[0,1]", r"schedule\.sgd_epochs=\[0, 1\]: must be a list of whole"),
+        ("schedule=won,schedule.sgd_rates=1", r"schedule\.sgd_rates=1: must be a list of numbers"),
+        ("schedule=won,weight_decay=1e-4", "this schedule has schedule.weight_decay in its place"),
         ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
         ("block=custom", r"a value is needed for block\._target_, block\.name"),
         ("schedule=custom", r"a value is needed for schedule\._target_"),
@@ -110,7 +183,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(*re.split(r",(?=data|schedule|scale)", override))
+        composed(*re.split(r",(?=data|schedule|scale|model|weight_decay)", override))
 
 
 def test_all_problems_are_named_at_once() -> None:

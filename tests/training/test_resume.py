@@ -100,7 +100,7 @@ TARGET = {"_target_": f"{__name__}.call"}
     ],
 )
 def test_nothing_nested_is_called(tmp_path: Path, changes: dict[str, Any]) -> None:
-    from samplecnn.training.schedule import make_schedule
+    from samplecnn.training.schedules import make_schedule
 
     CALLED.clear()
     stored(tmp_path, **changes)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from samplecnn.errors import UserError
 from samplecnn.training.optimiser import KerasSGD
-from samplecnn.training.schedule import MONITOR, OneCycle, Schedule, make_schedule, set_rate
+from samplecnn.training.schedule import MONITOR, OneCycle, Schedule, set_rate
+from samplecnn.training.schedules import make_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
 STEPS = 2  # per epoch

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
+from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
@@ -23,7 +24,7 @@ from samplecnn.training.sweep import SweepGuard, print_table, title
 
 CONF = Path(__file__).parents[2] / "conf"
 PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1
-EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2_msd", "timing")
+EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2", "table2_msd", "timing")
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,25 @@ def test_weight_decay() -> None:
     ]
 
 
+def test_table2_trains_every_network_alike() -> None:
+    cells = planned("experiment=table2", "rate=16000")
+    names = {folder.partition("model=")[2].partition(",")[0] for folder in cells}
+    assert names == NETWORKS.keys() | {"shortchunk_res", "dieleman_raw", "se", "rese2"}
+    assert len(cells) == 11
+    assert {(cell["model"]["name"], cell.get("block", {}).get("name")) for cell in cells.values()} == {
+        *((name, None) for name in NETWORKS),
+        ("samplecnn", "se"),
+        ("samplecnn", "rese2"),
+    }
+    for cell in cells.values():
+        assert cell["schedule"]["_target_"] == "samplecnn.training.won.WonSchedule"
+        assert (cell["batch_size"], cell["data"]["random_chunks"], cell["rate"]) == (16, 1, 16_000)
+    paper = planned("experiment=table2", "schedule=paper", "model=fcn,se", "seed=0,1")
+    assert len(paper) == 4
+    with pytest.raises(ConfigError, match="block=res1: of model=samplecnn alone, and this is model=fcn"):
+        planned("experiment=table2", "block=res1")
+
+
 def test_table2_has_no_regularisation() -> None:
     cells = planned("experiment=table2_msd")
     assert list(cells) == ["runs/table2-msd/block=se,seed=0", "runs/table2-msd/block=rese2,seed=0"]
@@ -109,8 +129,9 @@ def test_the_command_line_wins(experiment: str) -> None:
     """Each key of a cell that an experiment sets, and some that it does not."""
     said = ["width=32", "schedule=onecycle", "trainer.max_epochs=8", "trainer.limit_train_batches=7"]
     said += ["data=folder", "data.name=mine", "seed=3,4", "dropout=0.1", "fast=false", "logger=none"]
-    grid = {"alpha": "block.alpha=3"}.get(experiment, "block=res2")
-    cells = planned(f"experiment={experiment}", *said, grid, "multi=false", "weight_decay=0.25")
+    grids = {"alpha": ["block.alpha=3"], "table2": ["model=samplecnn", "block=res2"]}
+    grid = grids.get(experiment, ["block=res2"])
+    cells = planned(f"experiment={experiment}", *said, *grid, "multi=false", "weight_decay=0.25")
     assert len(cells) == 2
     for seed, (folder, cell) in zip((3, 4), cells.items(), strict=True):
         assert folder.startswith(f"runs/{experiment.removesuffix('_msd')}-mine/")

@@ -16,7 +16,9 @@ from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS,
 from samplecnn.analysis.statistics import Estimate
 from samplecnn.analysis.tabular import Record, compact
 from samplecnn.model import blocks
+from samplecnn.model.architecture import SAMPLECNN
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.results import Interval, SplitScores
 from samplecnn.runs.run import Run
 
@@ -27,13 +29,14 @@ NO_SCORES = SplitScores(roc_auc=None, pr_auc=None, per_tag={})
 class Architecture:
     """A network with its weight decay, and the runs that trained it: they differ in their seed alone."""
 
-    block: str
-    options: Mapping[str, Any]  # of the block: alpha; dropout if it is not the paper's; a custom block's own
-    multi: bool
+    block: str | None  # None: it is not a SampleCNN
+    options: Mapping[str, Any]  # of block or model: alpha, what is not the paper's, those of the user's own
+    multi: bool | None
     weight_decay: float
     runs: tuple[Run, ...]  # by seed
     scores: SplitScores = NO_SCORES  # means over seeds, with intervals where there are predictions
     roc: Estimate | None = None  # macro ROC-AUC, as differences need it; None where runs have no predictions
+    model: str = SAMPLECNN
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -48,8 +51,9 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        """The block as the paper writes it, and what is not as in the paper."""
-        words = [blocks.title(self.block)]
+        """The block or network as its paper writes it, and what is not as in the paper."""
+        known = NETWORKS.get(self.model)
+        words = [blocks.title(self.block) if self.block else known.title if known else self.model]
         if self.weight_decay == DAGGER:
             words[0] += "†"
         elif self.weight_decay:
@@ -57,23 +61,23 @@ class Architecture:
         for key, value in self.options.items():
             if self.block not in BLOCKS or key != "alpha" or value != ALPHA:
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
-                words.append(f"{key} {compact(value) if is_number else value}")
+                words.append(key if value is True else f"{key} {compact(value) if is_number else value}")
         return " ".join(words)
 
     @property
     def aggregation(self) -> str:
-        """Whether the last three blocks are joined."""
-        return "multi" if self.multi else "no multi"
+        """Whether the last three blocks are joined; empty for another network."""
+        return "" if self.multi is None else "multi" if self.multi else "no multi"
 
     @property
     def label(self) -> str:
         """Name and aggregation."""
-        return f"{self.name}, {self.aggregation}"
+        return ", ".join(filter(None, (self.name, self.aggregation)))
 
     @property
     def fields(self) -> Record:
         """What tables say of it."""
-        named = {"cell": self.label, "block": self.block, "aggregation": self.aggregation}
+        named = {"cell": self.label, "block": self.block or self.model, "aggregation": self.aggregation}
         return {**named, "weight_decay": self.weight_decay, "alpha": self.alpha}
 
     @property
@@ -92,6 +96,7 @@ class Architecture:
         """ROC-AUC in the paper's Table 1."""
         if not self.in_table1 or (self.block in DAGGER_BLOCKS and not self.weight_decay):
             return None
+        assert self.block is not None
         return TABLE1[self.block][0 if self.multi else 1]
 
     def relative_time(self, basic: "Architecture | None") -> float | None:
@@ -169,7 +174,7 @@ class Group:
     architectures: tuple[Architecture, ...]  # in the order of the paper
     spread: Spread | None  # over seeds, pooled over the architectures that have two or more
 
-    def table1(self, block: str, multi: bool) -> Architecture | None:
+    def table1(self, block: str, multi: bool | None) -> Architecture | None:
         """Return an architecture of the paper's Table 1, that with the dagger if there are two."""
         found = [a for a in self.architectures if a.in_table1 and (a.block, a.multi) == (block, multi)]
         return max(found, key=lambda architecture: architecture.weight_decay, default=None)

@@ -64,7 +64,7 @@ class Mark:
             label,
             scored.roc_auc or 0.0,
             scored.roc_interval,
-            scored.multi,
+            bool(scored.multi),
             seeds,
             paper,
         )
@@ -104,7 +104,8 @@ def tag_figure(best: Architecture) -> Figure:
     defined = [(tag, score) for tag, score in best.scores.per_tag.items() if score.roc_auc is not None]
     defined.sort(key=lambda item: -(item[1].roc_auc or 0))
     marks = [
-        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, best.multi) for tag, s in defined
+        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, bool(best.multi))
+        for tag, s in defined
     ]
     note = (
         f"{best.label}, best first, with 95 % intervals over test clips; in brackets, how many of these have "
@@ -152,7 +153,7 @@ def learning_figure(scored: Sequence[Architecture], key: str, title: str, note: 
             points = [(row["epoch"] + 1, row[key]) for row in run.epochs if math.isfinite(row[key])]
             if points:
                 lines = by_block.setdefault(one.name, [])
-                lines.append((one.multi, f"{one.label}, seed {run.seed}", points))
+                lines.append((bool(one.multi), f"{one.label}, seed {run.seed}", points))
     if not by_block:
         return None
     xs, ys = zip(*(p for lines in by_block.values() for *_, points in lines for p in points), strict=True)

@@ -23,7 +23,7 @@ from samplecnn.analysis.cooccurrence import TagCounts
 from samplecnn.analysis.tabular import write_csv
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
-from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks.network import Network
 from samplecnn.text import csv_text
 
 
@@ -126,7 +126,7 @@ def choose_blocks(available: Sequence[int], asked: Sequence[int] | None = None) 
     return tuple(dict.fromkeys(asked))
 
 
-def excitations(network: SampleCNN, data: SegmentDataModule, *, progress: bool = False) -> Excitations:
+def excitations(network: Network, data: SegmentDataModule, *, progress: bool = False) -> Excitations:
     """Average the excitations of every SE block per tag, in one pass over the test part of `data`.
 
     The network computes where its weights are and in their precision; sums are kept in float64, so that

@@ -1,5 +1,6 @@
 """Runs of one test split, scored under the same draws and sorted into architectures and groups."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from samplecnn.analysis.comparison import pooled_spread
 from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.predictions import Predictions
 from samplecnn.runs.results import SplitScores, TagScores, mean_of_defined
 from samplecnn.runs.run import Run
@@ -79,9 +81,14 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
     They are scored, with intervals out of ``draws``.
     """
     own = ("seed", "multi", "weight_decay")
+    # What no other network has, or has by its own paper, does not keep it apart from SampleCNN.
+    first = next((run.settings for run in runs if run.results.block is not None), {})
+    of_samplecnn = ("width", "running_statistics", "dropout")
+    typical: dict[str, Any] = {k: first[k] for k in of_samplecnn if k in first}
 
     def shared(run: Run) -> dict[str, Any]:
-        return {k: v for k, v in run.settings.items() if k not in own and not k.startswith("block.")}
+        settings = run.settings if run.results.block is not None else {**run.settings, **typical}
+        return {k: v for k, v in settings.items() if k not in own and not k.startswith(("block.", "model."))}
 
     by_settings = sorted(_alike(runs, shared), key=lambda entry: -len(entry[1]))
     found = []
@@ -106,30 +113,41 @@ def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, li
 
 
 def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architecture]:
-    def identity(run: Run) -> tuple[str, bool, float, dict[str, Any]]:
-        options = {k: v for k, v in run.settings.items() if k.startswith("block.")}
+    def identity(run: Run) -> tuple[str, str | None, bool | None, float, dict[str, Any]]:
+        options = {k: v for k, v in run.settings.items() if k.startswith(("block.", "model."))}
+        if run.results.block is None:
+            options["dropout"] = run.settings.get("dropout")
         decay = float(run.settings.get("weight_decay") or 0)
-        return run.results.block, run.results.multi, decay, options
+        return run.results.model, run.results.block, run.results.multi, decay, options
 
     order = list(BLOCKS)
 
     def place(one: Architecture) -> tuple[Any, ...]:
         rank = order.index(one.block) if one.block in order else len(order)
-        return rank, one.block, not one.multi, one.weight_decay, one.alpha or 0, one.name
+        other = one.block is None, one.block or one.model
+        return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name
 
     found = []
-    for (block, multi, decay, _), alike in _alike(runs, identity):
+    for (model, block, multi, decay, _), alike in _alike(runs, identity):
         members = tuple(sorted(alike, key=lambda run: run.seed))
         scores = _scores(members, draws)
-        found.append(Architecture(block, _options(members[0]), multi, decay, members, *scores))
+        found.append(Architecture(block, _options(members[0]), multi, decay, members, *scores, model))
     return sorted(found, key=place)
 
 
 def _options(run: Run) -> dict[str, Any]:
-    """Return a block's options; dropout only where it is not the data set's default (the paper: 0.2)."""
-    options = {k.removeprefix("block."): v for k, v in run.settings.items() if k.startswith("block.")}
+    """Return the options of a block or network that its paper's does not have, and alpha.
+
+    Of dropout in a block the default is the data set's (the paper: 0.2).
+    """
+    kind = "block" if run.results.block is not None else "model"
+    options = {k.removeprefix(f"{kind}."): v for k, v in run.settings.items() if k.startswith(f"{kind}.")}
     options.pop("name", None)
     options.pop("_target_", None)
+    if (network := NETWORKS.get(run.results.model)) is not None:
+        defaults = {p.name: p.default for p in inspect.signature(network).parameters.values()}
+        options["dropout"] = run.settings["dropout"]
+        return {key: value for key, value in options.items() if value != defaults.get(key)}
     if run.results.block in BLOCKS and options.get("dropout") == run.settings.get("data.block_dropout", 0.2):
         options.pop("dropout", None)
     return options

@@ -148,11 +148,7 @@ def _group(name: str, group: Group, split: Split | None) -> GroupReport:
     main = replace(group, architectures=tuple(chosen)) if chosen else group
     sections = [Section("Architectures", _architectures(main, split == MTAT))] if chosen else []
     if split is not None:
-        ours = [
-            {"model": one.label, "roc_auc": one.roc_auc, "roc_auc_interval": one.roc_interval}
-            for one in chosen
-            if one.roc_auc is not None
-        ]
+        ours = [{"model": one.label, **one.score_fields} for one in chosen if one.roc_auc is not None]
         sections.append(Section("Among published models", [table2(split, ours)]))
     for search, found in searches.items():
         if found:

@@ -9,6 +9,7 @@ from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.statistics import PER_TAG
 from samplecnn.analysis.tabular import (
     MINUS,
+    NONE,
     ROC_AUC,
     ROC_INTERVAL,
     Column,
@@ -74,15 +75,15 @@ def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
 def differences(group: Group, comparable: bool) -> Table | None:
     """Return what a block adds to the basic one, and aggregation to each block; None without such pairs.
 
-    A block that is not the paper's is compared with SE too.
+    A block that is not the paper's is compared with SE too, another network with both, multi-level.
     """
     pairs = []
     for one in group.architectures:
         block, multi = one.block, one.multi
         for base in ("basic",) if block in TABLE1 else ("basic", "se"):
-            other = group.table1(base, multi)
+            other = group.table1(base, multi is not False)
             if other is not None and other is not one:
-                name = f"{one.name} {MINUS} {blocks.title(base)}, {one.aggregation}"
+                name = f"{one.name} {MINUS} {blocks.title(base)}, {other.aggregation}"
                 pairs.append((name, one, other))
     for one in group.architectures:
         for other in group.architectures:
@@ -163,7 +164,7 @@ def cost(group: Group) -> Table:
                 "parameters": runs[0].results.parameters,
                 "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
                 "relative": one.relative_time(group.table1("basic", one.multi)),
-                "paper": COST.get(one.block) if one.in_table1 else None,
+                "paper": COST.get(str(one.block)) if one.in_table1 else None,
                 "epochs": sum(run.results.epochs for run in runs) / len(runs),
                 "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
             }
@@ -217,6 +218,7 @@ def run_table(runs: Sequence[Run]) -> Table:
     records = [
         {
             "run": run.name,
+            "model": run.results.model,
             "block": run.results.block,
             "multi": run.results.multi,
             "seed": run.seed,
@@ -232,8 +234,9 @@ def run_table(runs: Sequence[Run]) -> Table:
     ]
     columns = [
         Column("run folder", "run"),
+        Column("model", "model", words=True),
         Column("block", "block", words=True),
-        Column("multi", "multi", lambda multi: "yes" if multi else "no", words=True),
+        Column("multi", "multi", lambda multi: {True: "yes", False: "no"}.get(multi, NONE), words=True),
         Column("seed", "seed", str),
         ROC_AUC,
         *(

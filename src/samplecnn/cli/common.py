@@ -17,17 +17,18 @@ RUNS = Path("runs")
 UNSPEAKING = re.compile(r"\d\d-\d\d-\d\d|\d+")  # names of run folders: a time of day, a cell of a sweep
 
 
-def own_block_option() -> argparse.ArgumentParser:
-    """Return a parent parser with ``--block``."""
-    own_block = argparse.ArgumentParser(add_help=False)
-    own_block.add_argument(
-        "--block",
-        metavar="NAME=MODULE.CLASS",
-        action="append",
-        default=[],
-        help="the class of a block that is not one of the paper's six",
-    )
-    return own_block
+def own_class_options() -> argparse.ArgumentParser:
+    """Return a parent parser with ``--block`` and ``--network``."""
+    own = argparse.ArgumentParser(add_help=False)
+    for kind, ours in (("block", "the paper's six"), ("network", "this project's")):
+        own.add_argument(
+            f"--{kind}",
+            metavar="NAME=MODULE.CLASS",
+            action="append",
+            default=[],
+            help=f"the class of a {kind} that is not one of {ours}",
+        )
+    return own
 
 
 def named_run(text: str) -> Path:
@@ -104,12 +105,12 @@ def model_name(path: Path, block: str) -> str:
     return name
 
 
-def load_tagger(path: Path, blocks: Sequence[str]) -> "Tagger":
-    """Return the tagger in a run folder or checkpoint, with the classes of the user's own blocks."""
+def load_tagger(path: Path, options: argparse.Namespace) -> "Tagger":
+    """Return the tagger in a run folder or checkpoint, with the user's own classes."""
     from samplecnn.inference.tagger import load
 
     warn_unfinished(path)
-    return load(path, blocks=own_blocks(blocks))
+    return load(path, **own_classes(options))
 
 
 def warn_unfinished(path: Path) -> bool:
@@ -121,21 +122,25 @@ def warn_unfinished(path: Path) -> bool:
     return sentence is not None
 
 
-def own_blocks(named: Sequence[str]) -> dict[str, Any]:
-    """Return the classes that ``NAME=MODULE.CLASS`` of the command line name."""
-    blocks: dict[str, Any] = {}
+def own_classes(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the classes of ``--block`` and ``--network`` as the arguments ``blocks`` and ``networks``."""
+    return {"blocks": _classes("--block", options.block), "networks": _classes("--network", options.network)}
+
+
+def _classes(option: str, named: Sequence[str]) -> dict[str, Any]:
+    classes: dict[str, Any] = {}
     for text in named:
         from hydra.utils import get_class
 
         name, separator, target = text.partition("=")
         if not separator or "." not in target:
-            raise UserError(f"--block {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")
+            raise UserError(f"{option} {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")
         sys.path.insert(0, "")  # as `python train.py` finds it: beside where one stands
         try:
-            blocks[name] = get_class(target)
+            classes[name] = get_class(target)
         except Exception as error:  # Hydra wraps whatever an import raises
-            raise UserError(f"--block {text}: {target} cannot be imported: {error}") from error
-    return blocks
+            raise UserError(f"{option} {text}: {target} cannot be imported: {error}") from error
+    return classes
 
 
 def positive(text: str) -> int:

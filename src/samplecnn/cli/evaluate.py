@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import load_tagger, named_run, own_block_option, own_blocks, warn_unfinished
+from samplecnn.cli.common import load_tagger, named_run, own_class_options, own_classes, warn_unfinished
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser."""
-    shared = own_block_option()
+    shared = own_class_options()
     shared.add_argument("run", type=named_run, metavar="RUN")
     shared.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
 
@@ -36,7 +36,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from samplecnn.training.evaluate import evaluate
 
     warn_unfinished(options.run)
-    scores = evaluate(options.run, data_root=options.data_root, blocks=own_blocks(options.block))
+    scores = evaluate(options.run, data_root=options.data_root, **own_classes(options))
     if options.json:
         print(json.dumps(scores.as_dict(), indent=1))
     else:
@@ -51,7 +51,7 @@ def run_example(options: argparse.Namespace) -> int:
     from samplecnn.training.evaluate import example_clip
 
     clip = example_clip(options.run, options.clip, data_root=options.data_root)
-    tagger = load_tagger(options.run, options.block)
+    tagger = load_tagger(options.run, options)
     probabilities = tagger.predict(clip.samples / np.float32(32768), clip.sample_rate)
     print(f"clip {printable(clip.id)} of the test split, never trained on: {printable(clip.path)}")
     for name, probability in sorted(zip(tagger.tags, probabilities, strict=True), key=lambda pair: -pair[1]):

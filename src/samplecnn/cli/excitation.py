@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import named_run, own_block_option, own_blocks
+from samplecnn.cli.common import named_run, own_class_options, own_classes
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
     """Add ``samplecnn excitation``."""
     excitation = commands.add_parser(
         "excitation",
-        parents=[own_block_option()],
+        parents=[own_class_options()],
         help="excitations of the SE blocks per tag, on the test split: figures 2 and 3, table 3",
     )
     excitation.add_argument(
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace) -> "Excitations":
     from samplecnn.training.evaluate import open_data
 
     config = read_config(options.run)
-    model = load_model(options.run, own_blocks(options.block))
+    model = load_model(options.run, **own_classes(options))
     choose_blocks(tuple(se_layers(model.network)), options.blocks)
     data = open_data(options.run, config, model.description, options.data_root)
     TagCounts.of(data.tags, data.parts["test"].labels).choose(options.tags)

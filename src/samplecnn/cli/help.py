@@ -23,7 +23,7 @@ EXAMPLES = {
     """,
     "runs": """
         samplecnn runs --sort auc
-        samplecnn runs runs/table1-mtat --only block=se --only state=finished --json
+        samplecnn runs runs/table1-mtat --only network=se --only state=finished --json
     """,
     "evaluate": """
         samplecnn evaluate runs/2026-01-31/12-00-00

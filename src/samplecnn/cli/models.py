@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import named_run, own_block_option, own_blocks, positive, warn_unfinished
+from samplecnn.cli.common import named_run, own_class_options, own_classes, positive, warn_unfinished
 from samplecnn.errors import UserError
 from samplecnn.text import is_printable, shown
 
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
 
     export = commands.add_parser(
         "export",
-        parents=[own_block_option(), placed],
+        parents=[own_class_options(), placed],
         help="write a model to give away: weights, configuration, model card, perhaps ONNX",
     )
     export.add_argument("run", type=named_run, metavar="RUN", help="run folder, checkpoint or bundle")
@@ -93,7 +93,7 @@ def run_export(options: argparse.Namespace) -> int:
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
         require_libraries()
-    model = load_model(options.run, own_blocks(options.block))
+    model = load_model(options.run, **own_classes(options))
     source, config, results = "trained with samplecnn", None, None
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
@@ -128,16 +128,22 @@ def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
 
     from samplecnn.data import audio
     from samplecnn.data.audio_files import walk
+    from samplecnn.runs.folder import read_description
     from samplecnn.training.evaluate import validation_segments
 
+    heard = read_description(options.run)
     if options.calibrate:
         named: list[Path] = options.calibrate
         paths = [file for path in named for file in (walk(path).files if path.is_dir() else [path])]
         if not paths:
             raise UserError(f"--calibrate {named[0]}: no audio file is in there")
         every = -(-len(paths) // CALIBRATION)
-        loaded = [audio.load(path, max_seconds=audio.CLIP_SECONDS) for path in paths[::every]]
-        return np.concatenate([audio.segments(waveform) for waveform in loaded])[:CALIBRATION]
+        loaded = [
+            audio.load(path, rate=heard.sample_rate, max_seconds=audio.CLIP_SECONDS)
+            for path in paths[::every]
+        ]
+        cut = [audio.segments(waveform, heard.segment_samples) for waveform in loaded]
+        return np.concatenate(cut)[:CALIBRATION]
     if not (options.run / "config.yaml").is_file():
         raise UserError(
             f"{options.run} is not a run with data of its own: name music, --int8 --calibrate PATH"
@@ -170,6 +176,7 @@ def run_import_keras(options: argparse.Namespace) -> int:
     model = import_keras(options.file, tags)
     write_bundle(model, options.folder, source=source(options.file), force=options.force)
     network = model.description
+    assert network.block is not None
     options_of_block = [f"{key} {value:g}" for key, value in network.block.items() if key != "name"]
     block = ", ".join([network.block["name"], *options_of_block])
     levels = "multi" if network.multi else "no multi"

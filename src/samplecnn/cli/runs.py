@@ -12,7 +12,7 @@ from samplecnn.text import printable
 if TYPE_CHECKING:
     from samplecnn.runs.listing import Entry
 
-SHOWN = ("run", "state", "block", "multi", "width", "seed", "data", "split", "auc", "epochs", "seconds")
+SHOWN = ("run", "state", "network", "multi", "width", "seed", "data", "split", "auc", "epochs", "seconds")
 
 
 def add_commands(commands: Any) -> None:
@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="COLUMN=VALUE",
-        help="such as block=se or state=finished; several narrow it down",
+        help="such as network=se or state=finished; several narrow it down",
     )
     runs.add_argument("--json", action="store_true", help="a JSON object per line, with all there is")
     runs.set_defaults(command=run_runs)
@@ -38,7 +38,7 @@ def column_and_value(text: str) -> tuple[str, str]:
     """Read ``COLUMN=VALUE``, as argparse's ``type``."""
     column, separator, value = text.partition("=")
     if not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE, such as block=se")
+        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE, such as network=se")
     return column, value
 
 

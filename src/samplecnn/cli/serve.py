@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import default_model, load_tagger, model_name, named_run, own_block_option, positive
+from samplecnn.cli.common import (
+    default_model,
+    load_tagger,
+    model_name,
+    named_run,
+    own_class_options,
+    positive,
+)
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -25,7 +32,7 @@ def add_commands(commands: Any) -> None:
     """Add ``samplecnn serve``."""
     serve = commands.add_parser(
         "serve",
-        parents=[own_block_option()],
+        parents=[own_class_options()],
         help="a local page: play a song, see its tags move with it, models side by side",
     )
     serve.add_argument(
@@ -66,9 +73,9 @@ def run_serve(options: argparse.Namespace) -> int:
     from samplecnn.inference.page.app import HOST, create_app
 
     paths = options.models or [default_model()]
-    taggers = [load_tagger(path, options.block) for path in paths]
-    blocks = [tagger.description.block["name"] for tagger in taggers]
-    models = dict(zip(unique(map(model_name, paths, blocks)), taggers, strict=True))
+    taggers = [load_tagger(path, options) for path in paths]
+    kinds = [tagger.description.words[0] for tagger in taggers]
+    models = dict(zip(unique(map(model_name, paths, kinds)), taggers, strict=True))
     app = create_app(models, max_bytes=options.limit * 1_000_000, max_seconds=options.minutes * 60)
     with listen(HOST, options.port) as listening:
         address = f"http://{HOST}:{listening.getsockname()[1]}/"

@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import default_model, load_tagger, model_name, named_run, own_block_option, positive
+from samplecnn.cli.common import (
+    default_model,
+    load_tagger,
+    model_name,
+    named_run,
+    own_class_options,
+    positive,
+)
 from samplecnn.cli.tag_files import Players, add_options, run_undo
 from samplecnn.cli.tag_output import Printer, Progress, Report, complain
 from samplecnn.errors import UserError
@@ -23,9 +30,9 @@ UNREADABLE = 3  # exit status
 DESCRIPTION = """\
 Tag audio files, and all audio below folders, with the probability of each tag.
 
-A segment of 2.7 s at a time goes through the network; a file's probabilities are their average. Files are
-read as they are tagged, in constant memory, however long they are. What cannot be read is reported, and the
-rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
+A segment at a time goes through the network (2.7 s, if it is a SampleCNN); a file's probabilities are their
+average. Files are read as they are tagged, in constant memory, however long they are. What cannot be read is
+reported, and the rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
 EPILOG = """\
 exit status: 0 if all files were tagged, also with warnings; 3 if some could not be read, or their pictures
 not be written; 1 if the command could not be carried out (no such model, say); 2 for a wrong command line.
@@ -42,7 +49,7 @@ def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
     tag = commands.add_parser(
         "tag",
-        parents=[own_block_option()],
+        parents=[own_class_options()],
         help="tags of audio files, as a whole or over time",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -106,8 +113,8 @@ def run_tag(options: argparse.Namespace) -> int:
         # They start while the model is loaded.
         decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
         model = options.model or default_model()
-        tagger = load_tagger(model, options.block)
-        name = model_name(model, tagger.description.block["name"])
+        tagger = load_tagger(model, options)
+        name = model_name(model, tagger.description.words[0])
         table = stack.enter_context(opened_table(options, tagger, name))
         printer = Printer(options, name, tagger.tags) if table is None else None
         if not (table or options.json or options.csv or options.quiet):

@@ -1,4 +1,7 @@
-"""Audio files to what the network reads: decode, mono, 22,050 Hz, segments of 59,049 samples."""
+"""Audio files to what a network reads: decode, mono, resample, cut into segments.
+
+By default SampleCNN's: 22,050 Hz, 59,049 samples.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -40,8 +43,10 @@ SEGMENTS_PER_CLIP = CLIP_SAMPLES // SEGMENT_SAMPLES  # 10
 EXCERPT_STARTS = ("start", "middle")
 
 
-def load(path: str | Path, *, max_seconds: float | None = None, start: str = "start") -> np.ndarray:
-    """Decode and resample a file, or `max_seconds` of it: float32 `(samples,)` at 22,050 Hz.
+def load(
+    path: str | Path, *, rate: int = SAMPLE_RATE, max_seconds: float | None = None, start: str = "start"
+) -> np.ndarray:
+    """Decode a file, or `max_seconds` of it, and resample it to `rate` Hz: float32 `(samples,)`.
 
     What is shorter than `max_seconds` is taken whole. `start="middle"` takes them from the middle of the
     decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
@@ -51,16 +56,16 @@ def load(path: str | Path, *, max_seconds: float | None = None, start: str = "st
     """
     if start not in EXCERPT_STARTS:
         raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
-    waveform, rate = decode(path, max_seconds=max_seconds if start == "start" else None)
+    waveform, original = decode(path, max_seconds=max_seconds if start == "start" else None)
     if max_seconds is not None and start == "middle":
-        wanted = math.ceil(max_seconds * rate)
+        wanted = math.ceil(max_seconds * original)
         first = max(0, (len(waveform) - wanted) // 2)
         waveform = waveform[first : first + wanted]
     try:
-        waveform = resample(waveform, rate)
+        waveform = resample(waveform, original, rate)
     except AudioError as error:
         raise AudioError(error.reason, path) from error
-    return waveform if max_seconds is None else waveform[: round(max_seconds * SAMPLE_RATE)]
+    return waveform if max_seconds is None else waveform[: round(max_seconds * rate)]
 
 
 def stream(decoder: Decoder | RemoteDecoder, target: int = SAMPLE_RATE) -> Iterator[np.ndarray]:
@@ -83,24 +88,26 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def segments(waveform: np.ndarray, *, limit: int | None = None) -> np.ndarray:
-    """Cut `(samples,)` into `(n, 59049)` of the same type: as many whole segments as fit, `limit` at most.
+def segments(waveform: np.ndarray, length: int = SEGMENT_SAMPLES, *, limit: int | None = None) -> np.ndarray:
+    """Cut `(samples,)` into `(n, length)` of the same type: as many whole segments as fit, `limit` at most.
 
     A waveform shorter than one segment becomes one, zero-padded at its end.
     """
-    count = max(1, len(waveform) // SEGMENT_SAMPLES)
+    count = max(1, len(waveform) // length)
     if limit is not None:
         count = min(count, limit)
-    cut = waveform[: count * SEGMENT_SAMPLES]
-    if len(cut) < SEGMENT_SAMPLES:
-        cut = np.pad(cut, (0, SEGMENT_SAMPLES - len(cut)))
-    return cut.reshape(count, SEGMENT_SAMPLES)
+    cut = waveform[: count * length]
+    if len(cut) < length:
+        cut = np.pad(cut, (0, length - len(cut)))
+    return cut.reshape(count, length)
 
 
-def frames(blocks: Iterable[np.ndarray], hop: int, batch: int) -> Iterator[np.ndarray]:
-    """Cut a waveform that comes in blocks into segments that start every `hop` samples.
+def frames(
+    blocks: Iterable[np.ndarray], hop: int, batch: int, length: int = SEGMENT_SAMPLES
+) -> Iterator[np.ndarray]:
+    """Cut a waveform that comes in blocks into segments of `length` that start every `hop` samples.
 
-    Yields `(n, 59049)`, with n the `batch` but at the end. Only whole segments, as by `segments`; a waveform
+    Yields `(n, length)`, with n the `batch` but at the end. Only whole segments, as by `segments`; a waveform
     shorter than one segment becomes one. Raises ValueError for a hop or batch below 1.
     """
     if hop < 1 or batch < 1:
@@ -109,15 +116,15 @@ def frames(blocks: Iterable[np.ndarray], hop: int, batch: int) -> Iterator[np.nd
     begun = False
     for block in blocks:
         waiting = np.concatenate([waiting, block])
-        while len(waiting) >= SEGMENT_SAMPLES + (batch - 1) * hop:
-            yield _windows(waiting, hop)[:batch]
+        while len(waiting) >= length + (batch - 1) * hop:
+            yield _windows(waiting, hop, length)[:batch]
             waiting = waiting[batch * hop :]
             begun = True
-    if len(waiting) >= SEGMENT_SAMPLES:
-        yield _windows(waiting, hop)
+    if len(waiting) >= length:
+        yield _windows(waiting, hop, length)
     elif not begun:
-        yield np.pad(waiting, (0, SEGMENT_SAMPLES - len(waiting)))[None]
+        yield np.pad(waiting, (0, length - len(waiting)))[None]
 
 
-def _windows(waveform: np.ndarray, hop: int) -> np.ndarray:
-    return np.lib.stride_tricks.sliding_window_view(waveform, SEGMENT_SAMPLES, writeable=True)[::hop]
+def _windows(waveform: np.ndarray, hop: int, length: int) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(waveform, length, writeable=True)[::hop]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.prefetch import prefetched
 from samplecnn.data.store import Part, Store
 
@@ -17,7 +16,7 @@ from samplecnn.data.store import Part, Store
 class Batch(NamedTuple):
     """Segments of one part of a split, with the annotations of the clips they are from."""
 
-    waveforms: Tensor  # (batch, 59049): int16 as loaded, float32 in [-1, 1) once they are on the device
+    waveforms: Tensor  # (batch, samples): int16 as loaded, float32 in [-1, 1) once they are on the device
     labels: Tensor  # (batch, tags) float32, 0 and 1
     clips: Tensor  # (batch,) int64: index of the clip within the part
 
@@ -102,7 +101,7 @@ class Resumable:
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the pass have been given out."""
-        return {"given": self._given}
+        return {"given": self._given % len(self)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Have the next pass begin after the batches that were given out, if that was not all."""
@@ -114,14 +113,23 @@ class Batches(Resumable):
 
     `pin_memory` puts them where a GPU can fetch them from by itself. `ahead` is how many batches a thread
     gathers before they are asked for, so that a GPU need not wait; a CPU gains nothing
-    (`experiments/speed/`). The thread makes no CUDA calls, which would break the capture of a graph.
+    (`experiments/speed/`). The thread makes no CUDA calls, which would break the capture of a graph. `spans`
+    gives the place of each segment in the store, anew for every pass; by default it is the part's.
     """
 
     def __init__(
-        self, store: Store, part: Part, sampler: BatchIndices, *, pin_memory: bool = False, ahead: int = 0
+        self,
+        store: Store,
+        part: Part,
+        sampler: BatchIndices,
+        *,
+        pin_memory: bool = False,
+        ahead: int = 0,
+        spans: Callable[[], np.ndarray] | None = None,
     ) -> None:
         super().__init__(sampler)
         self.store, self.part = store, part
+        self.spans = spans or (lambda: part.segment_spans)
         self.pin_memory, self.ahead = pin_memory, ahead
 
     def __iter__(self) -> Iterator[Batch]:
@@ -132,26 +140,43 @@ class Batches(Resumable):
 
     def _jobs(self) -> Iterator[Callable[[], Batch]]:
         nothing = np.empty(0, dtype=np.int64)
+        spans = self.spans()
         for segments, following in pairwise(chain(self.indices(), [nothing])):
-            yield partial(self._fill, self._empty(len(segments)), segments, following)
+            yield partial(self._fill, self._empty(len(segments)), segments, spans[segments], spans[following])
 
     def _empty(self, size: int) -> Batch:
         # New memory for each batch, so that none is overwritten while it is in use. It costs little: torch
         # uses pinned memory again once it is copied to the device, and malloc what has been freed.
         return Batch(
-            torch.empty((size, SEGMENT_SAMPLES), dtype=torch.int16, pin_memory=self.pin_memory),
+            torch.empty((size, self.part.segment_samples), dtype=torch.int16, pin_memory=self.pin_memory),
             torch.empty((size, self.part.labels.shape[1]), dtype=torch.float32, pin_memory=self.pin_memory),
             torch.empty(size, dtype=torch.int64, pin_memory=self.pin_memory),
         )
 
-    def _fill(self, batch: Batch, segments: np.ndarray, following: np.ndarray) -> Batch:
-        """Gather segments of the part into `batch`, while the system fetches those that follow."""
-        self.store.shards.will_need(self.part.segment_spans[following])
-        self.store.gather(self.part.segment_spans[segments], out=batch.waveforms.numpy())
+    def _fill(self, batch: Batch, segments: np.ndarray, spans: np.ndarray, following: np.ndarray) -> Batch:
+        """Gather segments of the part into `batch`, while the system fetches the spans that follow."""
+        self.store.shards.will_need(following)
+        self.store.gather(spans, out=batch.waveforms.numpy())
         clips = self.part.segment_clip[segments]
         batch.clips.numpy()[:] = clips
         batch.labels.numpy()[:] = self.part.labels[clips]
         return batch
+
+
+def random_chunks(
+    clip_spans: np.ndarray, per_clip: int, samples: int, *, seed: int, epoch: int
+) -> np.ndarray:
+    """Return spans of `per_clip` chunks of `samples` in each clip, at random places: int64 `(chunks, 3)`.
+
+    They are a function of seed, epoch and clip. `clip_spans`, int64 `(clips, 3)`, has each clip's shard,
+    first sample and samples; of a clip shorter than a chunk all is taken.
+    """
+    spans = np.repeat(clip_spans, per_clip, axis=0)
+    room = np.maximum(spans[:, 2] - samples, 0)
+    share = np.random.default_rng((seed, epoch, 1)).random(len(spans))
+    spans[:, 1] += (share * (room + 1)).astype(np.int64)
+    spans[:, 2] = np.minimum(spans[:, 2], samples)
+    return spans
 
 
 def evenly_spaced(segment_clip: np.ndarray, per_clip: int | None) -> np.ndarray:

@@ -8,19 +8,24 @@ Lightning takes any sized iterable, and calls `set_epoch` on its `sampler`.
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
-from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced
+from samplecnn.data.audio import SEGMENT_SAMPLES
+from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
+from samplecnn.data.resampling import BatchResampler, samples_before
 from samplecnn.data.resident import (
-    SEGMENT_BYTES,
     Resident,
     ResidentBatches,
     ResidentPart,
     keeps_resident,
+    part_bytes,
 )
 from samplecnn.data.store import Part, Selection, Store
 from samplecnn.errors import UserError
@@ -30,7 +35,8 @@ __all__ = ["Batch", "SegmentDataModule"]
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches that a thread gathers ahead for a GPU
-EVAL_BATCH = 40  # segments per batch of evaluation: on a CPU, more gain nothing
+# Segments of 59,049 samples per batch of evaluation; of longer ones as many as have these samples.
+EVAL_BATCH = 40  # on a CPU, more gain nothing
 EVAL_BATCH_GPU = 128  # keep a GPU busy; the widest feature map takes 1.3 GB in 32 bits
 
 Loader = Batches | ResidentBatches
@@ -39,14 +45,20 @@ Loader = Batches | ResidentBatches
 class SegmentDataModule(pl.LightningDataModule):
     """A store under one split and its top N tags. It is opened at once, as a network is built for `tags`.
 
-    Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, in
-    random order and full batches (`EpochBatches`).
+    Segments have `segment_samples` at `sample_rate` Hz (None: the store's own rate). From a store of another
+    rate they are resampled on the device, each by itself.
+
+    Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, or
+    `random_chunks` of each clip that begin anywhere in it, in random order and full batches (`EpochBatches`).
     Validation, test, and prediction of the test part: every segment, or `test_segments` of each clip at even
-    distances, in the order of the clips; the last batch is short. Under DDP every process goes through all.
-    `eval_batch_size` is 128 on a GPU and 40 on a CPU by default.
+    distances, in the order of the clips; the last batch is short.
+    Of several processes, the one of rank r takes batches r, r + world, ... of these, so that a batch is the
+    same whoever computes it; who has none left takes the last again, until all have the same number.
+    `eval_batch_size` is 128 on a GPU and 40 on a CPU by default, fewer of longer segments.
 
     On a GPU the samples are kept in its memory, each part from its first use on, if `resident` is True, or
-    "auto" and all parts fit (`resident.fits`). Otherwise a thread gathers batches ahead into pinned memory.
+    "auto" and all parts fit (`resident.fits`). Otherwise, and for random chunks, a thread gathers batches
+    ahead into pinned memory.
     On a CPU `resident` means nothing: the system keeps files in memory anyway. The batches are the same.
 
     Raises `StoreError` as `Store.open` and `Store.select` do, and `UserError` for numbers that cannot work:
@@ -63,7 +75,10 @@ class SegmentDataModule(pl.LightningDataModule):
         batch_size: int = 23,
         eval_batch_size: int | None = None,
         seed: int = 0,
+        sample_rate: int | None = None,
+        segment_samples: int = SEGMENT_SAMPLES,
         train_segments: int | None = None,
+        random_chunks: int | None = None,
         test_segments: int | None = None,
         resident: Resident = "auto",
     ) -> None:
@@ -74,15 +89,28 @@ class SegmentDataModule(pl.LightningDataModule):
             raise UserError(f"eval_batch_size is {eval_batch_size}: allowed are 1, 2, ...")
         if seed < 0:
             raise UserError(f"seed is {seed}: allowed are 0, 1, ...")
-        for name, value in (("train_segments", train_segments), ("test_segments", test_segments)):
+        for name, value in (
+            ("train_segments", train_segments),
+            ("random_chunks", random_chunks),
+            ("test_segments", test_segments),
+        ):
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}: allowed are 1, 2, ... per clip, or None for all")
+        if train_segments is not None and random_chunks is not None:
+            raise UserError(
+                "train_segments and random_chunks both choose what an epoch has of a clip: one of them"
+            )
         if resident not in ("auto", True, False):
             raise UserError(f"resident is {resident!r}: allowed are 'auto', True and False")
         self.store = Store.open(store)
-        self.selection: Selection = self.store.select(split, top)
+        stored, self._resampler = segment_samples, None
+        if sample_rate is not None and sample_rate != self.store.sample_rate:
+            stored = samples_before(segment_samples, self.store.sample_rate, sample_rate)
+            self._resampler = BatchResampler(self.store.sample_rate, sample_rate, segment_samples)
+        self.selection: Selection = self.store.select(split, top, stored)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.train_segments, self.test_segments = train_segments, test_segments
+        self.random_chunks = random_chunks
         self.resident = resident
         self._keeps: dict[torch.device, bool] = {}  # whether samples are kept on a device
         self._kept: dict[tuple[str, torch.device], ResidentPart] = {}
@@ -104,8 +132,9 @@ class SegmentDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled batches of the training part, anew in every epoch."""
-        segment_clip = self.parts["train"].segment_clip
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        part, chunks = self.parts["train"], self.random_chunks
+        segment_clip = part.segment_clip if chunks is None else np.repeat(np.arange(len(part.clips)), chunks)
+        rank, world = self._place()
         sampler = EpochBatches(
             len(segment_clip),
             self.batch_size,
@@ -115,7 +144,9 @@ class SegmentDataModule(pl.LightningDataModule):
             segment_clip=segment_clip,
             per_clip=self.train_segments,
         )
-        return self._batches("train", sampler)
+        if chunks is None:
+            return self._batches("train", sampler)
+        return self._chunks(replace(part, segment_clip=segment_clip), sampler, chunks)
 
     def val_dataloader(self) -> Loader:
         """Batches of the validation part in order."""
@@ -130,15 +161,31 @@ class SegmentDataModule(pl.LightningDataModule):
         return self._in_order("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scale the waveforms to float32 in [-1, 1) on the device: half the bytes cross the bus."""
-        return batch._replace(waveforms=batch.waveforms.float() / 32768)
+        """Make of the batch what the network hears, on the device: half the bytes cross the bus."""
+        return batch._replace(waveforms=self.heard(batch.waveforms))
+
+    def heard(self, stored: Tensor) -> Tensor:
+        """Return int16 segments `(batch, samples)` of the store as float32 in [-1, 1) at the wanted rate."""
+        waveforms = stored.float() / 32768
+        return self._resampler(waveforms) if self._resampler else waveforms
+
+    def in_order(self, part: str) -> list[np.ndarray]:
+        """The segments of each batch of evaluation, all processes' together, by index."""
+        segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)
+        most = EVAL_BATCH_GPU if self.device.type == "cuda" else EVAL_BATCH
+        longer = max(1.0, self.parts[part].segment_samples / SEGMENT_SAMPLES)
+        size = self.eval_batch_size or max(1, int(most / longer))
+        return [segments[start : start + size] for start in range(0, len(segments), size)]
 
     def _in_order(self, part: str) -> Loader:
-        segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)
-        size = self.eval_batch_size or (EVAL_BATCH_GPU if self.device.type == "cuda" else EVAL_BATCH)
-        return self._batches(
-            part, [segments[start : start + size] for start in range(0, len(segments), size)]
-        )
+        batches = self.in_order(part)
+        rank, world = self._place()
+        number = -(-len(batches) // world)
+        return self._batches(part, [*batches, *batches[-1:] * world][rank::world][:number])
+
+    def _place(self) -> tuple[int, int]:
+        """Return rank and number of the processes that share the batches."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _batches(self, name: str, sampler: Sequence[np.ndarray] | EpochBatches) -> Loader:
         device, part = self.device, self.parts[name]
@@ -147,15 +194,27 @@ class SegmentDataModule(pl.LightningDataModule):
                 progress = sys.stderr.isatty() and self._speaks()
                 self._kept[name, device] = ResidentPart(self.store, part, device, progress=progress)
             return ResidentBatches(self._kept[name, device], sampler)
-        gpu = device.type == "cuda"
-        return Batches(self.store, part, sampler, pin_memory=gpu, ahead=AHEAD if gpu else 0)
+        return Batches(self.store, part, sampler, **self._ahead())
+
+    def _chunks(self, part: Part, sampler: EpochBatches, per_clip: int) -> Batches:
+        """Return batches of chunks of a part's clips, at other places in each epoch."""
+        clips = self.store.clip_spans[part.clips]
+
+        def spans() -> np.ndarray:
+            return random_chunks(clips, per_clip, part.segment_samples, seed=self.seed, epoch=sampler.epoch)
+
+        return Batches(self.store, part, sampler, spans=spans, **self._ahead())
+
+    def _ahead(self) -> dict[str, Any]:
+        gpu = self.device.type == "cuda"
+        return {"pin_memory": gpu, "ahead": AHEAD if gpu else 0}
 
     def _keep(self, device: torch.device) -> bool:
         """Decide once per device of a trainer whether the samples are kept there, and say so."""
         if self.trainer is None:
             return False
         if device not in self._keeps:
-            size = SEGMENT_BYTES * sum(len(part.segment_clip) for part in self.parts.values())
+            size = sum(map(part_bytes, self.parts.values()))
             self._keeps[device] = keeps_resident(self.resident, size, device)
             if self._speaks():
                 how = f"kept in the memory of {device}" if self._keeps[device] else "read from files"

@@ -15,7 +15,6 @@ from rich.text import Text
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
-from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import PARTS, digest
 from samplecnn.data.store import LABELS, MANIFEST, Store, StoreError
 from samplecnn.text import printable
@@ -147,7 +146,7 @@ def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
     return {
         "name": store.name,
         "clips": len(store.clip_ids),
-        "hours": int(store.lengths.sum()) / SAMPLE_RATE / 3600,
+        "hours": int(store.lengths.sum()) / store.sample_rate / 3600,
         "bytes": sum(file.stat().st_size for file in store.path.iterdir() if file.is_file()),
         "shards": len(store.shards),
         "all_tags": len(store.tags),
@@ -158,7 +157,7 @@ def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
             name: {
                 "clips": len(part.clips),
                 "segments": len(part.segment_clip),
-                "hours": int(store.lengths[part.clips].sum()) / SAMPLE_RATE / 3600,
+                "hours": int(store.lengths[part.clips].sum()) / store.sample_rate / 3600,
                 "tags": dict(zip(selection.tags, part.labels.sum(axis=0, dtype=int).tolist(), strict=True)),
             }
             for name, part in selection.parts.items()
@@ -210,9 +209,9 @@ def plot(store_path: str | Path, clip_id: str, out: Path) -> None:
         )
     index = store.clip_ids.index(clip_id)
     waveform = torch.from_numpy(store.clip(index)).float() / 32768
-    mel = MelSpectrogram(SAMPLE_RATE, n_fft=FFT, hop_length=HOP, n_mels=MELS)
+    mel = MelSpectrogram(store.sample_rate, n_fft=FFT, hop_length=HOP, n_mels=MELS)
     decibels = AmplitudeToDB(top_db=80)(mel(waveform))  # (mels, frames)
-    seconds = len(waveform) / SAMPLE_RATE
+    seconds = len(waveform) / store.sample_rate
     tags = [store.tags[tag] for tag in np.flatnonzero(store.labels[index])]
     parts = [f"{name}: {split.parts[index] or 'left out'}" for name, split in store.splits.items()]
 
@@ -220,7 +219,7 @@ def plot(store_path: str | Path, clip_id: str, out: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     title = f"clip {clip_id} ({', '.join(parts)})\n{', '.join(tags) or 'no tags'}"
     above.set_title(title, parse_math=False, wrap=True)
-    above.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), linewidth=0.3)
+    above.plot(np.arange(len(waveform)) / store.sample_rate, waveform.numpy(), linewidth=0.3)
     above.set_ylabel("amplitude")
     image = below.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=(0, seconds, 0, MELS))
     below.set_xlabel("seconds")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from samplecnn.data.audio import SAMPLE_RATE, AudioError, load, to_int16
+from samplecnn.data.audio import AudioError, load, to_int16
 from samplecnn.data.decoder_process import keep_libraries_quiet
 from samplecnn.data.prefetch import prefetched
 from samplecnn.data.store import StoreError
@@ -225,10 +225,9 @@ def _decoded(
 def _decode(job: ShardJob, number: int) -> np.ndarray | str:
     """Return a clip as a store holds it, int16 `(samples,)`, or the reason why it cannot be used."""
     torch.set_num_threads(1)  # for this thread: OpenMP has a number for each
-    samples, start = job.excerpt
-    seconds = None if samples is None else samples / SAMPLE_RATE
+    path = job.audio / job.clips[number].path
     try:
-        waveform = load(job.audio / job.clips[number].path, max_seconds=seconds, start=start)
+        waveform = load(path, rate=job.rate, max_seconds=job.seconds, start=job.start)
     except AudioError as error:
         return error.reason
     return to_int16(waveform).astype("<i2", copy=False)

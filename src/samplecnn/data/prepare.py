@@ -15,7 +15,7 @@ from tqdm import tqdm
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import Catalog
 from samplecnn.data.pool import Pool, run_apart
-from samplecnn.data.store import AGAIN, MANIFEST, Store, StoreError
+from samplecnn.data.store import AGAIN, MANIFEST, Store, StoreError, store_folder
 from samplecnn.data.writer import (
     ShardJob,
     changed_files,
@@ -46,12 +46,13 @@ def prepare(
     catalog: Catalog,
     root: str | Path,
     *,
+    rate: int = SAMPLE_RATE,
     workers: int | None = None,
     progress: bool = True,
     shard_clips: int = SHARD_CLIPS,
     shard: int | None = None,
 ) -> Path:
-    """Make the store `root/<catalog.name>` by `workers` processes (None: one per core), return its folder.
+    """Make the store of a catalogue by `workers` processes (None: one per core), return its `store_folder`.
 
     A store that was made from the same catalogue is left as it is, with a warning if audio has changed since.
     What an interrupted call has finished is kept, but for shards of which a clip's file has changed. Of
@@ -73,27 +74,29 @@ def prepare(
             f"shard is {shard}: {catalog.name} has {count} shards of {shard_clips} clips, allowed are 0 to"
             f" {count - 1}, or null for all"
         )
-    folder = Path(root) / catalog.name
-    jobs = shard_jobs(catalog, folder, shard_clips)
+    folder = store_folder(root, catalog.name, rate)
+    jobs = shard_jobs(catalog, folder, shard_clips, rate)
     try:
-        if not _is_finished(folder, catalog):  # before any lock: it may lie on a read-only disk
+        if not _is_finished(folder, catalog, rate):  # before any lock: it may lie on a read-only disk
             folder.mkdir(parents=True, exist_ok=True)
             _make_shards(jobs if shard is None else [jobs[shard]], catalog, workers, progress)
             if shard is None or all(job.finished() for job in jobs):
                 waiting = f"another process finishes {folder}: waiting for it"
-                with locked(folder.with_name(f"{catalog.name}.lock"), waiting=waiting):
-                    if not _is_finished(folder, catalog):
-                        _finish(folder, catalog, jobs)
+                with locked(folder.with_name(f"{folder.name}.lock"), waiting=waiting):
+                    if not _is_finished(folder, catalog, rate):
+                        _finish(folder, catalog, jobs, rate)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"cannot write below {root} ({error}): choose another data.root") from error
     return folder
 
 
-def _is_finished(folder: Path, catalog: Catalog) -> bool:
+def _is_finished(folder: Path, catalog: Catalog, rate: int) -> bool:
     """Say whether there is a finished store of this catalogue; warn if its audio has changed since."""
     if not (folder / MANIFEST).is_file():
         return False
     store = Store.open(folder)
+    if store.sample_rate != rate:
+        raise StoreError(f"store {folder} is at {store.sample_rate} Hz, not {rate}: choose another data.name")
     made_from, asked_for = store.fingerprints, catalog.fingerprints()
     if different := [piece for piece in asked_for if made_from.get(piece) != asked_for[piece]]:
         raise StoreError(
@@ -136,7 +139,7 @@ def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progr
     total = sum(len(job.clips) for job in jobs)
     left = list(chain.from_iterable(job.clips for job in todo))
     # In a process of its own: it asks the decoder for the headers of a few files.
-    needed = run_apart(expected_bytes, catalog.audio, left, catalog.excerpt_seconds)
+    needed = run_apart(expected_bytes, catalog.audio, left, catalog.excerpt_seconds, todo[0].rate)
     require_space(todo[0].folder, needed or 0)
     try:
         with tqdm(total=total, initial=total - len(left), unit="clip", disable=not progress) as bar:
@@ -158,7 +161,7 @@ def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progr
         ) from error
 
 
-def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob]) -> None:
+def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob], rate: int) -> None:
     """Write what marks a finished store; all shards are there."""
     shards = [shard for job in jobs if (shard := job.finished())]
     if len(shards) < len(jobs):
@@ -176,8 +179,8 @@ def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob]) -> None:
             f" ({reasons}). Is data.raw the right folder?"
         )
     remove_others(folder, len(shards))
-    write_manifest(folder, catalog, shards)
-    hours = sum(sum(shard.lengths) for shard in shards) / SAMPLE_RATE / 3600
+    write_manifest(folder, catalog, shards, rate)
+    hours = sum(sum(shard.lengths) for shard in shards) / rate / 3600
     size = sum(shard.bytes for shard in shards) / 1e9
     log.info(PREPARED, folder, len(catalog.clips) - len(skipped), hours, size, len(skipped))
     if skipped:

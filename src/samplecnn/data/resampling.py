@@ -4,6 +4,7 @@ Everything is numpy on the way in and out; only the resampling itself runs in to
 """
 
 import math
+from copy import deepcopy
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -56,6 +57,27 @@ def resample(waveform: np.ndarray, rate: int, target: int = SAMPLE_RATE) -> np.n
     padded = np.zeros(rows * bands.hop + bands.span, dtype=np.float32)
     padded[bands.pad : bands.pad + len(waveform)] = waveform
     return _polyphase(padded, rows, bands)[: math.ceil(len(waveform) * bands.ratio)]
+
+
+def samples_before(samples: int, rate: int, target: int) -> int:
+    """Return how many samples at `rate` Hz become `samples` at `target` Hz, or just more."""
+    resampler = _resampler(rate, target)
+    return -(-samples * int(resampler.orig_freq) // int(resampler.new_freq))
+
+
+class BatchResampler:
+    """`resample` for many waveforms at once, on the device that they are on, each cut to `samples`."""
+
+    def __init__(self, rate: int, target: int, samples: int) -> None:
+        self._resampler = deepcopy(_resampler(rate, target))
+        self._samples = samples
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples_before(...))` float32 to `(batch, samples)`; beyond the ends there is silence."""
+        self._resampler.to(waveforms.device)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            resampled: Tensor = self._resampler(waveforms)
+        return resampled[:, : self._samples].contiguous()
 
 
 class Resampler:

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.batches import Batch, BatchIndices, Resumable
 from samplecnn.data.store import Part, Store
 from samplecnn.errors import UserError
 
-SEGMENT_BYTES = 2 * SEGMENT_SAMPLES
-CHUNK = 512  # segments loaded at once: 60 MB
+CHUNK = 512  # segments loaded at once: 60 MB of 59,049 samples
 ROOM = 4 << 30  # bytes of the device for libraries, weights and optimiser; samples may have half of the rest
 WITH_PROGRESS = 1 << 30  # bytes that take long enough to load for a progress bar
 
@@ -35,21 +33,21 @@ class ResidentPart:
     def __init__(
         self, store: Store, part: Part, device: torch.device, *, chunk: int = CHUNK, progress: bool = False
     ) -> None:
-        spans = part.segment_spans
-        self.waveforms = torch.empty((len(spans), SEGMENT_SAMPLES), dtype=torch.int16, device=device)
+        spans, samples = part.segment_spans, part.segment_samples
+        self.waveforms = torch.empty((len(spans), samples), dtype=torch.int16, device=device)
         self.labels = torch.from_numpy(part.labels.astype(np.float32)).to(device)
         self.segment_clip = torch.from_numpy(part.segment_clip).to(device)
         staging = torch.empty(
-            (min(chunk, len(spans)), SEGMENT_SAMPLES), dtype=torch.int16, pin_memory=device.type == "cuda"
+            (min(chunk, len(spans)), samples), dtype=torch.int16, pin_memory=device.type == "cuda"
         )
-        size = len(spans) * SEGMENT_BYTES
+        size = part_bytes(part)
         # In the order of the store: shard by shard.
         with tqdm(total=size, unit="B", unit_scale=True, disable=not progress or size < WITH_PROGRESS) as bar:
             for first in range(0, len(spans), chunk):
                 rows = staging[: len(spans) - first]
                 store.gather(spans[first : first + chunk], out=rows.numpy())
                 self.waveforms[first : first + chunk].copy_(rows)  # waits until the rows may be overwritten
-                bar.update(len(rows) * SEGMENT_BYTES)
+                bar.update(rows.nbytes)
 
     def batch(self, segments: Tensor) -> Batch:
         """Gather the segments with these indices, int64 `(batch,)` on the device, without waiting for it."""
@@ -71,6 +69,11 @@ class ResidentBatches(Resumable):
         for segments in order.split([len(batch) for batch in batches]):
             self._given += 1
             yield self.part.batch(segments)
+
+
+def part_bytes(part: Part) -> int:
+    """Return the bytes that a part's segments take."""
+    return 2 * part.segment_samples * len(part.segment_spans)
 
 
 def keeps_resident(resident: Resident, size: int, device: torch.device) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from samplecnn.data.audio import SAMPLE_RATE, SEGMENT_SAMPLES
+from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.catalog import PARTS, Split
+from samplecnn.data.resampling import RATES, SAMPLE_RATE
 from samplecnn.data.shards import Shards
 from samplecnn.errors import UserError
 
@@ -43,6 +44,11 @@ class StoreError(UserError):
     """A store that cannot be made or used: what is wrong with it and what to do next."""
 
 
+def store_folder(root: str | Path, name: str, rate: int = SAMPLE_RATE) -> Path:
+    """Return where a data set's store is: `root/name`, or `root/name-rate` at another rate than 22,050 Hz."""
+    return Path(root) / (name if rate == SAMPLE_RATE else f"{name}-{rate}")
+
+
 def shard_file(index: int) -> str:
     """Name of a shard's samples; those of its description end in .json."""
     return f"shard-{index:05d}.npy"
@@ -56,7 +62,8 @@ class Part:
     clip_ids: tuple[str, ...]
     labels: np.ndarray  # uint8 (clips, tags)
     segment_clip: np.ndarray  # int64 (segments,): index of the clip within this part
-    segment_spans: np.ndarray  # int64 (segments, 3): shard, first sample, samples (< 59,049 if the clip is)
+    segment_spans: np.ndarray  # int64 (segments, 3): shard, first sample, samples (fewer if the clip has)
+    segment_samples: int  # of a segment, at the store's rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +103,9 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """Open and check the store in folder `path`.
 
-        Raises `StoreError` for a folder that is missing or no finished store, another format version or
-        sample rate, and shards or labels that are missing, damaged or of the wrong size. Sizes are compared,
-        not checksums: reading 30 GB at every start would cost minutes.
+        Raises `StoreError` for a folder that is missing or no finished store, another format version, and
+        shards or labels that are missing, damaged or of the wrong size. Sizes are compared, not checksums:
+        reading 30 GB at every start would cost minutes.
         """
         path = Path(path)
         if not path.is_dir():
@@ -110,11 +117,10 @@ class Store:
             )
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
-            for key, expected in (("format", FORMAT_VERSION), ("sample_rate", SAMPLE_RATE)):
-                if manifest[key] != expected:
-                    raise StoreError(
-                        f"store {path} has {key} {manifest[key]}, this version reads {expected}: {AGAIN}"
-                    )
+            if (version := manifest["format"]) != FORMAT_VERSION:
+                raise StoreError(
+                    f"store {path} has format {version}, this version reads {FORMAT_VERSION}: {AGAIN}"
+                )
             return cls._from_manifest(path, manifest)
         except StoreError:
             raise
@@ -128,6 +134,8 @@ class Store:
             if (size := file.stat().st_size) != shard["bytes"]:
                 raise ValueError(f"{file.name} has {size} bytes, {MANIFEST} says {shard['bytes']}")
         shards = Shards([path / shard_file(index) for index in range(len(manifest["shards"]))])
+        if not isinstance(rate := manifest["sample_rate"], int) or not RATES[0] <= rate <= RATES[1]:
+            raise ValueError(f"{MANIFEST} has a sample rate of {rate!r}")
 
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
         if not all(isinstance(text, str) for text in (*tags, *clips["id"], *clips["path"])):
@@ -153,7 +161,7 @@ class Store:
         return cls(
             path=path,
             name=manifest["name"],
-            sample_rate=manifest["sample_rate"],
+            sample_rate=rate,
             tags=tags,
             tag_counts=counts,
             clip_ids=tuple(clips["id"]),
@@ -172,11 +180,12 @@ class Store:
         """Samples per clip: int64 `(clips,)`."""
         return self.clip_spans[:, 2]
 
-    def select(self, split: str, top: int | None) -> Selection:
+    def select(self, split: str, top: int | None, segment_samples: int = SEGMENT_SAMPLES) -> Selection:
         """Choose a split and the `top` tags with most clips in the whole catalogue (None: all of them).
 
         Tags come in descending order of their count, ties in that of their columns. Of a clip as many whole
-        segments are used as fit into what the store holds of it, at least one.
+        segments of `segment_samples` at the store's rate are used as fit into what the store holds of it, at
+        least one.
 
         Raises `StoreError` for an unknown split, `top` below 1, and a part without clips.
         """
@@ -197,26 +206,28 @@ class Store:
                     f"split {split!r} of store {self.path} has no clips in its part {part!r} with the"
                     f" top {len(tags)} tags ({len(self.skipped)} clips of the data set could not be decoded)"
                 )
-            parts[part] = self._part(clips, labels)
+            parts[part] = self._part(clips, labels, segment_samples)
         lines = sorted(f"{name}\t{clip_id}" for name, part in parts.items() for clip_id in part.clip_ids)
         split_hash = hashlib.sha256("\n".join([*lines, *tags]).encode()).hexdigest()
         return Selection(tags, split, split_hash, parts)
 
-    def _part(self, clips: np.ndarray, labels: np.ndarray) -> Part:
+    def _part(self, clips: np.ndarray, labels: np.ndarray, samples: int) -> Part:
         spans = self.clip_spans[clips]
-        counts = np.maximum(1, spans[:, 2] // SEGMENT_SAMPLES)
+        counts = np.maximum(1, spans[:, 2] // samples)
         segment_clip = np.repeat(np.arange(len(clips)), counts)
         within = np.arange(len(segment_clip)) - np.repeat(np.cumsum(counts) - counts, counts)
         segment_spans = spans[segment_clip]
-        segment_spans[:, 1] += within * SEGMENT_SAMPLES
-        segment_spans[:, 2] = np.minimum(segment_spans[:, 2], SEGMENT_SAMPLES)
+        segment_spans[:, 1] += within * samples
+        segment_spans[:, 2] = np.minimum(segment_spans[:, 2], samples)
         clip_ids = tuple(self.clip_ids[clip] for clip in clips)
-        return Part(clips, clip_ids, labels[clips], segment_clip, segment_spans)
+        return Part(clips, clip_ids, labels[clips], segment_clip, segment_spans, samples)
 
-    def gather(self, spans: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copy segments, given by rows of `Part.segment_spans`, into `out`: int16 `(segments, 59049)`."""
+    def gather(
+        self, spans: np.ndarray, out: np.ndarray | None = None, *, samples: int = SEGMENT_SAMPLES
+    ) -> np.ndarray:
+        """Copy segments, given by rows of `Part.segment_spans`, into `out`: int16 `(segments, samples)`."""
         if out is None:
-            out = np.empty((len(spans), SEGMENT_SAMPLES), dtype=np.int16)
+            out = np.empty((len(spans), samples), dtype=np.int16)
         self.shards.gather(spans, out)
         return out
 

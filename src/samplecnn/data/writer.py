@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from samplecnn.data.audio import CLIP_SECONDS, SAMPLE_RATE, AudioError, Decoder
+from samplecnn.data.audio import CLIP_SECONDS, AudioError, Decoder
 from samplecnn.data.catalog import Catalog, Clip, digest
+from samplecnn.data.resampling import SAMPLE_RATE
 from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, StoreError, shard_file
 from samplecnn.files import locked, write, writing
 
@@ -49,7 +50,9 @@ class ShardJob:
     index: int
     audio: Path
     clips: tuple[Clip, ...]
-    excerpt: tuple[int | None, str]  # as `Catalog.excerpt`
+    seconds: float | None  # of each clip; None: all of it
+    start: str  # of the excerpt: "start" or "middle"
+    rate: int  # Hz
 
     @property
     def file(self) -> Path:
@@ -60,7 +63,8 @@ class ShardJob:
     def made_from(self) -> str:
         """Digest of what the shard is made from; labels are no part of it."""
         clips = [(clip.id, clip.path) for clip in self.clips]
-        return digest([FORMAT_VERSION, SAMPLE_RATE, self.excerpt, clips])
+        samples = None if self.seconds is None else round(self.seconds * self.rate)
+        return digest([FORMAT_VERSION, self.rate, [samples, self.start], clips])
 
     def finished(self) -> Shard | None:
         """Return the description of the shard if it is whole and of these clips."""
@@ -94,12 +98,13 @@ class ShardJob:
                 left.unlink()
 
 
-def shard_jobs(catalog: Catalog, folder: Path, shard_clips: int) -> list[ShardJob]:
-    """Divide a catalogue into shards of so many clips."""
+def shard_jobs(catalog: Catalog, folder: Path, shard_clips: int, rate: int = SAMPLE_RATE) -> list[ShardJob]:
+    """Divide a catalogue into shards of so many clips, at a sample rate in Hz."""
+    excerpt = catalog.excerpt_seconds, catalog.excerpt_start
     starts = range(0, len(catalog.clips), shard_clips)
     return [
-        ShardJob(folder, index, catalog.audio, catalog.clips[start : start + shard_clips], catalog.excerpt)
-        for index, start in enumerate(starts)
+        ShardJob(folder, index, catalog.audio, catalog.clips[first : first + shard_clips], *excerpt, rate)
+        for index, first in enumerate(starts)
     ]
 
 
@@ -146,7 +151,7 @@ def write_shard(job: ShardJob, decoded: Iterable[np.ndarray | str]) -> None:
     write(job.file.with_suffix(".json"), _json(asdict(shard)))
 
 
-def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> None:
+def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard], rate: int = SAMPLE_RATE) -> None:
     """Write the labels and, last, the manifest that makes the store a finished one."""
     row_of = {clip.id: row for row, clip in enumerate(catalog.clips)}
     kept = [row_of[clip_id] for shard in shards for clip_id in shard.ids]
@@ -159,7 +164,7 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard]) -> N
     manifest = {
         "format": FORMAT_VERSION,
         "name": catalog.name,
-        "sample_rate": SAMPLE_RATE,
+        "sample_rate": rate,
         "clip_seconds": catalog.excerpt_seconds,
         "clip_start": catalog.excerpt_start,
         "source": catalog.source,
@@ -195,7 +200,9 @@ def remove_others(folder: Path, shards: int) -> None:
             file.unlink(missing_ok=True)
 
 
-def expected_bytes(audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS) -> int:
+def expected_bytes(
+    audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS, rate: int = SAMPLE_RATE
+) -> int:
     """Estimate the room that clips take in a store from the lengths that a few of their files state."""
     sample = clips[:: len(clips) // 16 + 1]
     seconds = 0.0
@@ -206,7 +213,7 @@ def expected_bytes(audio: Path, clips: Sequence[Clip], excerpt_seconds: float | 
         except AudioError:
             continue  # takes no room: it will be skipped
         seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
-    return int(seconds / max(1, len(sample)) * len(clips) * SAMPLE_RATE * SAMPLES.itemsize)
+    return int(seconds / max(1, len(sample)) * len(clips) * rate * SAMPLES.itemsize)
 
 
 def require_space(folder: Path, needed: int) -> None:

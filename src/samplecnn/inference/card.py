@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from samplecnn.data.audio import SEGMENT_SAMPLES
-from samplecnn.inference.onnx_export import AVERAGING, FRAMING, INPUT, OUTPUT, OnnxFile
+from samplecnn.inference.onnx_export import AVERAGING, INPUT, OUTPUT, OnnxFile, framing
 from samplecnn.model import blocks
+from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.bundle import ONNX
 from samplecnn.runs.description import Description
 from samplecnn.runs.results import Results, SplitScores, TagScores
@@ -54,14 +54,14 @@ def write(
         f"# {escaped(name)}",
         *_summary(model, source),
         "## Use",
-        *_use(model.sample_rate),
+        *_use(model),
         *(_use_onnx(model, onnx) if onnx else ()),
         "## Data",
         _data(model),
         "## Results",
         *_results(results),
         "## Limits",
-        _limits(model.sample_rate, license_id),
+        _limits(model, license_id),
         "## Citation",
         CITATION,
     ]
@@ -89,8 +89,7 @@ def front_matter(
         "tags": [
             "music",
             "music-tagging",
-            "raw-waveform",
-            "sample-level-cnn",
+            *(["raw-waveform", "sample-level-cnn"] if model.block else [str(model.model["name"])]),
             *(["onnx"] if with_onnx else []),
         ],
     }
@@ -121,19 +120,28 @@ def _title(model: Description) -> str:
 
 
 def _summary(model: Description, source: str) -> Iterator[str]:
-    block = model.block
-    alpha = f" (amplifying ratio {block['alpha']:g})" if "alpha" in block else ""
-    levels = "the last three of them joined (multi-level)" if model.multi else "the last one read alone"
-    kind = escaped(blocks.title(block["name"]))
-    yield (
-        f"Says which of {len(model.tags)} tags music has, from its raw waveform. A sample-level CNN after "
-        f"Kim, Lee and Nam (2018): nine {kind} blocks{alpha}, {levels}, {model.width} channels in the "
-        f"first. The weights were {escaped(source)}."
-    )
+    kind = f"Says which of {len(model.tags)} tags music has. {_network(model)}"
+    yield f"{kind} The weights were {escaped(source)}."
     yield f"Tags: {', '.join(map(escaped, model.tags))}."
 
 
-def _use(rate: int) -> Iterator[str]:
+def _network(model: Description) -> str:
+    block = model.block
+    if block is None:
+        name, *options = model.words
+        known = NETWORKS.get(name)
+        title = f"{known.title} after {known.paper}" if known else f"a network called {escaped(name)}"
+        return f"A network of the field: {title}{''.join(f', {escaped(option)}' for option in options)}."
+    alpha = f" (amplifying ratio {block['alpha']:g})" if "alpha" in block else ""
+    kind = escaped(blocks.title(block["name"]))
+    levels = "the last three of them joined (multi-level)" if model.multi else "the last one read alone"
+    return (
+        "A sample-level CNN on the raw waveform after Kim, Lee and Nam (2018): "
+        f"nine {kind} blocks{alpha}, {levels}, {model.width} channels in the first."
+    )
+
+
+def _use(model: Description) -> Iterator[str]:
     yield "In this folder, with `samplecnn` installed:"
     yield "```sh\nsamplecnn tag song.mp3 --model .\n```"
     yield """```python
@@ -142,14 +150,15 @@ import samplecnn
 tagger = samplecnn.load(".")
 probabilities = tagger.predict(waveform, sample_rate)  # one per tag, in the order of tagger.tags
 ```"""
-    seconds = SEGMENT_SAMPLES / rate
+    samples, rate = model.segment_samples, model.sample_rate
     yield (
-        f"The network hears segments of {SEGMENT_SAMPLES:,} samples at {rate:,} Hz ({seconds:.1f} s). "
-        f"{FRAMING} {AVERAGING}"
+        f"The network hears segments of {samples:,} samples at {rate:,} Hz ({samples / rate:.1f} s). "
+        f"{framing(samples)} {AVERAGING}"
     )
 
 
 def _use_onnx(model: Description, onnx: Sequence[OnnxFile]) -> Iterator[str]:
+    samples = model.segment_samples
     yield "### ONNX"
     rows = ["| file | opset | bytes | difference from PyTorch | allowed |", "| --- " * 5 + "|"]
     for file in onnx:
@@ -163,7 +172,7 @@ def _use_onnx(model: Description, onnx: Sequence[OnnxFile]) -> Iterator[str]:
         rows.append("".join(f"| {cell} " for cell in cells) + "|")
     yield "\n".join(rows)
     yield (
-        f"Input `{INPUT}`: float32 (batch, {SEGMENT_SAMPLES}), any batch. Output `{OUTPUT}`: float32 (batch, "
+        f"Input `{INPUT}`: float32 (batch, {samples}), any batch. Output `{OUTPUT}`: float32 (batch, "
         f"{len(model.tags)}). Differences are of probabilities. Where they are here: the half-size file "
         "has its weights in 16 bits and computes in 32; the int8 file has its convolutions in 8-bit integers "
         "and was compared on music. Tags, rate, framing and averaging are in the metadata."
@@ -175,9 +184,9 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("{ONNX}")
 tags = json.loads(session.get_modelmeta().custom_metadata_map["tags"])
-count = max(1, len(waveform) // {SEGMENT_SAMPLES})  # waveform: mono, float32, {model.sample_rate:,} Hz
-waveform = np.pad(waveform, (0, max(0, {SEGMENT_SAMPLES} - len(waveform))))
-segments = waveform[: count * {SEGMENT_SAMPLES}].reshape(count, {SEGMENT_SAMPLES})
+count = max(1, len(waveform) // {samples})  # waveform: mono, float32, {model.sample_rate:,} Hz
+waveform = np.pad(waveform, (0, max(0, {samples} - len(waveform))))
+segments = waveform[: count * {samples}].reshape(count, {samples})
 probabilities = session.run(None, {{"{INPUT}": segments}})[0].mean(axis=0)
 ```"""
 
@@ -224,13 +233,14 @@ def _cells(scores: SplitScores | TagScores) -> str:
     return " | ".join(cells)
 
 
-def _limits(rate: int, license_id: str | None) -> str:
+def _limits(model: Description, license_id: str | None) -> str:
+    rate = model.sample_rate
     limits = [
         "The probabilities rank music by a tag; they are not calibrated. Choose a threshold per tag, on data "
         "of your own.",
         "It knows the tags above and the music it was trained on. Other music, speech and noise get tags all "
         "the same.",
-        f"It hears nothing above {rate / 2:,.0f} Hz, and {SEGMENT_SAMPLES / rate:.1f} s at a time.",
+        f"It hears nothing above {rate / 2:,.0f} Hz, and {model.segment_samples / rate:.1f} s at a time.",
         "The data's own licence may restrict what the weights may be used for."
         if license_id
         else "No licence of the weights is stated.",

@@ -28,7 +28,7 @@ INT8_TOLERANCE = 2e-2  # on the mean difference from PyTorch's probabilities, on
 def write_int8(model: Model, folder: Path, music: NDArray[np.float32]) -> OnnxFile:
     """Write ``model_int8.onnx`` beside the ``model.onnx`` of a folder.
 
-    ``music`` holds segments (n, 59049): every other one calibrates, the rest are what the agreement with
+    ``music`` holds segments (n, samples): every other one calibrates, the rest are what the agreement with
     PyTorch is measured on. Raises OnnxError for fewer than 20, and where probabilities are off by more than
     ``INT8_TOLERANCE`` in the mean: no file is left then.
     """

@@ -2,18 +2,18 @@
 
 tagger = samplecnn.load("runs/demo")
 tagger.predict(waveform, sample_rate)  # one probability per tag, in the order of tagger.tags
-tagger.timeline("song.mp3").probabilities  # of every 2.7 s
+tagger.timeline("song.mp3").probabilities  # of every segment, 2.7 s of a SampleCNN's
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplecnn import threads
 from samplecnn.data import audio
@@ -22,8 +22,9 @@ from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.inference import hub
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
 from samplecnn.memory import keep_freed_memory
+from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
-from samplecnn.model.network import STEM
+from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.runs.folder import Model, load_model
 
 BATCH = 10  # segments at once: 29 s of audio
@@ -36,24 +37,27 @@ class Tagger:
     """A trained network with its tags.
 
     Attributes: ``tags``, in the order of all probabilities; ``sample_rate`` in Hz of what the network
-    hears (other rates are resampled); ``network``, folded for inference; ``description``, what it is of;
-    ``dtype``, what the network computes in.
+    hears (other rates are resampled), and ``segment_samples``, how much at once; ``network``, folded for
+    inference; ``description``, what it is of; ``dtype``, what the network computes in.
     """
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        self.network = fold(model.network).to(device, dtype)
-        self.network.use(STEM)
+        # A spectrogram needs single precision, whatever the layers behind it compute in.
+        self._autocast = dtype != torch.float32 and not isinstance(model.network, SampleCNN)
+        self.network = fold(model.network).to(device, torch.float32 if self._autocast else dtype)
+        use(self.network, STEM)
         self.dtype = dtype
         self.tags = model.tags
         self.sample_rate = model.sample_rate
+        self.segment_samples = model.segment_samples
         self.description = model.description
         self.checkpoint = model.checkpoint
         self.device = device
 
     def __repr__(self) -> str:
-        block, data = self.description.block["name"], self.description.data
+        kind, data = self.description.words[0], self.description.data
         trained = f" of {data}" if data else ""
-        return f"Tagger({block}, {len(self.tags)} tags{trained}, {self.sample_rate} Hz, {self.checkpoint})"
+        return f"Tagger({kind}, {len(self.tags)} tags{trained}, {self.sample_rate} Hz, {self.checkpoint})"
 
     def predict(
         self, waveform: ArrayLike | Tensor, sample_rate: int, *, overlap: float = 0.0, average: str = "mean"
@@ -61,7 +65,7 @@ class Tagger:
         """Return the probability of each tag, ``(tags,)``: the mean over the waveform's segments.
 
         ``waveform`` holds floats in [-1, 1], mono ``(samples,)`` or ``(channels, samples)``. The end that
-        fills no whole segment of 2.7 s is left out; a waveform shorter than one segment is filled up with
+        fills no whole segment is left out; a waveform shorter than one segment is filled up with
         silence. ``overlap`` is the share of a segment that the next one hears again, 0 to 0.95; ``average``
         "mean", "median" or "max". Raises UserError for samples that are not finite floats or far outside of
         [-1, 1], for no samples, and for what is not allowed.
@@ -78,7 +82,8 @@ class Tagger:
         if samples.size == 0:
             raise UserError("the waveform has no samples")
         resampled = audio.resample(samples, sample_rate, self.sample_rate)
-        batches = audio.frames([resampled], hop_samples(overlap), BATCH)
+        hop = hop_samples(overlap, self.segment_samples)
+        batches = audio.frames([resampled], hop, BATCH, self.segment_samples)
         return averaged(np.concatenate([self.predict_segments(batch) for batch in batches]), average)
 
     def predict_file(
@@ -124,7 +129,7 @@ class Tagger:
 
         ``predict`` takes the place of `predict_segments`, as where several files share the network's batches.
         """
-        hop = hop_samples(overlap)
+        hop = hop_samples(overlap, self.segment_samples)
         envelope = Envelope(self.sample_rate)
         rows: list[NDArray[np.float32]] = []
 
@@ -133,7 +138,8 @@ class Tagger:
                 envelope.push(block)
                 yield block
 
-        for batch in audio.frames(heard(audio.stream(decoder, self.sample_rate)), hop, BATCH):
+        blocks = heard(audio.stream(decoder, self.sample_rate))
+        for batch in audio.frames(blocks, hop, BATCH, self.segment_samples):
             rows.append((predict or self.predict_segments)(batch))
             if progress is not None:
                 progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
@@ -143,19 +149,20 @@ class Tagger:
             np.arange(len(probabilities)) * hop / self.sample_rate,
             probabilities,
             envelope.samples / self.sample_rate,
-            audio.SEGMENT_SAMPLES / self.sample_rate,
+            self.segment_samples / self.sample_rate,
             envelope.finish(),
         )
 
     def predict_segments(self, segments: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """Return the probabilities ``(batch, tags)`` of segments ``(batch, 59049)`` in [-1, 1].
+        """Return the probabilities ``(batch, tags)`` of segments ``(batch, segment_samples)`` in [-1, 1].
 
-        The segments are at the model's own sample rate. Raises UserError for a model whose probabilities are
-        not finite.
+        The segments are at the model's own sample rate. Raises UserError for others, and for a model whose
+        probabilities are not finite.
         """
         batch = torch.from_numpy(_floats(segments, "segments")).to(self.device)
-        with torch.inference_mode():
-            probabilities = self.network(batch.to(self.dtype)).float().sigmoid().cpu().numpy()
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self._autocast):
+            logits = self.network(batch if self._autocast else batch.to(self.dtype))
+        probabilities = logits.float().sigmoid().cpu().numpy()
         if not np.isfinite(probabilities).all():
             raise UserError("this model gives probabilities that are not finite: its training diverged")
         return probabilities
@@ -164,17 +171,18 @@ class Tagger:
 def load(
     path: str | Path,
     *,
-    blocks: Mapping[str, type[nn.Module]] | None = None,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
     device: str | torch.device | None = None,
     precision: str = "auto",
 ) -> Tagger:
     """Return a tagger from a run folder, a checkpoint, a bundle, or "hf:owner/name" of the Hugging Face Hub.
 
-    ``blocks`` holds the classes of blocks that are not the paper's, by name: no class that a file names is
-    ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32" or "bf16"
-    (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where the
-    hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux), which
-    halves the time, and computes in no more threads than it has cores to use. Raises
+    ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name: no class that
+    a file names is ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32"
+    or "bf16" (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where
+    the hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux),
+    which halves the time, and computes in no more threads than it has cores to use. Raises
     ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
     ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for another
     precision.
@@ -185,7 +193,7 @@ def load(
         precision = "bf16" if multiplies_bfloat16(chosen.type) else "32"
     if precision not in allowed:
         raise UserError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
-    model = load_model(hub.local(path), blocks)
+    model = load_model(hub.local(path), blocks, networks)
     if chosen.type == "cpu":
         keep_freed_memory()
         threads.use_available()

@@ -51,14 +51,14 @@ def averaged(segments: Probabilities, how: str = "mean") -> Probabilities:
     return AVERAGES[how](segments)
 
 
-def hop_samples(overlap: float) -> int:
+def hop_samples(overlap: float, segment_samples: int = SEGMENT_SAMPLES) -> int:
     """Return the samples from one segment's start to the next one's, for an overlap in [0, 0.95].
 
     Raises UserError for any other.
     """
     if not 0 <= overlap <= MAX_OVERLAP:
         raise UserError(f"overlap is {overlap}; allowed is a share of a segment from 0 to {MAX_OVERLAP}")
-    return round(SEGMENT_SAMPLES * (1 - overlap))
+    return round(segment_samples * (1 - overlap))
 
 
 class Envelope:

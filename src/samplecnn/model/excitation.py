@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import SqueezeExcitation
 from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks.network import Network
 
 
 class ExcitationError(UserError):
     """Excitations that cannot be had or shown: what is wrong and what is allowed."""
 
 
-def se_layers(network: SampleCNN) -> dict[int, list[SqueezeExcitation]]:
+def se_layers(network: Network) -> dict[int, list[SqueezeExcitation]]:
     """Return the squeeze-and-excitation layers of each block that has any; ExcitationError if none has."""
+    if not isinstance(network, SampleCNN):
+        raise ExcitationError(f"{network.title} has no blocks with squeeze-and-excitation: SampleCNN has")
     layers = {
         number: [module for module in block.modules() if isinstance(module, SqueezeExcitation)]
         for number, block in enumerate(network.blocks, start=1)
@@ -37,7 +40,7 @@ def se_layers(network: SampleCNN) -> dict[int, list[SqueezeExcitation]]:
 
 
 @contextmanager
-def recorded_excitations(network: SampleCNN) -> Iterator[dict[int, Tensor]]:
+def recorded_excitations(network: Network) -> Iterator[dict[int, Tensor]]:
     """Record the excitations of one forward pass within the ``with``, whatever else it computes.
 
     Gives a dictionary that is filled when the ``with`` ends: block -> ``(batch, channels)``. Where a block
@@ -63,7 +66,7 @@ def recorded_excitations(network: SampleCNN) -> Iterator[dict[int, Tensor]]:
     excitations |= {block: torch.cat(gates, dim=1) for block, gates in seen.items()}
 
 
-def segment_excitations(network: SampleCNN, waveforms: Tensor) -> dict[int, Tensor]:
+def segment_excitations(network: Network, waveforms: Tensor) -> dict[int, Tensor]:
     """Return the excitations of segments `(batch, 59049)`: block -> `(batch, channels)`.
 
     Raises ExcitationError as `recorded_excitations` does.

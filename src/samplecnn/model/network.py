@@ -13,6 +13,7 @@ from samplecnn.model.backends.products import Convolution
 from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import KERNEL, conv3, dense
 from samplecnn.model.dropout import Dropout
+from samplecnn.model.networks.network import Network, NetworkError
 from samplecnn.model.norm import BatchNorm
 
 DEPTH = 9  # blocks
@@ -30,7 +31,7 @@ BACKENDS = (PLAIN, PRODUCTS, STEM, COMPILE, TRITON)
 BlockFactory = Callable[[int, int], nn.Module]
 
 
-class SampleCNN(nn.Module):
+class SampleCNN(Network):
     """A strided stem, nine blocks and a head of two dense layers (Kim, Lee and Nam, 2018, Figure 1a).
 
     ``block(in_channels, out_channels)`` builds one block. With ``multi`` the head sees the outputs of the
@@ -38,6 +39,12 @@ class SampleCNN(nn.Module):
     last block alone. ``dropout`` acts before the last layer. ``pad_front`` zeros (up to 2) come before the
     segment and as many samples are dropped at its end: the stem of some published networks is padded.
     """
+
+    title = "SampleCNN"
+    paper = "Kim, Lee and Nam (2018)"
+    sample_rate = 22_050
+    any_rate = True
+    segment_samples = SEGMENT_SAMPLES
 
     def __init__(
         self,
@@ -49,12 +56,11 @@ class SampleCNN(nn.Module):
         dropout: float = 0.5,
         pad_front: int = 0,
     ) -> None:
-        super().__init__()
-        for name, value in (("tags", tags), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        super().__init__(tags=tags)
+        if width < 1:
+            raise NetworkError(f"width must be at least 1, not {width}")
         if not 0 <= pad_front < KERNEL:
-            raise ValueError(f"pad_front must be 0 to {KERNEL - 1}, not {pad_front}")
+            raise NetworkError(f"pad_front must be 0 to {KERNEL - 1}, not {pad_front}")
         self.pad_front = pad_front
         self.levels = LEVELS if multi else 1
         self.backend = PLAIN
@@ -72,13 +78,9 @@ class SampleCNN(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """Return logits ``(batch, tags)`` for waveforms ``(batch, 59049)`` with samples in [-1, 1].
 
-        Raises ValueError for any other shape.
+        Raises NetworkError for any other shape.
         """
-        if waveforms.ndim != 2 or waveforms.shape[1] != SEGMENT_SAMPLES:
-            raise ValueError(
-                f"the network takes waveforms of shape (batch, {SEGMENT_SAMPLES}), "
-                f"not {tuple(waveforms.shape)}"
-            )
+        self.require_segments(waveforms)
         return _compiled()(self, waveforms) if self.backend == COMPILE else self._logits(waveforms)
 
     def _logits(self, waveforms: Tensor) -> Tensor:
@@ -121,6 +123,12 @@ class SampleCNN(nn.Module):
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
+
+
+def use(network: Network, backend: str) -> None:
+    """Choose how a network computes; any other than SampleCNN has PyTorch's layers alone."""
+    if isinstance(network, SampleCNN):
+        network.use(backend)
 
 
 def has_triton() -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,17 +11,26 @@ from omegaconf import OmegaConf
 
 from samplecnn.data.datasets import find
 from samplecnn.files import write
-from samplecnn.runs.description import BLOCK
+from samplecnn.runs.description import NAMED
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import OBJECT, TEXT, checked, flat
+from samplecnn.runs.rules import OBJECT, OF_SAMPLECNN, SAMPLECNN, TEXT, checked, flat, require
 from samplecnn.runs.untrusted import read_yaml
 
 CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
     *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
+    "trainer.strategy",
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
+# Keys that came later, with the value that is as if they were not there: earlier runs keep their hash.
+LATER: dict[str, Any] = {
+    "model": {"name": SAMPLECNN, "_target_": "samplecnn.model.network.SampleCNN"},
+    "rate": None,
+    "data.random_chunks": None,
+    "trainer.num_nodes": 1,
+    "trainer.sync_batchnorm": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +43,7 @@ class DataConfig:
     root: str = "data"
     raw: str | None = None
     train_segments: int | None = None  # of a clip
+    random_chunks: int | None = None
     test_segments: int | None = None
     resident: Literal["auto"] | bool = "auto"
 
@@ -44,7 +54,10 @@ class TrainerConfig:
 
     precision: str | int
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = 1  # per machine
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
     max_epochs: int | None = None
     limit_train_batches: int | None = None
     log_every_n_steps: int = 50
@@ -66,9 +79,11 @@ class LoggerConfig:
 class RunConfig:
     """What the project reads of a configuration. A default is for files of before the key was there."""
 
-    block: Annotated[Mapping[str, Any], BLOCK]
-    multi: bool
-    width: int
+    model: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: {"name": SAMPLECNN})
+    block: Annotated[Mapping[str, Any] | None, NAMED] = None  # these three of a SampleCNN alone
+    multi: bool | None = None
+    width: int | None = None
+    rate: int | None = None  # Hz; None: the network's own
     dropout: float
     weight_decay: float
     batch_size: int
@@ -85,7 +100,15 @@ class RunConfig:
     @classmethod
     def read(cls, plain: Any, where: str, prefix: str = "") -> "RunConfig":
         """Check plain values; RunError, which names ``where`` and the key, for one that is not allowed."""
-        return checked(cls, {**plain, "plain": plain} if isinstance(plain, dict) else plain, where, prefix)
+        read = checked(cls, {**plain, "plain": plain} if isinstance(plain, dict) else plain, where, prefix)
+        if read.model["name"] == SAMPLECNN:
+            require(read, OF_SAMPLECNN, where, prefix)
+        return read
+
+    @property
+    def world(self) -> int:
+        """The number of devices on all machines."""
+        return self.trainer.devices * self.trainer.num_nodes
 
     @property
     def dataset(self) -> str:
@@ -99,7 +122,7 @@ def identity(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
         key: identity(value, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in plain.items()
-        if f"{prefix}{key}" not in NOT_IDENTITY
+        if (name := f"{prefix}{key}") not in NOT_IDENTITY and not (name in LATER and LATER[name] == value)
     }
 
 

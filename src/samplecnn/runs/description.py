@@ -1,18 +1,18 @@
 """What a checkpoint or bundle says of its network: what it is built of, and what its outputs mean."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
-from samplecnn.data.resampling import RATES
+from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import NAME, TEXT, Rule, checked
+from samplecnn.runs.rules import COUNT, NAME, OF_SAMPLECNN, RATE, SAMPLECNN, TEXT, Rule, checked, require
 from samplecnn.text import shown
 
 FORMAT = 1
 MAX_TAGS = 10_000
 
-BLOCK = Rule("an object with a name", lambda v: isinstance(v, Mapping) and NAME.holds(v.get("name")))
+NAMED = Rule("an object with a name", lambda v: isinstance(v, Mapping) and NAME.holds(v.get("name")))
 
 
 def _are_tags(value: Any) -> bool:
@@ -22,25 +22,23 @@ def _are_tags(value: Any) -> bool:
 
 
 TAGS = Rule(f"a list of 1 to {MAX_TAGS:,} different names", _are_tags)
-RATE = Rule(
-    f"a whole number of {RATES[0]:,} to {RATES[1]:,} Hz",
-    lambda v: isinstance(v, int) and RATES[0] <= v <= RATES[1],
-)
 
 
 @dataclass(frozen=True)
 class Description:
-    """A network and the meaning of its outputs, in plain values."""
+    """A network and the meaning of its outputs, in plain values; defaults are for earlier versions' files."""
 
-    block: Annotated[Mapping[str, Any], BLOCK]  # its short name, and options such as alpha
-    multi: bool
-    width: int
+    block: Annotated[Mapping[str, Any] | None, NAMED]  # its short name, and options such as alpha
+    multi: bool | None
+    width: int | None
     dropout: float
     tags: Annotated[tuple[str, ...], TAGS]  # in the order of the outputs
     sample_rate: Annotated[int, RATE]  # Hz
     data: Annotated[str | None, TEXT] = None
     split: Annotated[str | None, TEXT] = None
     split_hash: Annotated[str | None, TEXT] = None  # what its scores may be compared with
+    model: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: {"name": SAMPLECNN})
+    segment_samples: Annotated[int, COUNT] = SEGMENT_SAMPLES
 
     @classmethod
     def read(cls, plain: Any, where: str, prefix: str = "") -> "Description":
@@ -48,8 +46,26 @@ class Description:
         if isinstance(plain, Mapping) and plain.get("format") != FORMAT:
             found = shown(plain.get("format"))
             raise RunError(f"{where} has {prefix}format {found}; this version reads {FORMAT}")
+        model = plain.get("model") if isinstance(plain, Mapping) else None
+        if isinstance(model, Mapping) and model.get("name") != SAMPLECNN:
+            plain = {**plain, **dict.fromkeys(OF_SAMPLECNN)}  # whatever it says of them
         read = checked(cls, plain, where, prefix)
-        return replace(read, block=dict(read.block), tags=tuple(read.tags))
+        if read.model["name"] == SAMPLECNN:
+            require(read, OF_SAMPLECNN, where, prefix)
+        block = None if read.block is None else dict(read.block)
+        return replace(read, block=block, model=dict(read.model), tags=tuple(read.tags))
+
+    @property
+    def words(self) -> list[str]:
+        """What the network is, in a few words."""
+        if self.block is not None:
+            return [
+                self.block["name"],
+                "multi-level" if self.multi else "one level",
+                f"width {self.width}",
+            ]
+        options = [f"{key} {value}" for key, value in self.model.items() if key != "name"]
+        return [self.model["name"], *options]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as checkpoints and bundles hold them."""

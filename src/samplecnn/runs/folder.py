@@ -10,15 +10,14 @@ All of it is untrusted input. What reads the model or the configuration of a run
 bundle too (`bundle.py`).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from samplecnn.model.architecture import build
+from samplecnn.model.architecture import Blocks, Networks, build
 from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks.network import Network
 from samplecnn.runs import config as configuration
 from samplecnn.runs.bundle import WEIGHTS, is_bundle, read_bundle
 from samplecnn.runs.checkpoint import describe, network_weights, read_checkpoint
@@ -35,7 +34,7 @@ LOCK = "run.lock"  # held while a process trains into the folder
 class Model:
     """A trained network and what its outputs mean."""
 
-    network: SampleCNN  # in evaluation mode
+    network: Network  # in evaluation mode
     description: Description
     checkpoint: Path  # the file it was read from
 
@@ -48,6 +47,11 @@ class Model:
     def sample_rate(self) -> int:
         """What it hears, in Hz."""
         return self.description.sample_rate
+
+    @property
+    def segment_samples(self) -> int:
+        """How many samples it hears at once."""
+        return self.description.segment_samples
 
 
 def read_config(path: Path) -> RunConfig:
@@ -90,38 +94,46 @@ def read_description(path: Path) -> Description:
     return describe(found, read_checkpoint(found))
 
 
-def load_model(path: str | Path, blocks: Mapping[str, type[nn.Module]] | None = None) -> Model:
+def load_model(path: str | Path, blocks: Blocks | None = None, networks: Networks | None = None) -> Model:
     """Read a trained model from a run folder, a checkpoint or a bundle.
 
-    ``blocks`` holds the classes of blocks that are not the paper's, by name. Raises RunError for a path
-    that is not a model, and for weights that do not fit what the file says they are of.
+    ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name. Raises
+    RunError for a path that is not a model, and for weights that do not fit what the file says they are of.
     """
     found = find_checkpoint(Path(path))
     if found.name == WEIGHTS:
         bundle = read_bundle(found.parent)
         description = bundle.description
-        network = _without_weights(found, description, blocks)
+        network = _without_weights(found, description, blocks, networks)
         weights = bundle.weights(network.state_dict())
     else:
         checkpoint = read_checkpoint(found)
         description = describe(found, checkpoint)
-        network = _without_weights(found, description, blocks)
+        network = _without_weights(found, description, blocks, networks)
         weights = network_weights(found, checkpoint, network.state_dict())
     network.load_state_dict(weights, assign=True)
-    network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if isinstance(network, SampleCNN):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval()
     return Model(network, description, found)
 
 
 def _without_weights(
-    path: Path, description: Description, blocks: Mapping[str, type[nn.Module]] | None
-) -> SampleCNN:
+    path: Path, description: Description, blocks: Blocks | None, networks: Networks | None
+) -> Network:
     """Build the described network on the meta device: nothing is allocated before shapes were compared."""
     try:
         with torch.device("meta"):
-            return build(description.as_dict(), len(description.tags), blocks)
+            network = build(description.as_dict(), len(description.tags), blocks, networks)
     except ValueError as error:
         reason = str(error).partition("\n")[0]  # of PyTorch's own the rest is its call stack
         raise RunError(f"{path}: {reason}") from error
     except (TypeError, OverflowError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{path} is not a complete model: {reason}") from error
+    if network.segment_samples != description.segment_samples:
+        raise RunError(
+            f"{path} says that the network hears {description.segment_samples:,} samples at once; "
+            f"{network.title} hears {network.segment_samples:,}"
+        )
+    return network

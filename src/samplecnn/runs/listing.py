@@ -24,7 +24,7 @@ class Entry:
 
     run: str  # the folder, relative to the one that was searched
     state: str
-    block: str | None = None
+    network: str | None = None  # the block of a SampleCNN, the name of any other
     multi: bool | None = None
     width: int | None = None
     seed: int | None = None
@@ -103,7 +103,7 @@ def _entry(run: Path, name: str) -> Entry:
     return Entry(
         name,
         FINISHED,
-        results.block,
+        results.block or results.model,
         results.multi,
         results.width,
         results.seed,
@@ -122,7 +122,7 @@ def _unfinished(run: Path, name: str) -> Entry:
     return Entry(
         name,
         state,
-        config.block["name"],
+        (config.block or config.model)["name"],
         config.multi,
         config.width,
         config.seed,

@@ -5,14 +5,26 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 from samplecnn.files import write
 from samplecnn.overrides import override
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import COUNT, NAME, NOT_NEGATIVE, OBJECT, PRINTABLE, WHOLE, Rule, checked
+from samplecnn.runs.rules import (
+    COUNT,
+    NAME,
+    NOT_NEGATIVE,
+    OBJECT,
+    OF_SAMPLECNN,
+    PRINTABLE,
+    SAMPLECNN,
+    WHOLE,
+    Rule,
+    checked,
+    require,
+)
 from samplecnn.runs.untrusted import read_json
 from samplecnn.text import is_printable, shown
 
@@ -109,13 +121,14 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 class Results:
     """What a run is, what it took and how well it does."""
 
-    block: Annotated[str, NAME]
-    multi: bool
+    model: Annotated[str, NAME] = SAMPLECNN
+    block: Annotated[str | None, NAME] = None  # these three of a SampleCNN alone
+    multi: bool | None = None
+    width: int | None = None
     seed: int
     data: Annotated[str, NAME]
     split: Annotated[str, PRINTABLE]
     split_hash: Annotated[str, PRINTABLE]
-    width: int
     parameters: Annotated[int, COUNT]
     epochs: Annotated[int, COUNT]
     train_seconds: Annotated[float, NOT_NEGATIVE]
@@ -145,11 +158,16 @@ class Results:
             "backend": plain.get("backend", plain.get("path")),  # its name in earlier results
             "test": SplitScores.read(plain.get("test", {}), where, absent=absent),
         }
-        return checked(cls, read, where, absent=absent)
+        results = checked(cls, read, where, absent=absent)
+        if results.model == SAMPLECNN:
+            require(results, OF_SAMPLECNN, where, absent=absent)
+        return results
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         plain = {**asdict(self), "test": self.test.as_dict(intervals=self.interval is not None)}
+        if self.model == SAMPLECNN:
+            del plain["model"]  # as it was before there were others
         return {key: value for key, value in plain.items() if value is not None}
 
 
@@ -179,9 +197,17 @@ def write_results(run: Path, results: Results) -> None:
     write(run / RESULTS, json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n")
 
 
+def installed(name: str) -> str:
+    """Return the version of an installed package; the source can be run without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what computes, and the commit where the program runs from a git checkout."""
-    found = {name: version(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
+    found = {name: installed(name) for name in ("samplecnn", "torch", "pytorch-lightning")}
     here = Path(__file__).parent
     if (here.parents[2] / ".git").exists() and (git := shutil.which("git")):
         git_says = subprocess.run(

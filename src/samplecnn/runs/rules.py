@@ -13,6 +13,10 @@ from samplecnn.text import is_printable, shown
 
 Record = TypeVar("Record")
 
+# As in `samplecnn.model.architecture`, which loads PyTorch: rules are read before.
+SAMPLECNN = "samplecnn"  # the network that is meant where none is named
+OF_SAMPLECNN = ("block", "multi", "width")  # what no other network has
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -57,6 +61,7 @@ NAME = Rule(
     "a name of letters, digits, '.', '_' and '-'",
     lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
 )
+RATE = Rule("a whole number of 1,000 to 1,000,000 Hz", lambda v: _whole(v) and 1_000 <= v <= 1_000_000)
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 RULES: dict[str, Rule] = {
@@ -65,6 +70,7 @@ RULES: dict[str, Rule] = {
     "dropout": SHARE,
     "weight_decay": NOT_NEGATIVE,
     "running_statistics": _one_of("average", "keras"),
+    "rate": Rule(f"{RATE.allowed}, or null", lambda v: v is None or RATE.holds(v)),
     "batch_size": _at_least(2),
     "scale_rate": FLAG,
     "fast": AUTO_FLAG,
@@ -72,6 +78,15 @@ RULES: dict[str, Rule] = {
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _at_least(1, optional=True),
     "shard": _at_least(0, optional=True),
+    "model.name": NAME,
+    "model._target_": TEXT,
+    "model.dropout": SHARE,
+    "model.res": FLAG,
+    "model.original": FLAG,
+    "model.mid": COUNT,
+    "model.dense": COUNT,
+    "model.input": _one_of("mel", "raw"),
+    "model.filters": COUNT,
     "block.name": NAME,
     "block._target_": TEXT,
     "block.alpha": POSITIVE,
@@ -88,6 +103,7 @@ RULES: dict[str, Rule] = {
     ),
     "data.excerpt_start": _one_of("start", "middle"),
     "data.train_segments": _at_least(1, optional=True),
+    "data.random_chunks": _at_least(1, optional=True),
     "data.test_segments": _at_least(1, optional=True),
     "data.resident": AUTO_FLAG,
     "data.vocabulary": Rule(
@@ -112,8 +128,21 @@ RULES: dict[str, Rule] = {
     "schedule.patience": WHOLE,
     "schedule.decay": NOT_NEGATIVE,
     "schedule.warmup": SHARE,
+    "schedule.weight_decay": NOT_NEGATIVE,
+    "schedule.adam_epochs": COUNT,
+    "schedule.sgd_epochs": Rule(
+        "a list of whole numbers of at least 1, such as [20,20,80]",
+        lambda v: _is_list(v) and all(map(COUNT.holds, v)),
+    ),
+    "schedule.sgd_rates": Rule(
+        "a list of numbers greater than 0, such as [1e-3,1e-4,1e-5]",
+        lambda v: _is_list(v) and all(map(POSITIVE.holds, v)),
+    ),
     "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
     "trainer.devices": COUNT,
+    "trainer.num_nodes": COUNT,
+    "trainer.strategy": _one_of("auto", "ddp", "ddp_find_unused_parameters_true"),
+    "trainer.sync_batchnorm": FLAG,
     "trainer.precision": _one_of(*PRECISIONS),
     "trainer.max_epochs": _at_least(1, optional=True),
     "trainer.save_every_minutes": POSITIVE,
@@ -130,6 +159,13 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def require(record: Any, names: Sequence[str], where: str, prefix: str = "", absent: str = "") -> None:
+    """Raise RunError where one of a record's values is None."""
+    for name in names:
+        if getattr(record, name) is None:
+            raise RunError(f"{where} has no {prefix}{name}{absent}")
 
 
 def checked(

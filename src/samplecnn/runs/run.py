@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from samplecnn.runs.config import CONFIG, NOT_IDENTITY, RunConfig, read_config
+from samplecnn.runs.config import CONFIG, RunConfig, identity, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results
@@ -54,14 +54,11 @@ class Run:
         What is off (null or false) is left out, so that a key which an earlier version did not have yet makes
         no difference where it is off.
         """
-        values = {**dict(flat(self.config.plain)), "trainer.precision": self.results.precision}
-        dropped = (*NOT_IDENTITY, "trainer.accelerator")
+        values = {**dict(flat(identity(self.config.plain))), "trainer.precision": self.results.precision}
         return {
             key: value
             for key, value in values.items()
-            if value is not None
-            and value is not False
-            and not any(key == name or key.startswith(f"{name}.") for name in dropped)
+            if value is not None and value is not False and key != "trainer.accelerator"
         }
 
     @property
@@ -90,9 +87,10 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     for key, value in flat(config.plain):
         if not is_printable(f"{key}{value}"):
             raise RunError(f"{CONFIG}: {key!r} holds what cannot be printed")
-    theirs = results.block, results.multi, results.seed
-    if (config.block["name"], config.multi, config.seed) != theirs:
-        raise RunError(f"{CONFIG} and {RESULTS} are of different runs: block, multi or seed differ")
+    block = config.block["name"] if config.block else None
+    theirs = results.model, results.block, results.multi, results.seed
+    if (config.model["name"], block, config.multi, config.seed) != theirs:
+        raise RunError(f"{CONFIG} and {RESULTS} are of different runs: model, block, multi or seed differ")
     notes = []
     predictions: Predictions | None = None
     epochs: tuple[dict[str, float], ...] = ()

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.hardware import describe, driver, settle
 from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.runs.results import installed
 from samplecnn.training.proof import PLAIN_PLAN, Plan, Trial, make_step
 from samplecnn.training.trials import SEGMENTS, Finding, examine, said
 
@@ -61,6 +61,7 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
         if known is not None and known.plan in plans and _still_works(trial, known):
             log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
             return known
+        log.info("trying %d ways to compute on this machine, which takes some seconds, once", len(plans))
         found = examine(trial, plans)
         for finding in found:
             if finding.failure:
@@ -122,7 +123,7 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
     shapes = [list(parameter.shape) for parameter in trial.network.parameters()]
     return json.dumps(
         [
-            *(describe(trial.device), driver(), version("samplecnn"), torch.__version__),
+            *(describe(trial.device), driver(), installed("samplecnn"), torch.__version__),
             *(str(torch.backends.cudnn.version()), _triton()),
             *(trial.precision, trial.batch_size, [str(plan) for plan in plans]),
             *(f"{block.__module__}.{block.__qualname__}", shapes),
@@ -193,7 +194,7 @@ class FirstSteps(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the clock after two of the steps."""
-        if self.choice.rate is None or batch_idx not in (FIRST, LAST):
+        if self.choice.rate is None or batch_idx not in (FIRST, LAST) or not trainer.is_global_zero:
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,18 +29,27 @@ from samplecnn.runs.checkpoint import read_checkpoint
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import BEST, LAST
 from samplecnn.training.epochs import EpochTable
-from samplecnn.training.schedule import MONITOR
+from samplecnn.training.module import TaggingModule
+from samplecnn.training.ranks import gather, rank, world
+from samplecnn.training.schedule import monitored
 
 log = logging.getLogger(__name__)
 
 NEXT, PREVIOUS = "checkpoints/next.ckpt", "checkpoints/previous.ckpt"  # next: between written and renamed
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-TOGETHER = 50  # steps between two times that the processes of several devices ask each other
+# Steps between two times that the processes of several devices ask each other, which a GPU would wait for.
+TOGETHER = {"cpu": 1, "cuda": 50}
 VALIDATION_SAVED = 30.0  # seconds since the last checkpoint after which one is made before a validation
 
 
 class Stopped(SystemExit):
-    """The training was asked to stop by a signal; the exit status is 128 and its number."""
+    """The training was asked to stop by a signal; the exit status is 128 and its number, of rank 0.
+
+    The others end with 0: who started them would take anything else for a failure, and end rank 0.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number if rank() == 0 else 0)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -68,6 +78,7 @@ class WholeFiles(TorchCheckpointIO):
         for key in [key for key in states if key.startswith("RunCheckpoint{")]:
             score = states.pop(key).get("best_model_score")
             states["RunCheckpoint"] = {"best": math.inf if score is None else float(score)}
+        fit_to_devices(checkpoint)
         return checkpoint
 
 
@@ -131,7 +142,7 @@ class RunCheckpoint(Checkpoint):
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._saved = time.monotonic()
-        self._random: dict[str, Any] = {}
+        self._random: list[dict[str, Any]] = []  # of each rank
         self._in_epoch = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -139,10 +150,14 @@ class RunCheckpoint(Checkpoint):
         self._saved = time.monotonic()
         self._catch(self._note)
         if self._random:
-            torch.set_rng_state(self._random["cpu"])
-            if "cuda" in self._random and pl_module.device.type == "cuda":
-                torch.cuda.set_rng_state(self._random["cuda"], pl_module.device)
-            self._random = {}
+            assert isinstance(pl_module, TaggingModule)
+            pl_module.seed_dropout()  # where the checkpoint is of fewer devices
+            state = self._random[rank()] if rank() < len(self._random) else {}
+            if "cpu" in state:
+                torch.set_rng_state(state["cpu"])
+            if "cuda" in state and pl_module.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda"], pl_module.device)
+            self._random = []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -154,7 +169,7 @@ class RunCheckpoint(Checkpoint):
         waited = time.monotonic() - self._saved
         due = waited >= (VALIDATION_SAVED if left == 1 else 60 * self.every_minutes)
         if trainer.world_size > 1:
-            if left > 1 and batch_idx % TOGETHER:
+            if left > 1 and batch_idx % TOGETHER[trainer.strategy.root_device.type]:
                 return
             self.received = signal_of_any(trainer, self.received)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
@@ -171,7 +186,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if they count, and all that the training goes on from."""
-        loss = float(trainer.callback_metrics[MONITOR])
+        loss = monitored(trainer)
         if self.tested == "last" or loss < self.best:
             self.best = min(loss, self.best)
             trainer.save_checkpoint(self.run / BEST, weights_only=True)
@@ -204,32 +219,63 @@ class RunCheckpoint(Checkpoint):
         log.info("%s: stopping after this step", self.received.name)
 
     def _leave(self, number: int, _frame: FrameType | None) -> None:
-        raise Stopped(128 + number)
+        raise Stopped(number)
 
     def _stop_if_asked(self) -> None:
         if self.received is None:
             return
         before = self._before.get(self.received)
-        if self.received in (signal.SIGUSR1, signal.SIGUSR2):
+        if self.received in (signal.SIGUSR1, signal.SIGUSR2) and rank() == 0:
             if callable(before):
                 before(self.received, None)  # submitit's, which has the job queued again and ends it
             elif "SLURM_JOB_ID" in os.environ:
                 queue_again(os.environ["SLURM_JOB_ID"])
-        raise Stopped(128 + self.received)
+        raise Stopped(self.received)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the lowest validation loss; within an epoch also where the random numbers are."""
-        state: dict[str, Any] = {"best": self.best}
+        """Return the lowest validation loss; within an epoch also where each rank's random numbers are."""
+        state: dict[str, Any] = {"best": self.best, "world": world()}
         if self._in_epoch:
-            state["random"] = {"cpu": torch.get_rng_state()}
+            random = {"cpu": torch.get_rng_state()}
             if torch.cuda.is_available() and torch.cuda.is_initialized():
-                state["random"]["cuda"] = torch.cuda.get_rng_state()
+                random["cuda"] = torch.cuda.get_rng_state()
+            state["random"] = gather(random)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the state of a checkpoint."""
         self.best = state_dict["best"]
-        self._random = state_dict.get("random", {})
+        random = state_dict.get("random", [])
+        self._random = [random] if isinstance(random, dict) else random  # one device's, of earlier versions
+
+
+def fit_to_devices(checkpoint: dict[str, Any]) -> None:
+    """Have a checkpoint go on with this number of devices where it was trained with another, and say so.
+
+    An epoch that has begun goes on after as many segments, in steps of this number's.
+    """
+    states = checkpoint.get("callbacks", {})
+    state = states.get("RunCheckpoint")  # weights alone have none
+    if state is None or (then := state.get("world", 1)) == (now := world()):
+        return
+    log.info(
+        "trained on %d devices so far, from here on %d: a step has %s times the segments, an epoch %s times "
+        "the steps; segments keep their order, but others share a step, and dropout draws other numbers",
+        *(then, now, Fraction(now, then), Fraction(then, now)),
+    )
+    if "OneCycle" in states:
+        states["OneCycle"]["step"] = states["OneCycle"]["step"] * then // now
+    if "random" not in state:  # at the end of an epoch
+        return
+    loop = checkpoint["loops"]["fit_loop"]
+    current = loop["epoch_loop.batch_progress"]["current"]
+    before = current["ready"]
+    done = before * then // now
+    checkpoint["losses"] = checkpoint["losses"] * (done / before)
+    # A step counts as completed once the hooks after it have run, in one of which this was saved.
+    current |= {"ready": done, "started": done, "processed": done, "completed": done - 1}
+    for loader in loop["state_dict"]["combined_loader"]:
+        loader["given"] = done
 
 
 def signal_of_any(trainer: pl.Trainer, received: signal.Signals | None) -> signal.Signals | None:

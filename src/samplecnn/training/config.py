@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
-from samplecnn.runs.rules import RULES, flat
+from samplecnn.runs.rules import OF_SAMPLECNN, RULES, SAMPLECNN, flat
 from samplecnn.training.help import register_help
 
 
@@ -27,9 +27,10 @@ class ConfigError(UserError):
 
 PATHS = ("data.raw", "data.root")
 FOLDERS = (*PATHS, "resume", "hydra.run.dir", "hydra.sweep.dir")
-GROUPS = ("block", "data", "schedule", "trainer", "logger", "experiment")
-# Keys without a rule of their own: a block's and a data set's options are checked by what takes them.
-KEYS = re.compile(r"block\..+|data\..+|schedule\..+|logger\..+|experiment")
+GROUPS = ("model", "block", "data", "schedule", "trainer", "logger", "experiment")
+OTHERS_LACK = (*OF_SAMPLECNN, "running_statistics")  # keys that mean nothing to other models
+# Keys without a rule of their own: options of a model, a block or a data set are checked by what takes them.
+KEYS = re.compile(r"(model|block|data)\..+|schedule\..+|logger\..+|experiment")
 # Names that other programs have for keys.
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "max_epochs", "bs": "batch_size", "gpus": "devices"}
 
@@ -47,10 +48,11 @@ def register() -> None:
     register_help()
 
 
-def validate(config: DictConfig) -> dict[str, Any]:
-    """Return the configuration as plain values with absolute paths.
+def validate(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the configuration as plain values with absolute paths, without what means nothing to its model.
 
-    Raises ConfigError that names every impossible value with what is allowed.
+    Raises ConfigError that names every impossible value with what is allowed, and what ``overrides``, as
+    typed, say of another model.
     """
     try:
         missing = sorted(OmegaConf.missing_keys(config))
@@ -62,7 +64,11 @@ def validate(config: DictConfig) -> dict[str, Any]:
             f"a value is needed for {', '.join(missing)}: give {missing[0]}=... on the command line"
         )
     assert isinstance(plain, dict)
-    return check({str(key): value for key, value in plain.items()})
+    model = plain.get("model", {}).get("name", SAMPLECNN)
+    lacks = () if model == SAMPLECNN else OTHERS_LACK
+    if foreign := [o for o in overrides if re.split(r"[.=]", o.lstrip("+~"))[0] in lacks]:
+        raise ConfigError(f"{', '.join(foreign)}: of model={SAMPLECNN} alone, and this is model={model}")
+    return check({str(key): value for key, value in plain.items() if key not in lacks})
 
 
 def check(plain: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +86,12 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
         problems.append("schedule=onecycle needs trainer.max_epochs, the length of its cycle")
     if values.get("scale_rate") and "schedule.learning_rate" not in values:
         problems.append("scale_rate=true needs schedule.learning_rate, which this schedule does not have")
+    if values.get("data.train_segments") is not None and values.get("data.random_chunks") is not None:
+        problems.append("data.train_segments and data.random_chunks: one of them, the other has to be null")
+    if values.get("schedule.weight_decay") and values.get("weight_decay"):
+        problems.append(
+            "weight_decay is of Keras' optimiser; this schedule has schedule.weight_decay in its place"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
     absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
@@ -87,11 +99,11 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:
-    """Say whether a key is an option of a user's block or schedule, whatever ours of that name may be."""
+    """Say whether a key is an option of a user's own class, whatever ours of that name may be."""
     group, _, name = key.partition(".")
     target = str(values.get(f"{group}._target_", "samplecnn."))
     return (
-        group in ("block", "schedule")
+        group in ("model", "block", "schedule")
         and name not in ("name", "_target_")
         and not target.startswith("samplecnn.")
     )

@@ -31,6 +31,7 @@ def diagnose(block: str, width: int, batch_size: int, device: torch.device, prec
     (None: it is proven). ``works`` says whether training will.
     """
     network = build({"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}, TAGS)
+    assert isinstance(network, SampleCNN)
     trial = Trial(network, device, precision, batch_size)
     found = examine(trial, candidates(trial))
     limit = flop_rate(width, device, precision) / step_flops(network)

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from samplecnn.files import write
+from samplecnn.training.ranks import gather, rank, world
 
 
 def peak_memory(device: torch.device) -> int:
@@ -25,6 +26,8 @@ def peak_memory(device: torch.device) -> int:
 class EpochTable(pl.Callback):
     """Writes ``metrics.csv``, one row per epoch, and counts the seconds spent in training.
 
+    Of several devices, the segments per second are of all together, and the memory is of the one that used
+    most; the loggers have that of each.
     The rows are in the checkpoint too, so that a resumed run goes on with the table of the epochs that it
     stands on.
     """
@@ -61,12 +64,15 @@ class EpochTable(pl.Callback):
         seconds = time.perf_counter() - self._started
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         segments = trainer.num_training_batches * trainer.train_dataloader.sampler.batch_size  # type: ignore[union-attr]
+        peaks = gather(peak_memory(pl_module.device))
         speed = {
-            "segments_per_second": segments / (self._trained - self._started),
-            "peak_memory_bytes": peak_memory(pl_module.device),
+            "segments_per_second": world() * segments / (self._trained - self._started),
+            "peak_memory_bytes": max(peaks),
         }
+        of_each = {f"peak_memory_bytes/rank{n}": peak for n, peak in enumerate(peaks)} if world() > 1 else {}
         for logger in trainer.loggers:
-            logger.log_metrics({f"train/{key}": value for key, value in speed.items()}, trainer.global_step)
+            logged = {f"train/{key}": value for key, value in (speed | of_each).items()}
+            logger.log_metrics(logged, trainer.global_step)
         row: dict[str, float] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
@@ -79,6 +85,11 @@ class EpochTable(pl.Callback):
             **speed,
         }
         self.rows.append(row)
+        if rank() == 0:
+            self._write(row)
+
+    def _write(self, row: dict[str, float]) -> None:
+        """Write the table, and print its last row."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(row))
         writer.writeheader()
@@ -87,7 +98,8 @@ class EpochTable(pl.Callback):
         if self.echo:
             print(
                 f"epoch {row['epoch']:3.0f}  train loss {row['train_loss']:.4f}  "
-                f"val loss {row['val_loss']:.4f}  val ROC-AUC {row['val_roc_auc']:.4f}  {seconds:.1f} s",
+                f"val loss {row['val_loss']:.4f}  val ROC-AUC {row['val_roc_auc']:.4f}  "
+                f"{row['seconds']:.1f} s",
                 flush=True,
             )
 

@@ -1,18 +1,16 @@
 """A finished run, tested again from its folder."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from samplecnn import threads
-from samplecnn.data.audio import segments
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.store import Store
 from samplecnn.memory import keep_freed_memory
+from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
@@ -20,14 +18,18 @@ from samplecnn.runs.folder import load_model, read_config, read_description
 from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import test_backend
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.stores import make_data
+from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import make_trainer, quiet_libraries
 
 
 def evaluate(
-    run: Path, *, data_root: Path | None = None, blocks: Mapping[str, type[nn.Module]] | None = None
+    run: Path,
+    *,
+    data_root: Path | None = None,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
 ) -> SplitScores:
-    """Test the best weights of a run on its test split, as its training did.
+    """Test the best weights of a run on its test split, as its training did, on one device.
 
     ``data_root`` is where the stores are now, if not where the run found them. Raises RunError for a folder
     that is not a run and for a store whose split or tags are not the run's.
@@ -36,11 +38,12 @@ def evaluate(
     keep_freed_memory()
     threads.use_available()
     config = read_config(run)
-    model = load_model(run, blocks)
+    model = load_model(run, blocks, networks)
     data = open_data(run, config, model.description, data_root)
     module = TaggingModule(
         model.network, description=model.description.as_dict(), test_backend=test_backend(config.fast)
     )
+    config = replace(config, trainer=replace(config.trainer, devices=1, num_nodes=1))
     trainer = make_trainer(config, run, logger=False, enable_checkpointing=False)
     trainer.test(module, datamodule=data, verbose=False)
     assert module.test_scores is not None
@@ -51,28 +54,28 @@ def open_data(
     run: Path, config: RunConfig, description: Description, data_root: Path | None = None
 ) -> SegmentDataModule:
     """Return the data that a run was trained on; RunError if the store now holds other clips or tags."""
-    store = Store.open((data_root or Path(config.data.root)) / config.data.name)
-    data = make_data(config, store)
+    store = find_store(data_root or config.data.root, config.data.name, description.sample_rate)
+    data = make_data(config, store, description.sample_rate, description.segment_samples)
     for what, ours, theirs in (
         ("tags", data.selection.tags, description.tags),
         ("split", data.selection.split_hash, description.split_hash),
     ):
         if ours != theirs:
             raise RunError(
-                f"the store {store.path} has another {what} than the one {run} was trained on: "
+                f"the store {store} has another {what} than the one {run} was trained on: "
                 "its scores would not be comparable. Name the right folder of stores with --data-root"
             )
     return data
 
 
 def validation_segments(run: Path, count: int) -> NDArray[np.float32]:
-    """Return about ``count`` segments (n, 59049) in [-1, 1), of clips all over a run's validation split."""
+    """Return up to ``count`` segments (n, samples) in [-1, 1), from all over a run's validation split."""
     data = open_data(run, read_config(run), read_description(run))
-    clips = data.selection.parts["valid"].clips
-    chosen = clips[np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int)]
-    each = -(-count // len(chosen))
-    found = [segments(data.store.clip(int(clip)), limit=each) for clip in chosen]
-    return np.concatenate(found).astype(np.float32) / np.float32(32768)
+    part = data.selection.parts["valid"]
+    chosen = np.linspace(0, len(part.segment_spans) - 1, min(count, len(part.segment_spans))).astype(int)
+    stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)
+    heard: NDArray[np.float32] = data.heard(torch.from_numpy(stored)).numpy()
+    return heard
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """One run from configuration to results: what `python train.py` does once Hydra has composed."""
 
 import logging
-import os
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,18 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
-from samplecnn.data.store import Store
 from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
 from samplecnn.overrides import override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
+from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST, LOCK
 from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
@@ -28,12 +28,14 @@ from samplecnn.training import loggers
 from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
+from samplecnn.training.launch import as_launched
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.network import count_parameters, make_module
+from samplecnn.training.network import count_parameters, heard, make_module
 from samplecnn.training.progress import LOG_SECONDS, TimedBar, TimeLeft
-from samplecnn.training.schedule import make_schedule
-from samplecnn.training.stores import make_data, prepare_store
-from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries, watched
+from samplecnn.training.ranks import from_rank_zero, gather, leave, on_all, rank
+from samplecnn.training.schedules import make_schedule
+from samplecnn.training.stores import make_data, training_store
+from samplecnn.training.trainer import device_and_precision, join, make_trainer, quiet_libraries, watched
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def scaled(config: RunConfig) -> dict[str, Any]:
     """Return the schedule's settings, its learning rate in proportion to the batch if that is wanted."""
     settings = dict(config.schedule)
     if config.scale_rate:
-        settings["learning_rate"] *= config.batch_size / PAPER_BATCH
+        settings["learning_rate"] *= config.batch_size * config.world / PAPER_BATCH
     return settings
 
 
@@ -55,26 +57,30 @@ def train(
     """Train and test one network in the folder ``run``; return its results.
 
     ``plain`` is a validated configuration, ``cell`` which one of a multirun it is. A run that stopped goes
-    on from its last checkpoint; one that has finished is not trained again. Raises ConfigError where the
-    folder holds a run of another configuration, or belongs to another process; a folder with nothing in it
-    but a log is then removed.
+    on from its last checkpoint; one that has finished is not trained again. On several devices all processes
+    come here, and train in the folder of rank 0. Raises ConfigError where the folder holds a run of another
+    configuration, or belongs to another process; a folder with nothing in it but a log is then removed.
     """
     try:
-        with owned(run):
-            return train_owned(
-                RunConfig.read(plain, "the configuration"), run, name=name, group=group, cell=cell
-            )
+        config = RunConfig.read(as_launched(plain), "the configuration")
+        join(config, run)
+        run = from_rank_zero(lambda: run)
+        with ExitStack() as stack:
+            from_rank_zero(lambda: stack.enter_context(owned(run)))
+            results = train_owned(config, run, name=name, group=group, cell=cell)
+        gather(None)  # all have come to here
     except (UserError, OSError, KeyboardInterrupt):
-        discard(run)
+        if rank() == 0:
+            discard(run)
         raise
+    finally:
+        leave()
+    return results
 
 
 @contextmanager
 def owned(run: Path) -> Iterator[None]:
     """Hold a run folder against other processes; ConfigError where one has it."""
-    if "LOCAL_RANK" in os.environ:  # the processes of one training share it
-        yield
-        return
     run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
@@ -102,32 +108,43 @@ def train_owned(
     config: RunConfig, run: Path, *, name: str | None, group: str | None, cell: str | None
 ) -> Results:
     """Train and test in a folder that no other process has."""
-    if (finished := earlier_results(config, run)) is not None:
+    if (finished := from_rank_zero(lambda: earlier_results(config, run))) is not None:
         log.info("%s has finished before: these are its results", run)
         return finished
     quiet_libraries()
     keep_freed_memory()
     threads.use_available()
-    data = make_data(config, Store.open(prepare_store(config.plain["data"])))
+    rate, samples = heard(config)
+    # Each by itself: where the store is still to be prepared, they share its shards.
+    data = on_all(lambda: make_data(config, training_store(config.plain["data"], rate), rate, samples))
     module = make_module(config, data.selection)
-    last = last_checkpoint(run)
-    write_config(run, config)
+    last = from_rank_zero(lambda: last_checkpoint(run))
+    from_rank_zero(lambda: write_config(run, config))
     log_start(config, run, module, data)
-    logger = loggers.start(config, run, name=name, group=group)
+    logger = loggers.RunLogger()
+    if rank() == 0:
+        logger = loggers.start(config, run, name=name, group=group)
     failed = True
     try:
-        results = fit_and_test(config, run, last, module, data, logger.loggers, cell)
+        fitted = fit_and_test(config, run, last, module, data, logger.loggers, cell)
+        results = from_rank_zero(lambda: record(config, run, module, data, *fitted))
         logger.log_results(results)
-        write_results(run, results)
+        from_rank_zero(lambda: write_results(run, results))
         failed = False
     finally:
         logger.close(failed=failed)
-        if failed and (run / LAST).is_file():
-            again = override("resume", run)
-            print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
-        elif failed:
-            print("stopped before the first checkpoint: nothing is saved", flush=True)
+        if failed and rank() == 0:
+            say_how_to_go_on(run)
     return results
+
+
+def say_how_to_go_on(run: Path) -> None:
+    """Print what to do about a run that has stopped."""
+    if (run / LAST).is_file():
+        again = override("resume", run)
+        print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
+    else:
+        print("stopped before the first checkpoint: nothing is saved", flush=True)
 
 
 def earlier_results(config: RunConfig, run: Path) -> Results | None:
@@ -143,19 +160,23 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 
 
 def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
-    """Say in a line what is about to be trained."""
+    """Say in a line what is about to be trained, and on several devices in another what they share."""
+    batches = -(-len(data.train_dataloader()) // config.world)
     log.info(
-        "%s: block %s, %s, width %d, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
+        "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
         run,
-        config.block["name"],
-        "multi" if config.multi else "no multi",
-        config.width,
+        ", ".join(Description.read(module.description, str(run)).words),
         f"{count_parameters(module.network):,}",
         len(data.selection.tags),
         data.selection.split,
-        len(data.train_dataloader()),
+        batches,
         describe(device_and_precision(config.trainer)[0]),
     )
+    if config.world > 1:
+        log.info(
+            "%d devices, with batches of %d segments each: %d segments a step",
+            *(config.world, config.batch_size, config.world * config.batch_size),
+        )
 
 
 def fit_and_test(
@@ -166,8 +187,8 @@ def fit_and_test(
     data: SegmentDataModule,
     lightning_loggers: list[Logger],
     cell: str | None = None,
-) -> Results:
-    """Train, test the weights that count, write down the predictions; return the results.
+) -> tuple[Trainer, EpochTable]:
+    """Train, and test the weights that count; return what has done so, and the table of its epochs.
 
     ``last`` is the checkpoint to go on from, ``cell`` what the bar calls a job of a multirun.
     """
@@ -191,12 +212,25 @@ def fit_and_test(
         with logging_redirect_tqdm():  # lines of the log go above the bar
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     trainer.test(module, datamodule=data, ckpt_path=run / BEST, weights_only=True, verbose=False)
+    return trainer, table
+
+
+def record(
+    config: RunConfig,
+    run: Path,
+    module: TaggingModule,
+    data: SegmentDataModule,
+    trainer: Trainer,
+    table: EpochTable,
+) -> Results:
+    """Write down the predictions of a test; return the results."""
     assert module.test_scores is not None
     assert module.test_probabilities is not None
     selection, test = data.selection, data.selection.parts["test"]
     write_predictions(run, Predictions(test.clip_ids, selection.tags, test.labels, module.test_probabilities))
     return Results(
-        block=config.block["name"],
+        model=config.model["name"],
+        block=config.block["name"] if config.block else None,
         multi=config.multi,
         seed=config.seed,
         data=config.data.name,

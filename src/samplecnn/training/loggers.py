@@ -90,7 +90,9 @@ def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) 
 
 def _start_wandb(config: RunConfig, run: Path, name: str | None, group: str | None) -> "Run":
     settings = config.logger
-    tags = [config.block["name"], "multi" if config.multi else "no multi", config.data.name]
+    tags = [config.model["name"], config.data.name]
+    if config.block is not None:
+        tags[:1] = [config.block["name"], "multi" if config.multi else "no multi"]
     started = _begin(
         run,
         project=settings.project,

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.errors import UserError
-from samplecnn.model.network import STEM, SampleCNN
+from samplecnn.model.network import STEM, SampleCNN, use
+from samplecnn.model.networks.network import Network
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.training.backends import Choice, FirstSteps
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.optimiser import KerasSGD, decay_groups
 from samplecnn.training.proof import PLAIN_PLAN
+from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
 
 PLAIN_CHOICE = Choice(PLAIN_PLAN)
@@ -40,7 +42,7 @@ class TaggingModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: SampleCNN,
+        network: Network,
         *,
         description: dict[str, Any],
         weight_decay: float = 0.0,
@@ -51,7 +53,7 @@ class TaggingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.plan = choice.plan
-        network.use(self.plan.backend)
+        use(network, self.plan.backend)
         self.network = network
         self.choice = choice
         self.automatic_optimization = not self.plan.graph
@@ -64,6 +66,7 @@ class TaggingModule(pl.LightningModule):
         self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
         self.test_scores: SplitScores | None = None
         self._losses = torch.zeros(())  # sum over the epoch so far
+        self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # probabilities, clips and loss of each batch
 
     @property
     def data(self) -> SegmentDataModule:
@@ -84,10 +87,15 @@ class TaggingModule(pl.LightningModule):
         """Give back the graph's memory."""
         self._graph = None
 
-    def on_train_epoch_start(self) -> None:
-        """Make the epoch's dropout a function of seed and epoch, so that resuming does not change it."""
-        mixed = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]
+    def seed_dropout(self) -> None:
+        """Make the epoch's dropout a function of seed, epoch and rank: resuming does not change it."""
+        place = [rank()] if rank() else []
+        mixed = np.random.SeedSequence([self.seed, self.current_epoch, *place]).generate_state(1)[0]
         torch.manual_seed(int(mixed))
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the dropout, and begin the sum of the losses."""
+        self.seed_dropout()
         self._losses = torch.zeros((), device=self.device)  # the sum stays there: no wait per step
 
     def on_train_start(self) -> None:
@@ -99,9 +107,11 @@ class TaggingModule(pl.LightningModule):
         loss = self._loss(batch) if self.automatic_optimization else self._graphed_step(batch)
         self._losses += loss.detach()
         if self.log_every is not None and (index + 1) % self.log_every == 0:
-            self.log("train/loss_step", loss.detach().clone(), prog_bar=True)
+            self.log("train/loss_step", loss.detach().clone(), prog_bar=True, sync_dist=True)
+            self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.trainer.is_last_batch:
-            self.log("train/loss_epoch", self._losses / (index + 1), on_step=False, on_epoch=True)
+            mean = self._losses / (index + 1)
+            self.log("train/loss_epoch", mean, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -110,6 +120,7 @@ class TaggingModule(pl.LightningModule):
     def _graphed_step(self, batch: Batch) -> Tensor:
         """Forward, backward and update, the first two replayed from a graph."""
         if self._graph is None:
+            assert isinstance(self.network, SampleCNN)
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
                 scaler.scale(torch.ones((), device=self.device))  # makes it create its scale
@@ -126,60 +137,73 @@ class TaggingModule(pl.LightningModule):
         optimizer.step()
         return loss
 
-    def _start_clips(self, part: str) -> None:
-        clips = len(self.data.selection.parts[part].clip_ids)
-        self._clips = ClipAverage(clips, len(self.data.selection.tags), self.device)
-
-    def _evaluation_step(self, batch: Batch) -> Tensor:
+    def _evaluation_step(self, batch: Batch) -> None:
         logits = self.network(batch.waveforms).float()
-        self._clips.update(logits.sigmoid(), batch.clips)
-        return F.binary_cross_entropy_with_logits(logits, batch.labels)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
+        self._outputs.append((logits.sigmoid(), batch.clips, loss))
 
-    def _score_clips(self, part: str, logged: str) -> tuple[NDArray[np.float32], SplitScores]:
-        """Return probabilities and scores of the part's clips; log the means under ``logged``."""
-        probabilities = self._clips.compute()
+    def _gather(self, part: str) -> tuple[float, NDArray[np.float32]]:
+        """Return the loss per segment and the clips' probabilities of a part, of all ranks' batches.
+
+        They are added up batch by batch in the order that one process has, and so to the same numbers.
+        """
+        ranks = gather([tuple(tensor.cpu() for tensor in output) for output in self._outputs])
+        self._outputs = []
+        in_order = [output for turn in zip(*ranks, strict=True) for output in turn]
+        average = ClipAverage(len(self.data.parts[part].clip_ids), len(self.data.tags))
+        total, segments = torch.zeros(()), 0
+        for probabilities, clips, loss in in_order[: len(self.data.in_order(part))]:
+            average.update(probabilities, clips)
+            total, segments = total + loss * len(clips), segments + len(clips)
+        return float(total / segments), average.compute()
+
+    def _score_clips(self, part: str, logged: str, probabilities: NDArray[np.float32]) -> SplitScores:
+        """Return the scores of the part's clips; log the means under ``logged``."""
         selection = self.data.selection
         scores = score(selection.tags, selection.parts[part].labels, probabilities)
         for key, mean in (("roc_auc", scores.roc_auc), ("pr_auc", scores.pr_auc)):
             in_bar = (logged, key) == ("val", "roc_auc")
             self.log(f"{logged}/{key}", math.nan if mean is None else mean, prog_bar=in_bar)
-        return probabilities, scores
+        return scores
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a clip average."""
-        self._start_clips("valid")
+        """Have the batch norms' running statistics of rank 0, which the checkpoints have, on all ranks."""
+        share(self.network.buffers())
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        """Add the batch to the validation loss and to its clips."""
-        self.log(MONITOR, self._evaluation_step(batch), batch_size=len(batch.labels))
+        """Compute the batch."""
+        self._evaluation_step(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the clip-level scores; stop with a clear error where the training has diverged."""
-        loss = float(self.trainer.callback_metrics[MONITOR])
+        """Log loss and clip-level scores; stop with a clear error where the training has diverged."""
+        loss, probabilities = self._gather("valid")
+        self.log(MONITOR, loss)
         if not math.isfinite(loss):
             raise TrainingDivergedError(
                 f"{MONITOR} is {loss} after epoch {self.current_epoch}: the training has diverged. "
                 "Try a smaller schedule.learning_rate, or trainer.precision=32"
             )
-        self._score_clips("valid", "val")
+        self._score_clips("valid", "val", probabilities)
 
     def on_test_epoch_start(self) -> None:
-        """Begin a clip average."""
-        self.network.use(self.test_backend)
-        self._start_clips("test")
+        """Choose the backend of tests."""
+        use(self.network, self.test_backend)
 
     def test_step(self, batch: Batch, _index: int) -> None:
-        """Add the batch to the test loss and to its clips."""
-        self.log("test/loss", self._evaluation_step(batch), batch_size=len(batch.labels))
+        """Compute the batch."""
+        self._evaluation_step(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Keep the clips' probabilities and scores, and log the means."""
-        self.test_probabilities, self.test_scores = self._score_clips("test", "test")
+        """Keep the clips' probabilities and scores, and log loss and means."""
+        loss, self.test_probabilities = self._gather("test")
+        self.log("test/loss", loss)
+        self.test_scores = self._score_clips("test", "test", self.test_probabilities)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the weights are of, and what the epoch's losses sum up to so far."""
         checkpoint["samplecnn"] = self.description
-        checkpoint["losses"] = self._losses
+        # The mean over the ranks, with which each of them goes on.
+        checkpoint["losses"] = torch.stack(gather(self._losses.cpu())).mean()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the losses of an epoch to go on within."""

@@ -1,64 +1,135 @@
 """The network that a configuration asks for, ready to be trained."""
 
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
 import pytorch_lightning as pl
+import torch
 from hydra.utils import get_class
 from torch import nn
 
-from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.store import Selection
-from samplecnn.model.architecture import build
+from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, build
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.norm import use_keras_statistics
+from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
+from samplecnn.model.networks import NETWORKS
+from samplecnn.model.networks.network import Network
+from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.training.backends import choose, test_backend
+from samplecnn.training.backends import Choice, choose, test_backend
 from samplecnn.training.config import ConfigError
-from samplecnn.training.module import TaggingModule
-from samplecnn.training.proof import Trial
+from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
+from samplecnn.training.proof import Plan, Trial
+from samplecnn.training.ranks import from_rank_zero
 from samplecnn.training.trainer import device_and_precision
+
+log = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     """Build the network, its weights drawn from the seed, and choose how to compute its training."""
     pl.seed_everything(config.seed, verbose=False)
-    description = describe_network(config, selection)
-    plain = description.as_dict()
-    network = build(plain, len(description.tags), own_blocks(config))
-    if config.running_statistics == "keras":
-        use_keras_statistics(network)
+    network = build(architecture(config), len(selection.tags), *own_classes(config))
+    description = describe_network(config, selection, network).as_dict()
     device, precision = device_and_precision(config.trainer)
-    trial = Trial(network, device, precision, config.batch_size)
-    choice = choose(trial, fast=config.fast, graphs=config.trainer.devices == 1)
+    choice, tested_on = PLAIN_CHOICE, PLAIN
+    if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
+        if config.running_statistics == "keras":
+            use_keras_statistics(network)
+        trial = Trial(network, device, precision, config.batch_size)
+        choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
+        tested_on = test_backend(config.fast)
+    if config.world > 1:
+        choice = for_several_devices(config, network, choice, device)
     return TaggingModule(
         network,
-        description=plain,
+        description=description,
         weight_decay=config.weight_decay,
         seed=config.seed,
         choice=choice,
         log_every=config.trainer.log_every_n_steps,
-        test_backend=test_backend(config.fast),
+        test_backend=tested_on,
     )
 
 
-def own_blocks(config: RunConfig) -> dict[str, type[nn.Module]]:
-    """Return the class of the block under its name, if it is not one of ours."""
-    name, target = config.block["name"], config.block["_target_"]
+def for_several_devices(
+    config: RunConfig, network: nn.Module, choice: Choice, device: torch.device
+) -> Choice:
+    """Return the choice that holds where a step waits for other devices; synchronise batch norms if wanted.
+
+    Raises ConfigError for a network whose batch norms cannot be.
+    """
+    if device.type == "cuda":
+        log.info("several devices: a step is not replayed from a CUDA graph")
+    choice = replace(choice, rate=None)  # of one device alone: not to be compared with
+    if not config.trainer.sync_batchnorm:
+        return choice
+    if not isinstance(network, SampleCNN):
+        raise ConfigError(
+            f"trainer.sync_batchnorm=true: the batch norms of model={config.model['name']} cannot be"
+        )
+    synchronise(network)
+    if choice.plan.backend not in (PLAIN, PRODUCTS, STEM):
+        log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, choice.plan.backend)
+        return Choice(Plan(STEM))
+    return choice
+
+
+def heard(config: RunConfig) -> tuple[int, int]:
+    """Return the rate in Hz and the samples of the segments that the network hears; nothing is allocated."""
+    with torch.device("meta"):
+        network = build(architecture(config), 1, *own_classes(config))
+    return network.sample_rate, network.segment_samples
+
+
+def architecture(config: RunConfig) -> dict[str, Any]:
+    """Return what the network is built of, in plain values."""
+    return {
+        "model": _options(config.model, "dropout"),
+        "block": _options(config.block) if config.block else None,
+        "multi": config.multi,
+        "width": config.width,
+        "dropout": config.dropout,
+        "sample_rate": config.rate,
+    }
+
+
+def _options(chosen: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    return {key: value for key, value in chosen.items() if key not in ("_target_", *others)}
+
+
+def own_classes(config: RunConfig) -> tuple[Blocks, Networks]:
+    """Return the classes of the block and of the network under their names, where they are not ours."""
+    blocks = _own("block", config.block, BLOCKS, nn.Module) if config.block else {}
+    return blocks, _own("model", config.model, {SAMPLECNN: SampleCNN, **NETWORKS}, Network)
+
+
+def _own(
+    group: str, chosen: Mapping[str, Any], ours: Mapping[str, type[Module]], base: type[Module]
+) -> dict[str, type[Module]]:
+    name, target = chosen["name"], chosen.get("_target_")
+    if target is None:  # of before there were others
+        return {}
     try:
-        block = get_class(target)
+        found = get_class(target)
     except Exception as error:  # Hydra wraps whatever an import raises
-        raise ConfigError(f"block._target_={target} cannot be imported: {error}") from error
-    return {} if block is BLOCKS.get(name) else {name: block}
+        raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+    if not issubclass(found, base):
+        raise ConfigError(f"{group}._target_={target} is not a {base.__module__}.{base.__name__}")
+    return {} if found is ours.get(name) else {name: found}
 
 
-def describe_network(config: RunConfig, selection: Selection) -> Description:
+def describe_network(config: RunConfig, selection: Selection, network: Network) -> Description:
     """Return what a checkpoint says of the network that the configuration asks for."""
     return Description(
-        block={key: value for key, value in config.block.items() if key != "_target_"},
-        multi=config.multi,
-        width=config.width,
-        dropout=config.dropout,
+        **{**architecture(config), "sample_rate": network.sample_rate},
+        segment_samples=network.segment_samples,
         tags=selection.tags,
-        sample_rate=SAMPLE_RATE,
         data=config.data.name,
         split=selection.split,
         split_hash=selection.split_hash,

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
 from samplecnn.training.config import ConfigError, typed, validate
+from samplecnn.training.launch import launched
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,27 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cel
         cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
     finally:
         HydraConfig.instance().set_config(config)
-    return cell, validate(without_hydra(composed))
+    return cell, with_devices(validate(without_hydra(composed), overrides), composed.hydra.launcher)
+
+
+def with_devices(plain: dict[str, Any], launcher: Any) -> dict[str, Any]:
+    """Return a cell's plain configuration with the devices that the launcher starts its processes for.
+
+    Raises ConfigError where it would start one, and the cell asks for several.
+    """
+    if launched() is not None:
+        raise ConfigError("a multirun starts its own jobs: run it without torchrun and srun")
+    trainer = plain["trainer"]
+    wanted = trainer["devices"], trainer["num_nodes"]
+    slurm = str(launcher._target_).endswith("SlurmLauncher")
+    given = (launcher.tasks_per_node, launcher.nodes) if slurm else (1, 1)
+    if wanted not in ((1, 1), given):
+        raise ConfigError(
+            f"trainer.devices={wanted[0]} trainer.num_nodes={wanted[1]}: a job of a multirun has one device. "
+            "SLURM starts jobs of more, with hydra/launcher=slurm hydra.launcher.tasks_per_node=2 "
+            "hydra.launcher.gpus_per_node=2; without it, train one network at a time, without -m"
+        )
+    return {**plain, "trainer": {**trainer, "devices": given[0], "num_nodes": given[1]}}
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -132,20 +153,21 @@ def differences(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Say in what a configuration differs from that of the run in a folder; nothing where there is no run."""
     if not (folder / "config.yaml").is_file():
         return []
-    from samplecnn.runs.config import NOT_IDENTITY, read_config  # only now: it loads PyTorch
+    from samplecnn.runs.config import identity, read_config  # only now: it loads PyTorch
     from samplecnn.runs.folder import LAST
 
     if not any((folder / name).is_file() for name in (LAST, "results.json")):
         return []  # it stopped before its first epoch had ended
     there, here = (
-        {key: json.dumps(value) for key, value in flat(plain)}  # as the configuration's hash sees them
+        {
+            key: json.dumps(value) for key, value in flat(identity(plain))
+        }  # as the configuration's hash sees them
         for plain in (read_config(folder).plain, config)
     )
     return [
         f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
         for key in {**there, **here}
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IDENTITY)
-        and there.get(key) != here.get(key)
+        if there.get(key) != here.get(key)
     ]
 
 

@@ -22,12 +22,12 @@ DRAW_SECONDS = 0.5  # between two moves of the bar
 class TimeLeft(pl.Callback):
     """Times steps and validations, and says what an epoch and the schedule take.
 
-    Until a validation has been timed it is taken to be so many forward passes. ``width`` is the network's.
+    Until a validation has been timed it is taken to be so many forward passes. ``width`` is a SampleCNN's.
     Every ``log_seconds`` a line says how far the training is; None: never.
     """
 
     def __init__(
-        self, schedule: Schedule, max_epochs: int | None, width: int, *, log_seconds: float | None
+        self, schedule: Schedule, max_epochs: int | None, width: int | None, *, log_seconds: float | None
     ) -> None:
         self.schedule, self.max_epochs, self.width = schedule, max_epochs, width
         self.log_seconds = log_seconds
@@ -108,7 +108,7 @@ class TimeLeft(pl.Callback):
         if to_come is not None:
             word, epochs = to_come
             parts.append(f"{word}{epochs} epoch{'s' if epochs > 1 else ''} in {duration(epochs * seconds)}")
-        if seconds > LONG and self.width > NARROW:
+        if seconds > LONG and self.width is not None and self.width > NARROW:
             parts.append(f"width={NARROW} takes about {duration(seconds * NARROW_SHARE)} an epoch")
         if trainer.is_global_zero:
             log.info("; ".join(parts))

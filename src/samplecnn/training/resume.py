@@ -7,11 +7,13 @@ from typing import Any
 
 from samplecnn.data.datasets import DATASETS
 from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks import NETWORKS
 from samplecnn.overrides import override
 from samplecnn.runs.config import CONFIG, read_config
 from samplecnn.runs.rules import RULES, flat
 from samplecnn.training.config import PATHS, ConfigError, check
-from samplecnn.training.schedule import SCHEDULES
+from samplecnn.training.schedules import SCHEDULES
 
 RESUMABLE = ("trainer", "logger", "fast")
 
@@ -22,6 +24,7 @@ def _names(classes: Iterable[type]) -> set[str | None]:
 
 # The classes and functions that a configuration names; a run folder may name these.
 OWN_TARGETS = {
+    "model": _names([SampleCNN, *NETWORKS.values()]),
     "block": _names(BLOCKS.values()),
     "schedule": _names(SCHEDULES.values()),
     "data.catalog": {name for known in DATASETS.values() for name in (known.catalog, known.formerly)},
@@ -77,6 +80,8 @@ def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) 
     """
     values = dict(flat(stored))
     for part, own in OWN_TARGETS.items():
+        if part in ("model", "block") and stored.get(part) is None:
+            continue  # of before there were other models, or of one without blocks
         target = values.get(f"{part}._target_")
         if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target, re.ASCII):
             raise ConfigError(f"{file} has {part}._target_={target!r:.80}, which is no name of a class")

@@ -5,12 +5,9 @@ To add one: docs/new-schedule.md
 
 import logging
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -76,7 +73,7 @@ class PaperSchedule(Schedule):
         """Judge the epoch by its validation loss: keep its weights, wait, change stage or stop."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        loss = float(trainer.callback_metrics[MONITOR])
+        loss = monitored(trainer)
         if loss < self.best:
             self.best = loss
             self.bad_epochs = 0
@@ -155,37 +152,18 @@ class OneCycle(Schedule):
         self.step = state_dict["step"]
 
 
+def monitored(trainer: pl.Trainer) -> float:
+    """Return the validation loss by which all devices of a training decide: rank 0's."""
+    return trainer.strategy.broadcast(float(trainer.callback_metrics[MONITOR]))
+
+
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``, and log it.
+    """Let all of the trainer's optimisers take their next step at ``rate``.
 
     Raises ConfigError for a rate that is not greater than 0: the optimiser rescales its momentum by it.
     """
     if not 0 < rate < math.inf:
         raise ConfigError(f"the schedule sets a learning rate of {rate}: it has to be greater than 0")
-    pl_module.log("learning_rate", rate)
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
             group["lr"] = rate
-
-
-# The schedules that come with the project, by their file in conf/schedule/.
-SCHEDULES: dict[str, type[Schedule]] = {"paper": PaperSchedule, "onecycle": OneCycle}
-
-
-def make_schedule(settings: Mapping[str, Any]) -> Schedule:
-    """Return the schedule that ``settings`` name by ``_target_``, with its options.
-
-    Raises ConfigError where there is no such class, where it does not take these options, and where it is
-    no schedule.
-    """
-    target = settings["_target_"]
-    try:
-        schedule = instantiate(dict(settings))
-    except InstantiationException as error:
-        raise ConfigError(f"schedule._target_={target} cannot be made: {error.__cause__ or error}") from error
-    if not isinstance(schedule, Schedule) or getattr(schedule, "tested", None) not in ("best", "last"):
-        raise ConfigError(
-            f"schedule._target_={target} is not a samplecnn.training.schedule.Schedule "
-            'with tested = "best" or "last": see docs/new-schedule.md'
-        )
-    return schedule

@@ -12,7 +12,8 @@ from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import Dataset, find
 from samplecnn.data.inspect import count_clips
 from samplecnn.data.prepare import prepare, shard_count
-from samplecnn.data.store import MANIFEST, Store
+from samplecnn.data.resampling import SAMPLE_RATE
+from samplecnn.data.store import MANIFEST, Store, store_folder
 from samplecnn.runs.config import RunConfig
 from samplecnn.training.config import ConfigError
 
@@ -20,35 +21,42 @@ log = logging.getLogger(__name__)
 
 
 def prepare_store(
-    data: Mapping[str, Any], *, workers: int | None = None, shard: int | None = None, fetch: bool = False
+    data: Mapping[str, Any],
+    *,
+    rate: int = SAMPLE_RATE,
+    workers: int | None = None,
+    shard: int | None = None,
+    fetch: bool = False,
 ) -> Path:
     """Prepare the store that the ``data`` configuration names, or one shard of it; return its folder.
 
     With ``fetch``, a data set that can be downloaded is, where no raw audio is given. Raises ConfigError
     where there is neither a finished store nor raw audio to make it from.
     """
-    path = Path(data["root"]) / data["name"]
+    path = store_folder(data["root"], data["name"], rate)
     known = find(data["catalog"]["_target_"])
     finished, raw = (path / MANIFEST).is_file(), data["raw"]
     options = dict(data["catalog"])
     if not finished and raw is None:
         if not (fetch and known and known.fetch):
-            raise ConfigError(_how_to_prepare(data["name"], path, known))
+            raise ConfigError(_how_to_prepare(data["name"], path, known, rate))
         options["raw"] = path.parent / "raw" / data["name"]
         resolve_name(known.fetch)(options["raw"])
     if not finished or (raw is not None and Path(raw).is_dir()):
         # Leaves a store of the same catalogue alone, and refuses one of another.
         catalog = make_catalog(options)
-        prepare(catalog, data["root"], workers=workers, shard=shard)
+        prepare(catalog, data["root"], rate=rate, workers=workers, shard=shard)
         if shard is not None:
             log.info("shard %d is prepared, one of %d (from 0)", shard, shard_count(catalog))
     return path
 
 
-def _how_to_prepare(name: str, path: Path, known: Dataset | None) -> str:
+def _how_to_prepare(name: str, path: Path, known: Dataset | None, rate: int) -> str:
     command = f"python prepare.py data={known.name if known else name}"
     if known and known.name != name:
         command += f" data.name={name}"
+    if rate != SAMPLE_RATE:
+        command += f" rate={rate}"
     title = known.title if known else name
     if known and known.fetch:
         return (
@@ -109,17 +117,51 @@ def describe(store: Store, data: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def make_data(config: RunConfig, store: Store) -> SegmentDataModule:
-    """Return the batches that the configuration asks for, from an open store."""
+def find_store(root: str | Path, name: str, rate: int) -> Path:
+    """Return the folder of a data set's store at a rate in Hz; where there is none, that of another rate."""
+    wanted = store_folder(root, name, rate)
+    if (wanted / MANIFEST).is_file():
+        return wanted
+    stores = {SAMPLE_RATE: store_folder(root, name)}
+    for path in Path(root).glob(f"{name}-*"):
+        if (behind := path.name.removeprefix(f"{name}-")).isdecimal():
+            stores[int(behind)] = path
+    finished = {other: path for other, path in stores.items() if (path / MANIFEST).is_file()}
+    if not finished:
+        return wanted
+    best = max(finished)
+    log.info(
+        "there is no store %s (prepare.py rate=%d makes it): %s is resampled from %d Hz on the device",
+        *(wanted, rate, finished[best], best),
+    )
+    return finished[best]
+
+
+def training_store(data: Mapping[str, Any], rate: int) -> Path:
+    """Return the store that a training reads, prepared if it is missing and there is raw audio.
+
+    Without raw audio a store of another rate serves. Raises ConfigError where there is none either.
+    """
+    if data["raw"] is None and ((found := find_store(data["root"], data["name"], rate)) / MANIFEST).is_file():
+        return found
+    return prepare_store(data, rate=rate)
+
+
+def make_data(config: RunConfig, path: Path, rate: int, samples: int) -> SegmentDataModule:
+    """Return the batches that the configuration asks for: segments of ``samples`` at ``rate`` Hz."""
     data = config.data
-    warn_of_top(store, data.top)
-    return SegmentDataModule(
-        store.path,
+    made = SegmentDataModule(
+        path,
         split=data.split,
         top=data.top,
         batch_size=config.batch_size,
         seed=config.seed,
+        sample_rate=rate,
+        segment_samples=samples,
         train_segments=data.train_segments,
+        random_chunks=data.random_chunks,
         test_segments=data.test_segments,
         resident=data.resident,
     )
+    warn_of_top(made.store, data.top)
+    return made

@@ -5,6 +5,8 @@ be run again: what has finished is shown, what was interrupted goes on, and the 
 be planned is not trained.
 """
 
+import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,7 +27,12 @@ from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import RESULTS, read_results
 from samplecnn.runs.sweep_plan import CELL, read_plan
 from samplecnn.training.config import ConfigError, describe, typed, validate
+from samplecnn.training.launch import rank
 from samplecnn.training.planning import Cell, plan, require_launcher, without_hydra, write_plan
+
+NEW_STORE = (
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # torchrun's: where ranks find each other is new in each start
+)
 
 
 class SweepGuard(Callback):
@@ -35,12 +42,19 @@ class SweepGuard(Callback):
     planned: ClassVar[list[Cell]] = []
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse an impossible run before it has a folder, and give every other one that is its own."""
+        """Refuse an impossible run before it has a folder, and give every other one that is its own.
+
+        Of several processes that train together, rank 0 has the folder and speaks.
+        """
         try:
-            validate(without_hydra(config))
-            own_folder(config, "run")
+            validate(without_hydra(config), typed(config.hydra))
+            if rank() > 0:
+                without_files(config)
+            else:
+                require_restartable(config)
+                own_folder(config, "run")
         except (UserError, OSError) as error:
-            sys.exit(str(error))
+            sys.exit(1 if rank() > 0 else str(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose and validate every cell; exit with what is wrong with which, and leave no folder then."""
@@ -60,11 +74,51 @@ class SweepGuard(Callback):
         SweepGuard.folder, SweepGuard.planned = Path(config.hydra.sweep.dir), planned
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down what makes this cell."""
-        if config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
+        """Write down what makes this cell; of several processes that train together, rank 0 writes."""
+        if rank() > 0:
+            only_warnings()
+        elif config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN":
             sweep = Path(config.hydra.sweep.dir)
             overrides = typed(config.hydra)
             sweep_plan.write_job(sweep / config.hydra.sweep.subdir, overrides, sweep.name)
+
+
+def without_files(config: DictConfig) -> None:
+    """Have Hydra make no folder and write no log for this process."""
+    with open_dict(config):
+        config.hydra.run.dir = "."
+        config.hydra.job_logging.root.handlers = ["console"]
+        config.hydra.job_logging.handlers.pop("file", None)
+
+
+def only_warnings() -> None:
+    """Let this process speak on the console alone, and no more than it has to."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def require_restartable(config: DictConfig) -> None:
+    """Raise ConfigError where torchrun is to start the training again if it fails, and it could not go on."""
+    if not int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+        return
+    if _is_named_by_time(config, "run"):
+        raise ConfigError(
+            "with --max-restarts, a training that starts again goes on in its folder: "
+            "name one, hydra.run.dir=runs/NAME"
+        )
+    if os.environ.get(NEW_STORE) != "1":
+        raise ConfigError(
+            f"with --max-restarts, torchrun needs {NEW_STORE}=1 in its environment: without it, processes "
+            "that start again are given the addresses of those before"
+        )
+
+
+def _is_named_by_time(config: DictConfig, kind: str) -> bool:
+    named = "${now:" in str(config.hydra[kind]._get_node("dir")._value())
+    return named and config.get("resume") is None
 
 
 def own_folder(config: DictConfig, kind: str) -> Path | None:
@@ -72,9 +126,9 @@ def own_folder(config: DictConfig, kind: str) -> Path | None:
 
     ``kind`` is ``run`` or ``sweep``. A folder that the user names may be there already: None.
     """
-    node = config.hydra[kind]
-    if "${now:" not in str(node._get_node("dir")._value()) or config.get("resume") is not None:
+    if not _is_named_by_time(config, kind):
         return None
+    node = config.hydra[kind]
     wanted = Path(node.dir)
     for number in count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

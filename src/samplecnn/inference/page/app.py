@@ -118,12 +118,7 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
 def describe(name: str, tagger: Tagger) -> dict[str, Any]:
     """Return what the page says of a model."""
     network = tagger.description
-    about = [
-        network.block["name"],
-        "multi-level" if network.multi else "one level",
-        f"width {network.width}",
-        f"{len(tagger.tags)} tags of {network.data}",
-    ]
+    about = [*network.words, f"{len(tagger.tags)} tags of {network.data}"]
     return {
         "name": name,
         "about": ", ".join(about),

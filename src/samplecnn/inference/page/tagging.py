@@ -11,7 +11,7 @@ import numpy as np
 from anyio import to_thread
 from numpy.typing import NDArray
 
-from samplecnn.data.audio import SEGMENT_SAMPLES, segments
+from samplecnn.data.audio import segments
 from samplecnn.errors import UserError
 from samplecnn.inference.page.sounds import Sound
 from samplecnn.inference.tagger import BATCH, Tagger
@@ -29,7 +29,7 @@ def has_excitations(tagger: Tagger) -> bool:
 
 
 def tag(tagger: Tagger, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], Excitations]:
-    """Return probabilities ``(batch, tags)`` of segments ``(batch, 59049)``, and per block the excitations.
+    """Return probabilities ``(batch, tags)`` of segments ``(batch, samples)``, and per block the excitations.
 
     The latter are ``(batch, channels)``, from 0 to 255 in place of 1, of the same forward pass; none for a
     network without squeeze-and-excitation. Raises UserError as `Tagger.predict_segments` does.
@@ -55,10 +55,9 @@ async def lines(
     or ``error``. The lock ``network`` is held for one batch at a time, so that several models take turns;
     no other batch begins when ``closing()``.
     """
-    waveforms = segments(sound.samples(tagger.sample_rate))
-    yield _line(
-        tags=tagger.tags, segments=len(waveforms), segment_seconds=SEGMENT_SAMPLES / tagger.sample_rate
-    )
+    waveforms = segments(sound.samples(tagger.sample_rate), tagger.segment_samples)
+    seconds = tagger.segment_samples / tagger.sample_rate
+    yield _line(tags=tagger.tags, segments=len(waveforms), segment_seconds=seconds)
     rows = []
     try:
         for first in range(0, len(waveforms), BATCH):

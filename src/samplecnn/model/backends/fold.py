@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from samplecnn.model.blocks import BLOCKS, Shortcut
 from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
-def fold(network: SampleCNN) -> SampleCNN:
-    """Return a copy in evaluation mode that computes the same with fewer operations.
+
+def fold(network: AnyNetwork) -> AnyNetwork:
+    """Return a copy in evaluation mode that computes the same, of a SampleCNN with fewer operations.
 
     Every batch norm that follows a convolution or dense layer becomes part of its weights, and an identity
     in its own place. Blocks that are not the paper's are left as they are: what is called ``bn1`` there
     need not follow ``conv1``. The copy cannot be trained.
     """
     folded = deepcopy(network).eval().requires_grad_(False)
-    for owner, layer, norm in _pairs(folded):
+    for owner, layer, norm in _pairs(folded) if isinstance(folded, SampleCNN) else ():
         _absorb(getattr(owner, layer), getattr(owner, norm))
         setattr(owner, norm, nn.Identity())
     return folded

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.model.norm import BatchNorm
+from samplecnn.model.norm import BatchNorm, over_processes
 
 
 def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor) -> Tensor:
@@ -37,6 +37,8 @@ def _affine(bn: BatchNorm, frames: Tensor, weight: Tensor, bias: Tensor) -> tupl
         centre = frames.mean(dim=0)
         centred = frames - centre
         covariance = centred.T @ centred / len(frames)
+        if bn.synchronised:
+            centre, covariance = over_processes(centre, covariance)
         mean, variance = weight @ centre + bias, ((weight @ covariance) * weight).sum(dim=1)
         bn.update(mean, variance)
     else:

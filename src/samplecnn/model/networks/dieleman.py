@@ -37,7 +37,7 @@ class Dieleman(Network):
             self.spectrogram, self.input_bn = PonsMel(), BatchNorm(1)
         else:
             self.strided = nn.Conv1d(1, filters, HOP, stride=HOP)
-        self.input = input
+        self.input, self.any_rate = input, input == "raw"
         self.conv1 = nn.Conv1d(PonsMel.BANDS if input == "mel" else filters, 32, 8)
         self.conv2 = nn.Conv1d(32, 32, 8)
         self.pool = nn.MaxPool1d(4)

@@ -1,4 +1,4 @@
-"""What every network of this folder is: a segment of audio in, logits of tags out."""
+"""What every network is: a segment of audio in, logits of tags out."""
 
 from typing import ClassVar
 
@@ -15,12 +15,14 @@ class Network(nn.Module):
     """Waveforms ``(batch, segment_samples)`` at ``sample_rate`` to logits ``(batch, tags)``.
 
     A network is built as ``TheClass(tags=50, **its own options, dropout=0.5)``; the defaults are its paper's
-    values. ``last`` is the layer whose outputs are the logits.
+    values. ``last`` is the layer whose outputs are the logits (SampleCNN's is ``head_fc2``, as its
+    checkpoints have it).
     """
 
     title: ClassVar[str]  # as papers write it
     paper: ClassVar[str]  # authors and year
     sample_rate: int = 16_000  # Hz
+    any_rate: bool = False  # whether it may be trained at any other rate: nothing in it is made for one
     segment_samples: int
     dropout: nn.Dropout  # before the last layer
     last: nn.Linear

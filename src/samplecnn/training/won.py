@@ -1,0 +1,102 @@
+"""The recipe of Won, Ferraro, Bogdanov and Serra (2020): Adam, then stochastic gradient descent in stages.
+
+They trained all networks of their comparison so, on one random chunk per clip and epoch
+(``data.random_chunks=1``), in batches of 16.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from samplecnn.training.config import ConfigError
+from samplecnn.training.schedule import MONITOR, Schedule, monitored, set_rate
+
+log = logging.getLogger(__name__)
+
+
+class WonSchedule(Schedule):
+    """Adam at ``learning_rate`` for ``adam_epochs``, then SGD at each of ``sgd_rates`` for its epochs.
+
+    SGD has Nesterov momentum 0.9. Each of its stages starts from the weights with the lowest validation loss
+    so far, with fresh momentum; after the last training stops. ``weight_decay`` is PyTorch's: it adds
+    ``weight_decay * w`` to the gradient of every weight, in both optimisers.
+    """
+
+    tested = "best"
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        adam_epochs: int,
+        sgd_rates: Sequence[float],
+        sgd_epochs: Sequence[int],
+        weight_decay: float,
+    ) -> None:
+        if len(sgd_rates) != len(sgd_epochs):
+            raise ConfigError(
+                f"sgd_rates has {len(sgd_rates)} stages, sgd_epochs {len(sgd_epochs)}: as many are needed"
+            )
+        self.rates = (learning_rate, *sgd_rates)
+        self.ends = tuple(accumulate((adam_epochs, *sgd_epochs)))  # epochs behind each stage
+        self.least_epochs = self.ends[-1]
+        self.weight_decay = weight_decay
+        self.stage = 0
+        self.epochs = 0  # that have ended
+        self.best = math.inf
+        self.best_weights: dict[str, Tensor] = {}
+
+    def optimiser(self, weights: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return the optimiser of the present stage."""
+        rate, decay = self.rates[self.stage], self.weight_decay
+        if self.stage == 0:
+            return torch.optim.Adam(weights, lr=rate, weight_decay=decay)
+        return torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the stage's optimiser in the module's place, before a checkpoint's state comes into it."""
+        trainer.strategy.optimizers = [self.optimiser(pl_module.parameters())]
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Set the rate of this step."""
+        set_rate(trainer, pl_module, self.rates[self.stage])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the epoch's weights if they are the best so far; change stage, or stop."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        loss = monitored(trainer)
+        if loss < self.best:
+            self.best = loss
+            self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+        self.epochs += 1
+        if self.epochs < self.ends[self.stage]:
+            return
+        log.info("Stage %d ends with a best %s of %.5f", self.stage + 1, MONITOR, self.best)
+        if self.stage + 1 == len(self.rates):
+            trainer.should_stop = True
+            return
+        self.stage += 1
+        pl_module.load_state_dict(self.best_weights)
+        trainer.strategy.optimizers = [self.optimiser(pl_module.parameters())]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the schedule stands, the best weights included."""
+        return {
+            "stage": self.stage,
+            "epochs": self.epochs,
+            "best": self.best,
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Stand again where ``state_dict`` says."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)

@@ -1,0 +1,74 @@
+"""Processes that train together, as torchrun starts them, forked from a server that has PyTorch loaded."""
+
+import multiprocessing
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+import torch.distributed as dist
+
+
+def _rank(
+    environment: Mapping[str, str], function: Callable[..., Any], arguments: Any, answer: Connection
+) -> None:
+    os.environ |= environment
+    try:
+        dist.init_process_group("gloo")
+        answer.send_bytes(pickle.dumps(function(*arguments)))
+        if dist.is_initialized():  # a training leaves by itself
+            dist.barrier()  # none leaves while another may still need it
+            dist.destroy_process_group()
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+class Ranks:
+    """Processes of one group, each of which calls ``function(*arguments)``."""
+
+    def __init__(self, world: int, function: Callable[..., Any], *arguments: Any) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["samplecnn.training.job"])
+        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+        self.processes: list[ForkServerProcess] = []
+        self._answers: list[Connection] = []
+        for rank in range(world):
+            environment = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(world),
+                "LOCAL_WORLD_SIZE": str(world),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(self._store.port),
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
+            }
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_rank, args=(environment, function, arguments, theirs))
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self._answers.append(ours)
+
+    def results(self) -> list[Any]:
+        """Wait for the end; return what each rank has returned."""
+        try:
+            results = [pickle.loads(answer.recv_bytes()) for answer in self._answers]
+        except EOFError:
+            raise AssertionError(f"ended with {self.statuses()}") from None
+        assert set(self.statuses()) == {0}
+        return results
+
+    def statuses(self) -> list[int | None]:
+        """Wait for the end; return the exit status of each rank."""
+        for process in self.processes:
+            process.join(120)
+        return [process.exitcode for process in self.processes]
+
+
+def in_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Return what ``function(*arguments)`` returns in each of ``world`` processes of one group."""
+    return Ranks(world, function, *arguments).results()
