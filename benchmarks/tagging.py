@@ -7,10 +7,15 @@ The reference decodes the whole file, resamples it with torchaudio (the same ker
 at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which is
 what `samplecnn tag` calls. Beside them the same decoder with the network in onnxruntime, in float32 and with
 its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here).
+
+Last, a folder of 36 clips of 29 s with 1 and with 2 workers, each of one thread: on two free cores the second
+should be close to twice the first.
 """
 
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,7 @@ from measure import (
 from reference import Reference
 from samplecnn.data import audio
 from samplecnn.data.resampling import KAISER_BEST
+from samplecnn.inference.many import listen_to
 from samplecnn.inference.onnx_export import INPUT, OUTPUT, write_onnx
 from samplecnn.inference.onnx_int8 import quantised
 from samplecnn.inference.tagger import BATCH, Tagger
@@ -43,13 +49,14 @@ from samplecnn.runs.folder import Model
 from training import TAGS, our_network
 
 SECONDS, RATE = 300, 44_100
+CLIPS, WORKERS = 36, (1, 2)
 
 
-def make_song(path: Path) -> None:
+def make_song(path: Path, seconds: int = SECONDS) -> None:
     """Write noise whose loudness changes, which an encoder cannot make much of."""
     rng = np.random.default_rng(0)
-    loudness = 0.1 + 0.3 * np.abs(np.sin(np.arange(SECONDS * RATE) / RATE))
-    soundfile.write(path, rng.uniform(-1, 1, (SECONDS * RATE, 2)) * loudness[:, None], RATE)
+    loudness = 0.1 + 0.3 * np.abs(np.sin(np.arange(seconds * RATE) / RATE))
+    soundfile.write(path, rng.uniform(-1, 1, (seconds * RATE, 2)) * loudness[:, None], RATE)
 
 
 def reference(song: str, block: str, width: int) -> Work:
@@ -112,6 +119,25 @@ def in_onnxruntime(song: str, block: str, width: int, int8: bool) -> Work:
     return work
 
 
+def by_workers(clip: Path, block: str, width: int, repeat: int) -> dict[str, dict[str, float]]:
+    """Return how many times as fast as they play clips are tagged, by the number of workers, in turns."""
+    keep_freed_memory()
+    tagger = Tagger(made(block, width), torch.device("cpu"))
+    rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    for turn in range(repeat + 1):  # the first warms up
+        for workers in WORKERS:
+            torch.set_num_threads(workers)
+            with ExitStack() as stack:
+                decoders = [stack.enter_context(audio.DecoderProcess()) for _ in range(workers)]
+                list(listen_to(tagger, [clip] * workers, decoders))  # they have started
+                begun = time.perf_counter()
+                list(listen_to(tagger, [clip] * CLIPS, decoders))
+                if turn > 0:
+                    taken = time.perf_counter() - begun
+                    rates[workers].append(CLIPS * audio.CLIP_SECONDS / taken)
+    return {f"{CLIPS} clips, workers: {workers}": spread(found) for workers, found in rates.items()}
+
+
 def table(results: Mapping[str, Any]) -> str:
     """Lay out how many times as fast as it plays the song is tagged, per block and variant."""
     rows = []
@@ -134,6 +160,7 @@ def main() -> None:
         song = chosen.audio or Path(temporary) / "song.mp3"
         if chosen.audio is None:
             make_song(song)
+        make_song(clip := Path(temporary) / "clip.mp3", audio.CLIP_SECONDS)
         with audio.Decoder(song) as decoder:
             seconds = sum(map(len, decoder)) / decoder.rate
         results |= {"song_seconds": seconds, "song": song.suffix, "threads": chosen.threads}
@@ -148,6 +175,7 @@ def main() -> None:
             }
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
             rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}
+            rates |= by_workers(clip, block, chosen.width, chosen.repeat)
             results[block] = {"times_real_time": rates}
     print(table(results))
     write(chosen.json, results, table(results))

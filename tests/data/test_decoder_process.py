@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from samplecnn.data import audio, decoder_process
-from samplecnn.data.decoder_process import DecoderProcess, decoded_ahead
+from samplecnn.data.decoder_process import DecoderProcess
 
 RATE = 22_050
 
@@ -89,47 +89,6 @@ def test_a_file_that_hangs_the_decoder_is_named(
     hangs = decoders.open(noise(tmp_path / "hang.wav"))
     with pytest.raises(audio.AudioError, match=r"hang\.wav: takes too long"), hangs:
         pass
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_files_that_are_decoded_ahead(tmp_path: Path, count: int) -> None:
-    """In their order, each as it is alone, also behind one that is broken, was left, or kills the decoder."""
-    names = ("a.wav", "b.flac", "left.wav", "kills.wav", "c.ogg", "d.wav")
-    paths = [noise(tmp_path / name, 300 if name in ("left.wav", "kills.wav") else 3) for name in names]
-    (tmp_path / "text.mp3").write_text("no music")
-    paths.insert(1, tmp_path / "text.mp3")
-    processes = [DecoderProcess() for _ in range(count)]
-    seen = []
-    for decoder in decoded_ahead(paths, processes, strict=True):
-        seen.append(decoder.path)
-        if decoder.path.name in ("text.mp3", "kills.wav"):
-            if decoder.path.name == "kills.wav":
-                os.kill(processes[(len(seen) - 1) % count].pid, signal.SIGKILL)
-            with pytest.raises(audio.AudioError), decoder:
-                list(decoder)
-            continue
-        with decoder:
-            if decoder.path.name == "left.wav":
-                next(iter(decoder))
-                continue
-            samples = np.concatenate(list(decoder))
-        np.testing.assert_array_equal(samples, audio.decode(decoder.path)[0])
-    assert seen == paths
-    for process in processes:
-        process.close()
-
-
-def test_the_next_file_is_begun_with_while_this_one_waits(tmp_path: Path) -> None:
-    paths = [noise(tmp_path / "a.wav"), noise(tmp_path / "b.wav", 300)]
-    with (
-        DecoderProcess() as one,
-        DecoderProcess() as other,
-        next(decoded_ahead(paths, (one, other), strict=True)) as decoder,
-    ):
-        opened = Path(f"/proc/{other.pid}/fd")
-        while not any(link.exists() and link.resolve() == paths[1] for link in opened.iterdir()):
-            time.sleep(0.01)  # or the test's time is up
-        assert sum(map(len, decoder)) == 3 * RATE
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class World:
         strict = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         here = self.account | {
             "HOME": str(self.folder / "home"),
+            "XDG_CONFIG_HOME": str(self.folder / "home" / ".config"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
             "OMP_NUM_THREADS": "1",
         }

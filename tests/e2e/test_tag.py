@@ -53,12 +53,13 @@ def test_folders_are_searched(world: World, run: Path, music: Path) -> None:
     done = world.run("samplecnn", "tag", music, "--model", run, "--csv", status=3)
     head, *rows = csv.reader(io.StringIO(done.stdout))
     tagger = samplecnn.load(run)
-    assert head == ["file", *tagger.tags]
+    assert head == ["file", *tagger.tags, "model"]
     names = ["b.wav", "album/a.flac", "album/deep/c.ogg"]
     assert [row[0] for row in rows] == [str(music / name) for name in names]
     for row in rows:
         expected = tagger.predict_file(row[0])
-        np.testing.assert_allclose([float(value) for value in row[1:]], expected, atol=2e-6)
+        np.testing.assert_allclose([float(value) for value in row[1:-1]], expected, atol=2e-6)
+        assert row[-1] == "first"
     assert "broken.mp3: cannot be decoded" in done.stderr
     assert "1 of 4 files could not be read" in done.stderr
     assert "2 files passed over: .jpg 1, hidden folders 1" in done.stderr
@@ -78,8 +79,8 @@ def test_over_time(world: World, run: Path, music: Path) -> None:
     ):
         assert line["start"] == float(row[1]) == pytest.approx(start, abs=1e-3)
         assert line["end"] == float(row[2]) == pytest.approx(start + 59049 / 22050, abs=1e-3)
-        np.testing.assert_allclose([line["tags"][tag] for tag in head[3:]], probabilities, atol=1e-6)
-        np.testing.assert_allclose([float(value) for value in row[3:]], probabilities, atol=2e-6)
+        np.testing.assert_allclose([line["tags"][tag] for tag in head[3:-1]], probabilities, atol=1e-6)
+        np.testing.assert_allclose([float(value) for value in row[3:-1]], probabilities, atol=2e-6)
         assert list(line["tags"].values()) == sorted(line["tags"].values(), reverse=True)
     text = world.run("samplecnn", "tag", *arguments, "--top", 2).stdout.splitlines()
     assert [line.split()[0] for line in text[2:]] == ["0:00.0", "0:01.3", "0:02.6", "0:04.0", "0:05.3"]

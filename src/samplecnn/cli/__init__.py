@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from samplecnn import __version__
-from samplecnn.cli import data, doctor, evaluate, excitation, models, published, report, serve, tag
+from samplecnn.cli import data, doctor, evaluate, excitation, models, published, report, runs, serve, tag, use
+from samplecnn.cli.help import explain
 from samplecnn.errors import UserError
 from samplecnn.text import lines
 from samplecnn.threads import wait_without_spinning
@@ -42,10 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(
-        prog="samplecnn", description="Music auto-tagging from raw waveforms with sample-level CNNs."
+        prog="samplecnn",
+        description="Music auto-tagging from raw waveforms with sample-level CNNs.",
+        epilog="`samplecnn COMMAND --help` says more, with examples; docs are in README.md.",
     )
     top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
-    for module in (tag, evaluate, data, excitation, report, models, published, serve, doctor):
+    for module in (tag, runs, evaluate, data, excitation, report, models, published, serve, use, doctor):
         module.add_commands(commands)
+    for name, command in commands.choices.items():
+        explain(name, command)
     return top

@@ -1,6 +1,8 @@
 """What several commands share: models named on the command line."""
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from samplecnn.inference.tagger import Tagger
 
 RUNS = Path("runs")
+UNSPEAKING = re.compile(r"\d\d-\d\d-\d\d|\d+")  # names of run folders: a time of day, a cell of a sweep
 
 
 def own_class_options() -> argparse.ArgumentParser:
@@ -28,16 +31,79 @@ def own_class_options() -> argparse.ArgumentParser:
     return own
 
 
+def named_run(text: str) -> Path:
+    """Read a run as argparse's ``type``: a path, or the end of one below ``runs`` if no other ends so."""
+    from samplecnn.runs.listing import find
+
+    try:
+        return find(Path(text), RUNS)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def default_model() -> Path:
+    """Return the model that `samplecnn use` has chosen, else that of the newest finished run below ``runs``.
+
+    Raises UserError where there is neither.
+    """
+    return chosen_model() or newest_run(RUNS)
+
+
+def config_file() -> Path:
+    """Return where the choice of `samplecnn use` is kept."""
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".config") / "samplecnn" / "model.json"
+
+
+def chosen_model() -> Path | None:
+    """Return the model that `samplecnn use` has chosen; UserError where it is gone."""
+    from samplecnn.inference.hub import PREFIX
+    from samplecnn.inference.known.catalog import KNOWN
+    from samplecnn.runs.untrusted import read_json
+
+    file = config_file()
+    if not file.is_file():
+        return None
+    content = read_json(file)
+    model = content.get("model") if isinstance(content, dict) else None
+    change = "`samplecnn use MODEL` chooses another, `samplecnn use --forget` none"
+    if not isinstance(model, str) or not model:
+        raise UserError(f"{file} names no model: {change}")
+    if not model.startswith(PREFIX) and model not in KNOWN and not Path(model).exists():
+        raise UserError(f"{model}, which `samplecnn use` has chosen, is not there any more: {change}")
+    return Path(model)
+
+
 def newest_run(folder: Path) -> Path:
     """Return the run folder below ``folder`` that finished last; UserError if there is none."""
     finished = [path.parent for path in folder.rglob("results.json")]
     trained = [run for run in finished if (run / "checkpoints" / "best.ckpt").is_file()]
     if not trained:
         raise UserError(
-            f"no finished run below {folder.resolve()}: name a model, or train one first. `samplecnn models` "
-            "lists published ones; `samplecnn pull mtat-musicnn` fetches one, for --model mtat-musicnn"
+            f"there is no model: none was chosen, and no finished run below {folder.resolve()}.\n"
+            "  samplecnn pull mtat-musicnn  fetches published weights (samplecnn models lists them)\n"
+            "  samplecnn import FILE DIR    makes a model of published weights that you have\n"
+            "  python train.py              trains one\n"
+            "  samplecnn use MODEL          chooses one that is elsewhere: a run, checkpoint, bundle or name"
         )
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
+
+
+def model_name(path: Path, block: str) -> str:
+    """Return what a model is called: its folder, with date and block where that is a time or a number."""
+    from samplecnn.inference.hub import PREFIX
+
+    if str(path).startswith(PREFIX):
+        return str(path)
+    path = path.resolve()
+    if path.is_file() and path.parent.name == "checkpoints":
+        path = path.parent.parent
+    elif path.is_file() and path.suffix == ".safetensors":
+        path = path.parent
+    name = path.name if path.is_dir() else path.stem
+    if UNSPEAKING.fullmatch(name):
+        return f"{path.parent.name}/{name} {block}"
+    return name
 
 
 def load_tagger(path: Path, options: argparse.Namespace) -> "Tagger":

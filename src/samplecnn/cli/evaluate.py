@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import load_tagger, own_class_options, own_classes, warn_unfinished
+from samplecnn.cli.common import load_tagger, named_run, own_class_options, own_classes, warn_unfinished
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser."""
     shared = own_class_options()
-    shared.add_argument("run", type=Path, metavar="RUN")
+    shared.add_argument("run", type=named_run, metavar="RUN")
     shared.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
 
     evaluate = commands.add_parser(

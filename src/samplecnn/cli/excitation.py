@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import own_class_options, own_classes
+from samplecnn.cli.common import named_run, own_class_options, own_classes
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ def add_commands(commands: Any) -> None:
         help="excitations of the SE blocks per tag, on the test split: figures 2 and 3, table 3",
     )
     excitation.add_argument(
-        "run", type=Path, metavar="RUN", help=f"run folder, or {DATA} of an earlier call, to draw it again"
+        "run",
+        type=named_run,
+        metavar="RUN",
+        help=f"run folder, or {DATA} of an earlier call, to draw it again",
     )
     excitation.add_argument(
         "--tags",

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import own_class_options, own_classes, positive, warn_unfinished
+from samplecnn.cli.common import named_run, own_class_options, own_classes, positive, warn_unfinished
 from samplecnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
         parents=[own_class_options(), placed],
         help="write a model to give away: weights, configuration, model card, perhaps ONNX",
     )
-    export.add_argument("run", type=Path, metavar="RUN", help="run folder, checkpoint, bundle or name")
+    export.add_argument("run", type=named_run, metavar="RUN", help="run folder, checkpoint, bundle or name")
     export.add_argument("folder", type=Path, metavar="DIR", help="the bundle to write")
     export.add_argument("--onnx", action="store_true", help="model.onnx too")
     export.add_argument("--half", action="store_true", help="with --onnx, model_fp16.onnx too: half the size")

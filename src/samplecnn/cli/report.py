@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import positive
+from samplecnn.cli.common import named_run, positive
 
 if TYPE_CHECKING:
     from samplecnn.analysis.report import Report
@@ -19,7 +19,7 @@ def add_commands(commands: Any) -> None:
         "report", help="the paper's tables and figures from runs, with intervals: a page and CSV files"
     )
     report.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUNS", help="run folders, sweeps, or folders above these"
+        "runs", nargs="+", type=named_run, metavar="RUNS", help="run folders, sweeps, or folders above these"
     )
     report.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="default: report")
     report.add_argument(

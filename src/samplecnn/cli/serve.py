@@ -7,10 +7,16 @@ import threading
 import webbrowser
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_class_options, positive
+from samplecnn.cli.common import (
+    default_model,
+    load_tagger,
+    model_name,
+    named_run,
+    own_class_options,
+    positive,
+)
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -32,9 +38,10 @@ def add_commands(commands: Any) -> None:
     serve.add_argument(
         "models",
         nargs="*",
-        type=Path,
+        type=named_run,
         metavar="MODEL",
-        help="run folders, checkpoints or bundles (default: the newest finished run)",
+        help="run folders, checkpoints or bundles "
+        "(default: that of `samplecnn use`, or the newest finished run)",
     )
     serve.add_argument(
         "--port", type=port, default=PORT, help=f"of 127.0.0.1; 0 is any that is free (default: {PORT})"
@@ -65,9 +72,10 @@ def run_serve(options: argparse.Namespace) -> int:
 
     from samplecnn.inference.page.app import HOST, create_app
 
-    paths = options.models or [newest_run(RUNS)]
+    paths = options.models or [default_model()]
     taggers = [load_tagger(path, options) for path in paths]
-    models = dict(zip(unique(map(shown, paths)), taggers, strict=True))
+    kinds = [tagger.description.words[0] for tagger in taggers]
+    models = dict(zip(unique(map(model_name, paths, kinds)), taggers, strict=True))
     app = create_app(models, max_bytes=options.limit * 1_000_000, max_seconds=options.minutes * 60)
     with listen(HOST, options.port) as listening:
         address = f"http://{HOST}:{listening.getsockname()[1]}/"
@@ -108,16 +116,6 @@ def listen(host: str, number: int) -> socket.socket:
         raise UserError(
             f"port {number} of {host}: {error.strerror}; choose another with --port, or --port 0"
         ) from error
-
-
-def shown(path: Path) -> str:
-    """Return what the page calls a model: the name of its folder, or of a checkpoint that lies elsewhere."""
-    path = path.resolve()
-    if path.is_dir():
-        return path.name
-    if path.parent.name == "checkpoints":
-        return path.parent.parent.name
-    return path.parent.name if path.suffix == ".safetensors" else path.stem
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -1,25 +1,30 @@
 """``samplecnn tag``: the tags of audio files, of each as a whole or over time."""
 
 import argparse
-import csv
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from samplecnn.cli.common import RUNS, load_tagger, newest_run, own_class_options, positive
+from samplecnn.cli.common import (
+    default_model,
+    load_tagger,
+    model_name,
+    named_run,
+    own_class_options,
+    positive,
+)
+from samplecnn.cli.tag_files import Players, add_options, run_undo
+from samplecnn.cli.tag_output import Printer, Progress, Report, complain
 from samplecnn.errors import UserError
-from samplecnn.text import FORMULA, csv_text, printable
+from samplecnn.text import printable
+from samplecnn.threads import available
 
 if TYPE_CHECKING:
-    from samplecnn.data.audio import RemoteDecoder
+    from samplecnn.data.audio import DecoderProcess
+    from samplecnn.inference.table import Table
     from samplecnn.inference.tagger import Tagger
-    from samplecnn.inference.timeline import Timeline
 
 UNREADABLE = 3  # exit status
 DESCRIPTION = """\
@@ -34,13 +39,10 @@ not be written; 1 if the command could not be carried out (no such model, say); 
 With --strict a file that was cut off counts as one that cannot be read.
 
 M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by ffmpeg, if it is installed.
-In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b.
-
-examples:
-  samplecnn tag song.mp3
-  samplecnn tag music/ --csv > tags.csv
-  samplecnn tag mix.flac --over-time --overlap 0.5 --json
-  samplecnn tag music/ --plot pictures --quiet"""
+--out goes on with the file that is there: it takes what is new, or changed in size or time. Its rows name the
+model, and are of one model, --average and --overlap. A .sqlite file has the tables files and probabilities;
+a .parquet file is made at the end, of the .jsonl file beside it.
+In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b."""
 
 
 def add_commands(commands: Any) -> None:
@@ -51,13 +53,13 @@ def add_commands(commands: Any) -> None:
         help="tags of audio files, as a whole or over time",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    tag.add_argument("files", nargs="+", type=Path, metavar="PATH", help="audio files, and folders of them")
+    tag.add_argument("files", nargs="*", type=Path, metavar="PATH", help="audio files, and folders of them")
     tag.add_argument(
         "--model",
-        type=Path,
-        help="run folder, checkpoint, bundle, or hf:OWNER/NAME (default: the newest finished run)",
+        type=named_run,
+        help="run folder, checkpoint, bundle, or hf:OWNER/NAME "
+        "(default: that of `samplecnn use`, or the newest finished run)",
     )
     tag.add_argument("--over-time", action="store_true", help="a row per segment, not one per file")
     tag.add_argument(
@@ -74,52 +76,131 @@ def add_commands(commands: Any) -> None:
         help="of a file's segments (default: mean)",
     )
     tag.add_argument("--strict", action="store_true", help="refuse files that were cut off")
-    tag.add_argument("--top", type=positive, default=5, metavar="N", help="tags to show (default: 5)")
+    tag.add_argument("--top", type=positive, metavar="N", help="tags to show (default: 5; in pictures all)")
+    tag.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="files at a time, each decoded in a process of its own (default: as many as there are cores)",
+    )
     form = tag.add_mutually_exclusive_group()
+    form.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="a row per file in a .csv, .jsonl, .sqlite or .parquet file; the same command goes on with it",
+    )
     form.add_argument("--csv", action="store_true", help="all tags, a column each, times in seconds")
     form.add_argument("--json", action="store_true", help="all tags, a JSON object per line")
     form.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    tag.add_argument("--again", action="store_true", help="with --out, tag what has not changed too")
     tag.add_argument("--plot", type=Path, metavar="DIR", help="draw waveform and tags over time of each file")
+    add_options(tag)
     tag.set_defaults(command=run_tag)
 
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import AudioError, DecoderProcess, decoded_ahead
-    from samplecnn.inference.picture import picture_files
+    from samplecnn.data.audio import DecoderProcess
+
+    if options.undo:
+        return run_undo(options)
+    players = Players(options)
+    check(options, players)
+    paths = gather(options.files)
+    with ExitStack() as stack:
+        workers = min(options.workers or available(), len(paths))
+        # They start while the model is loaded.
+        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
+        model = options.model or default_model()
+        tagger = load_tagger(model, options)
+        name = model_name(model, tagger.description.words[0])
+        table = stack.enter_context(opened_table(options, tagger, name))
+        printer = Printer(options, name, tagger.tags) if table is None else None
+        if not (table or options.json or options.csv or options.quiet):
+            print(f"model: {printable(str(model))}")
+        report = Report(options, name, paths, table, printer, players)
+        if table is not None:
+            paths = new_files(paths, table, players, again=options.again)
+        listen(options, tagger, paths, decoders, report)
+        players.finish()
+    if report.failed:
+        complain(f"{report.failed} of {len(paths)} files could not be read or drawn")
+    return UNREADABLE if report.failed or players.failed else 0
+
+
+def listen(
+    options: argparse.Namespace,
+    tagger: "Tagger",
+    paths: Sequence[Path],
+    decoders: "Sequence[DecoderProcess]",
+    report: Report,
+) -> None:
+    """Listen to the files, and report on each."""
+    from samplecnn.inference.many import listen_to
+
+    with Progress(len(paths), lines=options.out is not None) as progress:
+        heard_files = listen_to(
+            tagger,
+            paths,
+            decoders,
+            overlap=options.overlap,
+            strict=options.strict,
+            progress=progress.listens,
+        )
+        try:
+            for heard in heard_files:
+                with progress.above():
+                    report(heard)
+                progress.advance(heard.timeline.seconds if heard.timeline else 0)
+        except KeyboardInterrupt:
+            if options.out:
+                complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
+            raise
+        finally:
+            heard_files.close()
+    if options.out and paths:
+        complain(progress.summary())
+
+
+@contextmanager
+def opened_table(options: argparse.Namespace, tagger: "Tagger", name: str) -> "Iterator[Table | None]":
+    """Give the table of ``--out``; None without it."""
+    from samplecnn.inference.table import Source, open_table
+
+    if options.out is None:
+        yield None
+        return
+    with open_table(options.out, Source.of(tagger, name, options.average, options.overlap)) as table:
+        yield table
+
+
+def check(options: argparse.Namespace, players: Players) -> None:
+    """Raise UserError for what cannot be carried out, before anything is loaded."""
+    from samplecnn.inference.table import require_format
     from samplecnn.inference.timeline import hop_samples
 
-    hop_samples(options.overlap)  # said before a model is loaded
-    paths = gather(options.files)
-    pictures = picture_files(paths, options.files, options.plot) if options.plot else {}
-    failed = 0
-    with ExitStack() as stack:
-        decoders = [stack.enter_context(DecoderProcess()) for _ in paths[:2]]
-        model = options.model or newest_run(RUNS)
-        tagger = load_tagger(model, options)
-        if not (options.json or options.csv or options.quiet):
-            print(f"model: {printable(str(model))}")
-        if options.csv:
-            times = ("start", "end") if options.over_time else ()
-            table = csv.writer(sys.stdout, lineterminator="\n")
-            table.writerow(["file", *times, *map(csv_text, tagger.tags)])
-        with tqdm(total=len(paths), unit="file", disable=None, leave=False) as bar:
-            for decoder in decoded_ahead(paths, decoders, strict=options.strict):
-                try:
-                    tag_file(decoder, pictures.get(decoder.path), tagger, bar, options)
-                except BrokenPipeError:  # whoever reads has seen enough
-                    raise
-                except (AudioError, OSError) as error:
-                    failed += 1
-                    with bar.external_write_mode():
-                        complain(error)
-                        if options.json:
-                            line = {"file": str(decoder.path), "error": str(error)}
-                            print(json.dumps(line), flush=True)
-                bar.update()
-    if failed:
-        complain(f"{failed} of {len(paths)} files could not be read or drawn")
-    return UNREADABLE if failed else 0
+    if not options.files:
+        raise UserError("name audio files, or folders of them")
+    hop_samples(options.overlap)
+    players.check()
+    if options.again and not options.out:
+        raise UserError("--again is for --out FILE: it tags what has a row there already")
+    if options.out:
+        if options.over_time:
+            raise UserError("--out has a row per file: --over-time goes with --csv and --json")
+        require_format(options.out)
+
+
+def new_files(paths: Sequence[Path], table: "Table", players: Players, *, again: bool) -> list[Path]:
+    """Return the files that have no row, or have changed since; the rows of the others go to the players."""
+    named = list(dict.fromkeys(paths))
+    new = named if again else [path for path in named if not table.has(path)]
+    if known := set(named) - set(new):
+        complain(f"{len(known)} of {len(named)} files are in {table.path} and have not changed")
+        if players.wanted:
+            players.take_rows(table, {table.key(path): path for path in known})
+    return new
 
 
 def gather(named: Sequence[Path]) -> list[Path]:
@@ -145,78 +226,3 @@ def gather(named: Sequence[Path]) -> list[Path]:
     if others:
         complain(passed_over(others))
     return paths
-
-
-def tag_file(
-    decoder: "RemoteDecoder",
-    picture: Path | None,
-    tagger: "Tagger",
-    bar: "tqdm[Path]",
-    options: argparse.Namespace,
-) -> None:
-    """Tag a file, write what was found, draw its picture."""
-    from samplecnn.inference.picture import write_picture
-    from samplecnn.inference.timeline import clock
-
-    path = decoder.path
-    name = printable(path.name)
-    bar.set_postfix_str(name)
-
-    def progress(done: float, whole: float | None) -> None:
-        bar.set_postfix_str(f"{name}: {clock(done)}" + (f" of {clock(whole)}" if whole is not None else ""))
-
-    with decoder:
-        timeline = tagger.listen(decoder, overlap=options.overlap, progress=progress)
-    with bar.external_write_mode():
-        if decoder.warning:
-            complain(f"{path}: {decoder.warning}; what there is was tagged")
-        write(path, timeline, options, decoder.warning)
-    if picture is not None:
-        write_picture(timeline, path.name, picture)
-
-
-def complain(message: object) -> None:
-    """Write a line to the standard error."""
-    print(f"samplecnn tag: {printable(str(message))}", file=sys.stderr)
-
-
-def write(path: Path, timeline: "Timeline", options: argparse.Namespace, warning: str | None) -> None:
-    """Write what was found in a file, in the form that was asked for."""
-    from samplecnn.inference.timeline import clock
-
-    rows = list(spans(timeline) if options.over_time else [({}, timeline.average(options.average).tolist())])
-    if options.json:
-        for span, probabilities in rows:
-            tags = dict(ranked(timeline.tags, probabilities))
-            line = {"file": str(path), **span, "tags": tags} | ({"warning": warning} if warning else {})
-            print(json.dumps(line), flush=True)
-    elif options.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        # A path that would be a formula to spreadsheets stays a path.
-        name = printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
-        for span, probabilities in rows:
-            writer.writerow([name, *span.values(), *(f"{value:.6f}" for value in probabilities)])
-        sys.stdout.flush()
-    elif not options.quiet:
-        print(printable(str(path)))
-        for span, probabilities in rows:
-            best = ranked(timeline.tags, probabilities)[: options.top]
-            if span:
-                print(
-                    f"  {clock(span['start'], 1):>9}  "
-                    + ", ".join(f"{printable(tag)} {p:.0%}" for tag, p in best)
-                )
-            else:
-                print("\n".join(f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best))
-
-
-def spans(timeline: "Timeline") -> Iterator[tuple[dict[str, float], list[float]]]:
-    """Yield start and end in seconds and the probabilities of each segment."""
-    for start, probabilities in zip(timeline.starts.tolist(), timeline.probabilities.tolist(), strict=True):
-        end = min(start + timeline.segment_seconds, timeline.seconds)
-        yield {"start": round(start, 3), "end": round(end, 3)}, probabilities
-
-
-def ranked(tags: Sequence[str], probabilities: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the tags with their probabilities, the highest first."""
-    return sorted(zip(tags, probabilities, strict=True), key=lambda pair: -pair[1])

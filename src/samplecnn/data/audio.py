@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samplecnn.data.decoder_process import DecoderProcess, RemoteDecoder, decoded_ahead
+from samplecnn.data.decoder_process import DecoderProcess, RemoteDecoder
 from samplecnn.data.decoding import AudioError, Decoder, check_loudness, decode
 from samplecnn.data.resampling import SAMPLE_RATE, Resampler, resample
 from samplecnn.errors import UserError
@@ -27,7 +27,6 @@ __all__ = [
     "RemoteDecoder",
     "check_loudness",
     "decode",
-    "decoded_ahead",
     "frames",
     "load",
     "resample",

@@ -9,9 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
@@ -89,22 +87,6 @@ class DecoderProcess:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def decoded_ahead(
-    paths: Iterable[Path], processes: Sequence[DecoderProcess], *, strict: bool
-) -> Iterator["RemoteDecoder"]:
-    """Yield files in order, to be entered and closed; the next one is being decoded in the other process.
-
-    How far it gets is bounded: a block, and what the pipe holds.
-    """
-    turns = cycle(processes)
-    waiting: deque[RemoteDecoder] = deque()
-    for path in paths:
-        waiting.append(next(turns).open(path, strict=strict))
-        if len(waiting) == len(processes):
-            yield waiting.popleft()
-    yield from waiting
 
 
 class RemoteDecoder:

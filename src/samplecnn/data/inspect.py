@@ -175,7 +175,8 @@ def render(content: dict[str, Any]) -> Group:
     sizes.add_row("clips", *(f"{part['clips']:,}" for part in parts.values()), f"{content['clips']:,}")
     sizes.add_row("segments", *(f"{part['segments']:,}" for part in parts.values()), "")
     sizes.add_row("hours", *(f"{part['hours']:.2f}" for part in parts.values()), f"{content['hours']:.2f}")
-    gigabytes = f"{content['bytes'] / 1e9:.2f} GB, {content['shards']} shards"
+    count = content["shards"]
+    gigabytes = f"{content['bytes'] / 1e9:.2f} GB, {count} shard{'s' if count != 1 else ''}"
     sizes.add_row("on disk", *("" for _ in parts), gigabytes)
     tags = Table("tag", *parts)
     for tag in parts["train"]["tags"]:

@@ -55,10 +55,11 @@ def _short(name: str) -> str:
     return f"{name}.png"
 
 
-def write_picture(timeline: Timeline, title: str, file: Path) -> None:
+def write_picture(timeline: Timeline, title: str, file: Path, *, top: int | None = None) -> None:
     """Draw to a .png file, which is written whole or not at all; its folder is made.
 
-    The tags are sorted by their mean. Raises UserError without matplotlib, and OSError.
+    The tags are sorted by their mean; with ``top``, the others are left out. Raises UserError without
+    matplotlib, and OSError.
     """
     try:
         from matplotlib import rc_context
@@ -66,7 +67,7 @@ def write_picture(timeline: Timeline, title: str, file: Path) -> None:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
     except ImportError as error:
         raise UserError("pictures need matplotlib: pip install 'samplecnn[plots]'") from error
-    order = np.argsort(-timeline.average(), kind="stable")
+    order = np.argsort(-timeline.average(), kind="stable")[:top]
     hop = timeline.starts[1] if len(timeline.starts) > 1 else timeline.segment_seconds
     # A segment stands for the time around its middle, so that overlapping ones lie side by side.
     first = timeline.starts[0] + (timeline.segment_seconds - hop) / 2

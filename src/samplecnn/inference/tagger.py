@@ -54,6 +54,11 @@ class Tagger:
         self.checkpoint = model.checkpoint
         self.device = device
 
+    def __repr__(self) -> str:
+        kind, data = self.description.words[0], self.description.data
+        trained = f" of {data}" if data else ""
+        return f"Tagger({kind}, {len(self.tags)} tags{trained}, {self.sample_rate} Hz, {self.checkpoint})"
+
     def predict(
         self, waveform: ArrayLike | Tensor, sample_rate: int, *, overlap: float = 0.0, average: str = "mean"
     ) -> NDArray[np.float32]:
@@ -118,8 +123,12 @@ class Tagger:
         *,
         overlap: float = 0.0,
         progress: Progress | None = None,
+        predict: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
     ) -> Timeline:
-        """Return what `timeline` does, for a file that is open, in this process or another."""
+        """Return what `timeline` does, for a file that is open, in this process or another.
+
+        ``predict`` takes the place of `predict_segments`, as where several files share the network's batches.
+        """
         hop = hop_samples(overlap, self.segment_samples)
         envelope = Envelope(self.sample_rate)
         rows: list[NDArray[np.float32]] = []
@@ -131,7 +140,7 @@ class Tagger:
 
         blocks = heard(audio.stream(decoder, self.sample_rate))
         for batch in audio.frames(blocks, hop, BATCH, self.segment_samples):
-            rows.append(self.predict_segments(batch))
+            rows.append((predict or self.predict_segments)(batch))
             if progress is not None:
                 progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
         probabilities = np.concatenate(rows)

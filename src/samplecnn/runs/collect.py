@@ -42,7 +42,7 @@ def collect(paths: Sequence[str | Path]) -> Collected:
             if root.exists():
                 raise RunError(f"{root} is a file: name a run folder, or a folder above some")
             raise RunError(f"there is no folder {root}")
-    folders = {root: sorted(_folders(root), key=_by_number) for root in roots}
+    folders = {root: sorted(run_folders(root), key=_by_number) for root in roots}
     for root, below in folders.items():
         if not below:
             raise RunError(f"{root} holds no run: no folder in it has {RESULTS} or {CONFIG}")
@@ -61,7 +61,7 @@ def collect(paths: Sequence[str | Path]) -> Collected:
     return found
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def run_folders(root: Path) -> Iterator[Path]:
     """Yield the run folders at or below ``root``, finished or not; what lies inside of one is its own."""
     for here, folders, files in os.walk(root):
         if {CONFIG, RESULTS, CELL} & set(files):

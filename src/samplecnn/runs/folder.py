@@ -27,6 +27,7 @@ from samplecnn.runs.errors import RunError as RunError
 from samplecnn.runs.results import RESULTS
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+LOCK = "run.lock"  # held while a process trains into the folder
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from samplecnn.memory import keep_freed_memory
 from samplecnn.overrides import override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
 from samplecnn.runs.description import Description
-from samplecnn.runs.folder import BEST, LAST
+from samplecnn.runs.folder import BEST, LAST, LOCK
 from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
@@ -40,7 +40,7 @@ from samplecnn.training.trainer import device_and_precision, join, make_trainer,
 log = logging.getLogger(__name__)
 
 PAPER_BATCH = 23  # segments
-LOCK, LOG = "run.lock", "train.log"
+LOG = "train.log"
 
 
 def scaled(config: RunConfig) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import soundfile
 
 from inference.models import checkpoint
 from samplecnn.cli import main
-from samplecnn.cli.serve import listen, shown, unique
+from samplecnn.cli.common import model_name
+from samplecnn.cli.serve import listen, unique
 
 
 def start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
@@ -123,6 +124,13 @@ def test_names(tmp_path: Path) -> None:
     run = tmp_path / "first"
     best = checkpoint(run / "checkpoints" / "best.ckpt")
     (tmp_path / "bundle").mkdir()
-    assert [shown(path) for path in (run, best, tmp_path / "made.ckpt")] == ["first", "first", "made"]
-    assert shown(tmp_path / "bundle" / "model.safetensors") == "bundle"
+    paths = (run, best, tmp_path / "made.ckpt", tmp_path / "bundle" / "model.safetensors")
+    (tmp_path / "bundle" / "model.safetensors").touch()
+    assert [model_name(path, "se") for path in paths] == ["first", "first", "made", "bundle"]
+    dated, cell = tmp_path / "2026-01-31" / "18-02-03", tmp_path / "sweep" / "4"
+    for folder in (dated, cell):
+        folder.mkdir(parents=True)
+    assert model_name(dated, "se") == "2026-01-31/18-02-03 se"
+    assert model_name(cell, "res1") == "sweep/4 res1"
+    assert model_name(Path("hf:owner/name"), "se") == "hf:owner/name"
     assert unique(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]

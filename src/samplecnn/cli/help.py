@@ -1,0 +1,90 @@
+"""What the help of every command ends with: the words of its usage explained, and two examples or more."""
+
+import argparse
+import re
+
+WORDS = {
+    "RUN": "RUN is a run folder such as runs/2026-01-31/12-00-00, or the end of its path below runs/\n"
+    "if no other ends so (`samplecnn runs` lists them).",
+    "MODEL": "MODEL is a run (its folder, or the end of its path below runs/ if no other ends so),\n"
+    "a checkpoint, a bundle, or hf:OWNER/NAME on the Hugging Face Hub.",
+    "STORE": "STORE is a prepared data set: data/NAME, which `python prepare.py data=NAME` makes of\n"
+    "audio and annotations.",
+}
+EXAMPLES = {
+    "tag": """
+        samplecnn tag song.mp3
+        samplecnn tag music/ --csv > tags.csv
+        samplecnn tag music/ --out tags.sqlite
+        samplecnn tag music/ --out tags.sqlite --write-tags --playlists playlists --threshold 0.3
+        samplecnn tag --undo samplecnn-undo.jsonl
+        samplecnn tag mix.flac --over-time --overlap 0.5 --json
+        samplecnn tag music/ --plot pictures --quiet
+    """,
+    "runs": """
+        samplecnn runs --sort auc
+        samplecnn runs runs/table1-mtat --only network=se --only state=finished --json
+    """,
+    "evaluate": """
+        samplecnn evaluate runs/2026-01-31/12-00-00
+        samplecnn evaluate 12-00-00 --json
+    """,
+    "example": """
+        samplecnn example runs/demo
+        samplecnn example 12-00-00 --clip 0007
+    """,
+    "data": """
+        samplecnn data check data/mini
+        samplecnn data info data/mtat --split clean --top 50
+        samplecnn data plot data/mini 0007 --out clip.svg
+    """,
+    "excitation": """
+        samplecnn excitation runs/demo
+        samplecnn excitation 12-00-00 --tags guitar,piano,drums --blocks 1,5,9
+    """,
+    "report": """
+        samplecnn report runs/table1-mtat runs/alpha-mtat --out report
+        samplecnn report runs --draws 200
+    """,
+    "export": """
+        samplecnn export runs/demo bundle
+        samplecnn export 12-00-00 bundle --onnx --half --int8 --license cc-by-4.0
+    """,
+    "import-keras": """
+        samplecnn import-keras weights.hdf5 bundle
+        samplecnn import-keras weights.hdf5 bundle --tags tags.txt --force
+    """,
+    "push": """
+        samplecnn push bundle me/my-tagger
+        samplecnn push bundle me/my-tagger --public
+    """,
+    "pull": """
+        samplecnn pull someone/their-tagger bundle
+        samplecnn pull someone/their-tagger@v1 bundle --force
+    """,
+    "serve": """
+        samplecnn serve
+        samplecnn serve runs/demo 12-00-00 --port 0
+    """,
+    "use": """
+        samplecnn use runs/demo
+        samplecnn use --forget
+    """,
+    "doctor": """
+        samplecnn doctor
+        samplecnn doctor --block rese2 --width 128 --json
+    """,
+}
+
+
+def explain(name: str, parser: argparse.ArgumentParser) -> None:
+    """Have the help of a command end with what its words mean, and with examples."""
+    usage = parser.format_help()
+    parts = [
+        parser.epilog or "",
+        *(text for word, text in WORDS.items() if re.search(rf"\b{word}S?\b", usage)),
+    ]
+    examples = [line.strip() for line in EXAMPLES.get(name, "").strip().splitlines()]
+    parts.append("\n  ".join(["examples:", *examples]))
+    parser.epilog = "\n\n".join(filter(None, parts))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter

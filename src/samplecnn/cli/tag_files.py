@@ -1,0 +1,145 @@
+"""``samplecnn tag --write-tags``, ``--undo`` and ``--playlists``: tags that are decided, for players."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samplecnn.cli.tag_output import TOP, complain, ranked
+from samplecnn.errors import UserError
+from samplecnn.inference import file_tags
+from samplecnn.text import printable
+
+if TYPE_CHECKING:
+    from samplecnn.inference.table import Table
+
+JOURNAL = Path("samplecnn-undo.jsonl")
+
+
+def add_options(tag: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    decided = tag.add_argument_group(
+        "tags for players", "of a song, the --top N tags, if they have at least the --threshold"
+    )
+    decided.add_argument(
+        "--write-tags",
+        metavar="FIELD",
+        nargs="?",
+        const=file_tags.FIELD,
+        help=f"write them into the files: ID3, Vorbis comments, MP4 (default: {file_tags.FIELD}); "
+        "FIELD genre replaces the genre, no other does",
+    )
+    decided.add_argument("--dry-run", action="store_true", help="only print what --write-tags would change")
+    decided.add_argument(
+        "--journal",
+        type=Path,
+        default=JOURNAL,
+        metavar="FILE",
+        help=f"where --write-tags notes what it changes (default: {JOURNAL})",
+    )
+    decided.add_argument(
+        "--undo", type=Path, metavar="JOURNAL", help="take back what a journal notes; no PATH"
+    )
+    decided.add_argument("--playlists", type=Path, metavar="DIR", help="write a playlist for each tag")
+    decided.add_argument(
+        "--threshold", type=share, default=0.5, metavar="P", help="probability from 0 to 1 (default: 0.5)"
+    )
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1, as argparse's ``type``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def run_undo(options: argparse.Namespace) -> int:
+    """Take back what a journal notes, and name the files where that cannot be."""
+    if options.files:
+        raise UserError(f"--undo takes no PATH: it changes the files that {options.undo} names")
+    file_tags.require_library(file_tags.FIELD)
+    left = done = 0
+    for _, reason in file_tags.undo(options.undo):
+        done += reason is None
+        left += reason is not None
+        if reason is not None:
+            complain(reason)
+    print(f"{done} files are as they were before, {left} were left as they are")
+    return 1 if left else 0
+
+
+class Players:
+    """Decides on the tags of songs, writes them into the files and keeps them for playlists."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._songs: dict[Path, dict[str, float]] = {}
+        self._changed = self.failed = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._options.write_tags or self._options.playlists)
+
+    def check(self) -> None:
+        """Raise UserError for what cannot be carried out."""
+        if self._options.write_tags:
+            file_tags.require_library(self._options.write_tags)
+        elif self._options.dry_run:
+            raise UserError("--dry-run is for --write-tags")
+
+    def take(self, path: Path, probabilities: Mapping[str, float]) -> bool:
+        """Decide on a song's tags and have them in its file; return whether that has changed.
+
+        What cannot be written is said and counted.
+        """
+        best = ranked(list(probabilities), list(probabilities.values()))[: self._options.top or TOP]
+        tags = {tag: value for tag, value in best if value >= self._options.threshold}
+        if self._options.playlists:
+            self._songs[path] = tags
+        if not self._options.write_tags:
+            return False
+        try:
+            return self._write(path, list(tags))
+        except (UserError, OSError) as error:
+            self.failed += 1
+            complain(error)
+            return False
+
+    def _write(self, path: Path, tags: list[str]) -> bool:
+        change = file_tags.change(path, self._options.write_tags, tags)
+        if change is None:
+            return False
+        self._changed += 1
+        if self._options.dry_run:
+            before, after = (", ".join(map(printable, some)) or "-" for some in (change.before, change.after))
+            print(f"{printable(str(path))}: {change.field}: {before} -> {after}")
+            return False
+        file_tags.apply(change, self._options.journal)
+        return True
+
+    def take_rows(self, table: "Table", paths: Mapping[str, Path]) -> None:
+        """Take what a table says of songs, by their names in it."""
+        from samplecnn.inference.many import Stamp
+
+        for row in table.rows():
+            if row.path in paths and row.tags and self.take(paths[row.path], row.tags):
+                table.put(replace(row, stamp=Stamp.of(paths[row.path])))
+
+    def finish(self) -> None:
+        """Write the playlists, and say what was done and how it is undone."""
+        from samplecnn.inference.playlists import write_playlists
+
+        if self._options.playlists:
+            written = write_playlists(self._songs, self._options.playlists)
+            complain(f"{len(written)} playlists in {self._options.playlists}")
+        if self._options.write_tags and self._options.dry_run:
+            complain(f"{self._changed} files would be changed")
+        elif self._options.write_tags:
+            undo = f"samplecnn tag --undo {self._options.journal}"
+            complain(f"{self._changed} files were changed; {undo} takes that back")

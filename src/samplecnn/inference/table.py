@@ -1,0 +1,182 @@
+"""A row for each tagged file, in a file that grows: CSV, JSON lines, SQLite or Parquet.
+
+    with open_table(Path("tags.csv"), source) as table:
+        if not table.has(path):
+            table.write(heard)  # by listen_to
+
+A row is written whole or not at all, and those of an earlier call stay: what was interrupted goes on. A file
+that is written again gets a new row in place of its old one. The rows of a table come from one model, heard
+in one way (`Source`); a table of another one is refused and left as it is.
+"""
+
+import hashlib
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from samplecnn import __version__
+from samplecnn.errors import UserError
+from samplecnn.files import BusyError, locked
+from samplecnn.inference.many import Heard, Stamp
+from samplecnn.inference.tagger import Tagger
+
+ENDINGS = (".csv", ".jsonl", ".sqlite", ".parquet")
+DIGITS = 6  # of a probability
+
+
+class TableError(UserError):
+    """A table that cannot be gone on with."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the probabilities of a table come from."""
+
+    model: str  # its name
+    model_hash: str  # of the file of its weights
+    samplecnn: str  # the program's version
+    average: str
+    overlap: float
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tagger: Tagger, name: str, average: str, overlap: float) -> "Source":
+        """Describe a tagger; its file of weights is read."""
+        with tagger.checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name, digest[:16], __version__, average, overlap, tagger.tags)
+
+    def columns(self) -> dict[str, Any]:
+        """Return what every row says of it."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tags"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is said of one file: its tags, or why it has none."""
+
+    path: str
+    stamp: Stamp
+    seconds: float | None  # of audio
+    error: str  # empty: none
+    warning: str
+    tags: Mapping[str, float] | None  # probabilities
+
+    def columns(self, source: Source) -> dict[str, Any]:
+        """Return the row as plain values, but for its tags."""
+        return {
+            "path": self.path,
+            "size": self.stamp.size,
+            "mtime": self.stamp.mtime,
+            "seconds": self.seconds,
+            "error": self.error,
+            "warning": self.warning,
+            **source.columns(),
+        }
+
+
+COLUMNS = tuple(
+    Row("", Stamp(0, 0), 0, "", "", None).columns(Source("", "", "", "", 0, ()))
+)  # in front of the tags
+
+
+class Table(ABC):
+    """Rows in a file, of one source."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.path, self.source = path, source
+        self.stamps: dict[str, Stamp] = {}  # of the files that have a row, by the name that it has there
+
+    def has(self, path: Path) -> bool:
+        """Say whether a file has a row, and has not changed since."""
+        return self.stamps.get(self.key(path)) == Stamp.of(path)
+
+    def write(self, heard: Heard) -> None:
+        """Write what was heard in a file, in place of the row that it has."""
+        key, tags, seconds = self.key(heard.path), None, None
+        if heard.timeline is not None:
+            average = heard.timeline.average(self.source.average)
+            tags = {tag: round(float(p), DIGITS) for tag, p in zip(heard.timeline.tags, average, strict=True)}
+            seconds = round(heard.timeline.seconds, 3)
+        error = "" if heard.error is None else getattr(heard.error, "reason", str(heard.error))
+        self.put(Row(key, heard.stamp, seconds, error, heard.warning or "", tags))
+        self.stamps[key] = heard.stamp
+
+    @staticmethod
+    def key(path: Path) -> str:
+        """Return a file's name as rows have it: exact, but for bytes that are no text."""
+        return str(path).encode("utf-8", "backslashreplace").decode()
+
+    @abstractmethod
+    def put(self, row: Row) -> None:
+        """Have a row in the file, whole or not at all."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows; those that were replaced may come too, before those in their place."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the file as others are to read it."""
+
+    def check(self, columns: Mapping[str, Any], tags: Iterable[str] | None) -> None:
+        """Raise TableError for a row of another source."""
+        ours = self.source.columns()
+        for key in ("model_hash", "average", "overlap"):
+            if columns[key] != ours[key]:
+                theirs = f"{columns['model']}, {key} {columns[key]}"
+                raise TableError(
+                    f"{self.path} has rows of another source: {theirs}, where this is {ours['model']}, {key} "
+                    f"{ours[key]}. It was left as it is: name another file"
+                )
+        if tags is not None and set(tags) != set(self.source.tags):
+            raise TableError(f"{self.path} has other tags than the model. It was left as it is: name another")
+
+    def damaged(self, where: str, reason: object) -> TableError:
+        """Return the error for a file with something else in it."""
+        return TableError(f"{self.path}, {where}, is no row of such a table ({reason}): name another file")
+
+
+@contextmanager
+def open_table(path: Path, source: Source) -> Iterator[Table]:
+    """Open or begin a table, of the kind that its ending says; no other process can meanwhile.
+
+    Raises TableError for a file that is another source's or no table, is in use, or has another ending.
+    """
+    kinds = _kinds()
+    require_format(path)
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        with locked(lock), _removed(lock), closing(kinds[path.suffix](path, source)) as table:
+            yield table
+    except BusyError as error:
+        raise TableError(f"another process is writing {path}") from error
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def require_format(path: Path) -> None:
+    """Raise TableError for a file that cannot become a table here."""
+    if path.suffix not in ENDINGS:
+        raise TableError(f"{path}: the ending says what it will be; allowed are {', '.join(ENDINGS)}")
+    if not path.parent.is_dir():
+        raise TableError(f"there is no folder {path.parent} for {path.name}")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise TableError("pyarrow is not installed, which writes Parquet: pip install 'samplecnn[parquet]'")
+
+
+def _kinds() -> Mapping[str, type[Table]]:
+    from samplecnn.inference.table_database import DatabaseTable
+    from samplecnn.inference.table_lines import CsvTable, JsonTable, ParquetTable
+
+    return dict(zip(ENDINGS, (CsvTable, JsonTable, DatabaseTable, ParquetTable), strict=True))

@@ -1,0 +1,226 @@
+"""Tables that are lines of text: CSV and JSON lines, and Parquet, which is made of the latter at the end."""
+
+import csv
+import io
+import json
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from samplecnn.files import write, writing
+from samplecnn.inference.many import Stamp
+from samplecnn.inference.table import COLUMNS, DIGITS, Row, Source, Table, TableError
+from samplecnn.text import FORMULA, csv_text, printable
+
+MAX_LINE = 4 << 20  # bytes; with 10,000 tags a row has 300 kB
+PARQUET_ROWS = 10_000  # that are converted at a time
+
+
+class _Lines(Table):
+    """A row per line, at the end of the file. What is behind the last line end was cut, and is dropped."""
+
+    header = ""
+    beginning: bytes  # of every such file
+
+    def __init__(self, path: Path, source: Source) -> None:
+        super().__init__(path, source)
+        if not path.exists():
+            write(path, self.header)
+        end = 0
+        count = 0
+        for line in self._whole_lines():
+            end += len(line)
+            if count == 0 and self.header:
+                self.check_header(line)
+            else:
+                row, columns = self._parsed(line, count + 1)
+                self.check(columns, row.tags)
+                self.stamps[row.path] = row.stamp
+            count += 1
+        if count == 0:
+            end = self._begin_again()
+        with path.open("r+b") as file:
+            file.truncate(end)
+        if count - bool(self.header) > len(self.stamps):
+            self._drop_replaced()
+        self._replaced = False
+        self._file = path.open("ab")
+
+    def check_header(self, line: bytes) -> None:
+        """Raise TableError for the header of another table."""
+
+    @abstractmethod
+    def format(self, row: Row) -> str:
+        """Return a row as a line."""
+
+    @abstractmethod
+    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
+        """Return a row and its columns; ValueError, KeyError or TypeError for what is none."""
+
+    def put(self, row: Row) -> None:
+        """Append a row."""
+        self._replaced |= row.path in self.stamps
+        self._file.write(self.format(row).encode())
+        self._file.flush()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows in the order of the file."""
+        for number, line in enumerate(self._whole_lines(), start=1):
+            if number > 1 or not self.header:
+                yield self._parsed(line, number)[0]
+
+    def close(self) -> None:
+        """Drop the rows that later ones have replaced."""
+        self._file.close()
+        if self._replaced:
+            self._drop_replaced()
+
+    def _drop_replaced(self) -> None:
+        last = {row.path: number for number, row in enumerate(self.rows())}
+        kept = set(last.values())
+        lines = self._whole_lines()
+        with writing(self.path) as file:
+            if self.header:
+                file.write(next(lines))
+            file.writelines(line for number, line in enumerate(lines) if number in kept)
+
+    def _whole_lines(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            while (line := file.readline(MAX_LINE)).endswith(b"\n"):
+                yield line
+            if len(line) == MAX_LINE:
+                raise self.damaged("a line", f"longer than {MAX_LINE >> 20} MiB")
+
+    def _parsed(self, line: bytes, number: int) -> tuple[Row, dict[str, Any]]:
+        try:
+            return self.parse(line.decode())
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self.damaged(f"line {number}", printable(str(error))[:80]) from error
+
+    def _begin_again(self) -> int:
+        """Begin a file anew that was cut in its first line; TableError for one that is not ours."""
+        with self.path.open("rb") as file:
+            begun = file.read(len(self.beginning))
+        if not self.beginning.startswith(begun):
+            raise self.damaged("line 1", "it is something else")
+        write(self.path, self.header)
+        return len(self.header.encode())
+
+
+class JsonTable(_Lines):
+    """An object per line, the tags an object in it."""
+
+    beginning = b'{"path": '
+
+    @staticmethod
+    def key(path: Path) -> str:
+        """Return the exact name."""
+        return str(path)
+
+    def format(self, row: Row) -> str:
+        """Return the row as JSON."""
+        return json.dumps({**row.columns(self.source), "tags": row.tags}) + "\n"
+
+    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
+        """Read such an object."""
+        columns = json.loads(line)
+        return _row(columns, columns["tags"]), columns
+
+
+class CsvTable(_Lines):
+    """A column per tag, behind the others. Text is made harmless to spreadsheets."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.header = _csv([*COLUMNS, *(csv_text(column(tag)) for tag in source.tags)])
+        self.beginning = self.header.encode()
+        super().__init__(path, source)
+
+    @staticmethod
+    def key(path: Path) -> str:
+        """Return a name that is printable, and no formula."""
+        return printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
+
+    def check_header(self, line: bytes) -> None:
+        """Raise TableError for columns that are not ours."""
+        if line != self.header.encode():
+            ours = line.startswith(_csv(COLUMNS).rstrip("\n").encode() + b",")
+            if ours:
+                self.check(self.source.columns(), ())
+            raise self.damaged("line 1", "other columns")
+
+    def format(self, row: Row) -> str:
+        """Return the row with its probabilities in the model's order."""
+        columns = row.columns(self.source)
+        for key in ("error", "warning", "model"):
+            columns[key] = csv_text(columns[key])
+        tags = [f"{row.tags[tag]:.{DIGITS}f}" if row.tags else "" for tag in self.source.tags]
+        return _csv([*("" if value is None else value for value in columns.values()), *tags])
+
+    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
+        """Read such a row."""
+        cells = next(csv.reader([line], strict=True))
+        columns: dict[str, Any] = dict(zip(COLUMNS, cells, strict=False))
+        for key, kind in (("size", int), ("mtime", float), ("seconds", float), ("overlap", float)):
+            columns[key] = kind(columns[key]) if columns[key] else None
+        values = map(float, cells[len(COLUMNS) :]) if not columns["error"] else None
+        tags = None if values is None else dict(zip(self.source.tags, values, strict=True))
+        return _row(columns, tags), columns
+
+
+class ParquetTable(JsonTable):
+    """A column per tag. The rows are in FILE.jsonl beside it until the end, when it is made of them."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        lines = path.with_name(f"{path.name}.jsonl")
+        if path.exists() and not lines.exists():
+            raise TableError(f"{path} is there, but {lines.name} is not, which it was made of: name another")
+        self._parquet = path
+        super().__init__(lines, source)
+
+    def close(self) -> None:
+        """Make the file of the lines."""
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        super().close()
+        text, number = pyarrow.string(), pyarrow.float64()
+        kinds = {"size": pyarrow.int64()} | dict.fromkeys(("mtime", "seconds", "overlap"), number)
+        names = {column(tag): pyarrow.float32() for tag in self.source.tags}
+        schema = pyarrow.schema([*((name, kinds.get(name, text)) for name in COLUMNS), *names.items()])
+        rows = map(self._flat, self._whole_lines())
+        with writing(self._parquet) as file, ParquetWriter(file, schema) as parquet:
+            while some := list(islice(rows, PARQUET_ROWS)):
+                parquet.write_table(pyarrow.Table.from_pylist(some, schema))
+
+    def _flat(self, line: bytes) -> dict[str, Any]:
+        row, columns = self._parsed(line, 0)
+        tags = {column(tag): probability for tag, probability in (row.tags or {}).items()}
+        return columns | tags | {"path": Table.key(Path(row.path))}
+
+
+def column(tag: str) -> str:
+    """Return the name of a tag's column, which is not that of another column."""
+    return f"tag {tag}" if tag in COLUMNS else tag
+
+
+def _row(columns: dict[str, Any], tags: Any) -> Row:
+    """Check what was read, and make a row of it."""
+    if missing := set(COLUMNS) - set(columns):
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    if not all(isinstance(columns[key], str) for key in ("path", "error", "warning")):
+        raise TypeError("path, error and warning are not text")
+    if not isinstance(tags, dict | None):
+        raise TypeError("tags are no object")
+    if tags is not None and not all(isinstance(p, float | int) and math.isfinite(p) for p in tags.values()):
+        raise ValueError("a probability is not a number")
+    stamp = Stamp(columns["size"], columns["mtime"])
+    return Row(columns["path"], stamp, columns["seconds"], columns["error"], columns["warning"], tags)
+
+
+def _csv(cells: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

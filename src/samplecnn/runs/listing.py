@@ -1,0 +1,145 @@
+"""What runs there are below a folder, finished or not: a line of facts each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from samplecnn.errors import UserError
+from samplecnn.files import BusyError, locked
+from samplecnn.runs.collect import run_folders
+from samplecnn.runs.config import read_config
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import LOCK
+from samplecnn.runs.results import RESULTS, Interval, read_results
+from samplecnn.runs.run import EPOCHS, read_epochs
+
+FINISHED, RUNNING, STOPPED, DAMAGED = "finished", "running", "stopped", "damaged"
+Value = str | int | float | bool | Interval | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run; None is what its folder does not say (yet)."""
+
+    run: str  # the folder, relative to the one that was searched
+    state: str
+    network: str | None = None  # the block of a SampleCNN, the name of any other
+    multi: bool | None = None
+    width: int | None = None
+    seed: int | None = None
+    data: str | None = None
+    split: str | None = None
+    auc: float | None = None  # ROC-AUC on the test split
+    interval: Interval | None = None  # of it, where the results hold one
+    epochs: int | None = None
+    seconds: float | None = None  # of training
+    problem: str | None = None  # why it cannot be read
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+COLUMNS = tuple(Entry.__dataclass_fields__)
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """Yield the runs at or below a folder; RunError where there is no such folder."""
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    for run in sorted(run_folders(folder)):
+        name = str(run.relative_to(folder)) if run != folder else run.resolve().name
+        try:
+            yield _entry(run, name)
+        except (RunError, OSError, ValueError) as error:
+            yield Entry(name, DAMAGED, problem=str(error))
+
+
+def ordered(found: Sequence[Entry], column: str) -> list[Entry]:
+    """Return runs by a column: numbers from the highest, text by the alphabet, what is not known last."""
+    _check(column)
+    known = [entry for entry in found if getattr(entry, column) is not None]
+    numbers = not any(isinstance(getattr(entry, column), str) for entry in known)
+    known.sort(key=lambda entry: getattr(entry, column), reverse=numbers)
+    return known + [entry for entry in found if getattr(entry, column) is None]
+
+
+def filtered(found: Sequence[Entry], column: str, value: str) -> list[Entry]:
+    """Return the runs that have this value in a column, as it is written on the command line."""
+    _check(column)
+    return [entry for entry in found if written(getattr(entry, column)) == value]
+
+
+def written(value: Value) -> str:
+    """Return a value as the command line has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def find(name: Path, folder: Path) -> Path:
+    """Return the run below ``folder`` whose path ends like this, or the path itself where there is none.
+
+    Raises UserError where several end so.
+    """
+    if not folder.is_dir() or name.exists() or name.is_absolute() or ":" in str(name):
+        return name
+    parts = name.parts
+    found = [run for run in run_folders(folder) if parts and run.parts[-len(parts) :] == parts]
+    if len(found) > 1:
+        some = ", ".join(str(run) for run in sorted(found)[:5])
+        raise UserError(f"{len(found)} runs end in {name}: {some}{', ...' if len(found) > 5 else ''}")
+    return found[0] if found else name
+
+
+def _check(column: str) -> None:
+    if column not in COLUMNS:
+        raise UserError(f"runs have no {column}; there are {', '.join(COLUMNS)}")
+
+
+def _entry(run: Path, name: str) -> Entry:
+    if not (run / RESULTS).is_file():
+        return _unfinished(run, name)
+    results = read_results(run)
+    return Entry(
+        name,
+        FINISHED,
+        results.block or results.model,
+        results.multi,
+        results.width,
+        results.seed,
+        results.data,
+        results.split,
+        results.test.roc_auc,
+        results.test.roc_auc_interval,
+        results.epochs,
+        results.train_seconds,
+    )
+
+
+def _unfinished(run: Path, name: str) -> Entry:
+    state = RUNNING if _is_running(run) else STOPPED
+    config, epochs = read_config(run), read_epochs(run / EPOCHS)
+    return Entry(
+        name,
+        state,
+        (config.block or config.model)["name"],
+        config.multi,
+        config.width,
+        config.seed,
+        config.data.name,
+        config.data.split,
+        epochs=len(epochs),
+        seconds=sum(row["seconds"] for row in epochs),
+    )
+
+
+def _is_running(run: Path) -> bool:
+    if not (run / LOCK).is_file():
+        return False
+    try:
+        with locked(run / LOCK):
+            return False
+    except BusyError:
+        return True
+    except (UserError, OSError):  # a file system without locks, or one that may only be read
+        return False

@@ -1,0 +1,98 @@
+"""``samplecnn runs``: what lies below a folder, and names that are the end of a path."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.made_runs import make_run
+from samplecnn.cli import main
+from samplecnn.cli.common import named_run
+from samplecnn.errors import UserError
+from samplecnn.files import locked
+from samplecnn.runs.folder import LOCK
+from samplecnn.runs.listing import find
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two finished runs, a stopped one, one that goes on, and a damaged one."""
+    monkeypatch.chdir(tmp_path)
+    make_run(Path("runs/2026-01-31/12-00-00"), "block=se", "logger=none", separation=1.0)
+    make_run(Path("runs/sweep/0"), "block=basic", "multi=false", "logger=none", separation=3.0, seed=2)
+    for name in ("runs/2026-01-31/13-00-00", "runs/sweep/1"):
+        make_run(Path(name), "block=res1", "logger=none", epochs=3)
+        (Path(name) / "results.json").unlink()
+        (Path(name) / LOCK).touch()
+    make_run(Path("runs/sweep/2"), "block=res2", "logger=none")
+    Path("runs/sweep/2/results.json").write_text("{}")
+    return tmp_path
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    with locked(Path("runs/sweep/1") / LOCK):
+        assert main(["runs", *arguments, "--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_runs_and_their_states(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {entry["run"]: entry for entry in listed(capsys)}
+    states = {name: entry["state"] for name, entry in found.items()}
+    assert states == {
+        "2026-01-31/12-00-00": "finished",
+        "2026-01-31/13-00-00": "stopped",
+        "sweep/0": "finished",
+        "sweep/1": "running",
+        "sweep/2": "damaged",
+    }
+    first = found["2026-01-31/12-00-00"]
+    results = json.loads(Path("runs/2026-01-31/12-00-00/results.json").read_text())
+    assert first["auc"] == results["test"]["roc_auc"]
+    assert first["seconds"] == results["train_seconds"]
+    assert (first["network"], first["multi"], first["data"]) == ("se", True, "mini")
+    stopped = found["2026-01-31/13-00-00"]
+    assert (stopped["network"], stopped["epochs"], stopped["auc"]) == ("res1", 3, None)
+    assert stopped["seconds"] == pytest.approx(33.0)
+    assert "results.json" in found["sweep/2"]["problem"]
+
+
+def test_sorted_and_narrowed_down(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_auc = [entry["run"] for entry in listed(capsys, "--sort", "auc")]
+    assert by_auc[:2] == ["sweep/0", "2026-01-31/12-00-00"]
+    by_network = [entry["network"] for entry in listed(capsys, "--sort", "network")]
+    assert by_network == ["basic", "res1", "res1", "se", None]
+    only = listed(capsys, "--only", "state=finished", "--only", "multi=true")
+    assert [entry["run"] for entry in only] == ["2026-01-31/12-00-00"]
+    assert main(["runs", "--sort", "colour"]) == 1
+    assert "runs have no colour; there are run, state, network" in capsys.readouterr().err
+    assert main(["runs", "nowhere"]) == 1
+    assert "there is no folder nowhere" in capsys.readouterr().err
+
+
+def test_as_a_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = (line for line in out.splitlines() if "12-00-00" in line)
+    auc = json.loads(Path("runs/2026-01-31/12-00-00/results.json").read_text())["test"]["roc_auc"]
+    for word in ("finished", "se", "true", "mini", f"{auc:.4f}", "0:54"):
+        assert f" {word} " in line
+    assert "samplecnn runs: sweep/2: " in err
+
+
+def test_names_that_are_the_end_of_a_path(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = Path("runs")
+    assert find(Path("12-00-00"), runs) == Path("runs/2026-01-31/12-00-00")
+    assert find(Path("sweep/0"), runs) == Path("runs/sweep/0")
+    assert find(Path("runs/sweep/0"), runs) == Path("runs/sweep/0")
+    for name in ("00-00", "2026-01-31", "hf:owner/0", "/sweep/0", "nowhere"):  # left as they are
+        assert find(Path(name), runs) == Path(name)
+    make_run(Path("runs/other/0"), "block=basic", "logger=none")
+    with pytest.raises(UserError, match="2 runs end in 0: runs/other/0, runs/sweep/0"):
+        find(Path("0"), runs)
+    assert named_run("sweep/0") == Path("runs/sweep/0")
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "0"])
+    assert "2 runs end in 0" in capsys.readouterr().err
+    assert main(["report", "12-00-00", "sweep/0", "--draws", "10"]) == 0

@@ -1,0 +1,123 @@
+"""``samplecnn tag``: what is refused, and what is left as it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from e2e.test_tag import noise
+from inference.models import checkpoint
+from samplecnn.cli import main
+from samplecnn.inference import file_tags
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and a song."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint(Path("made.ckpt"))
+    noise(Path("song.wav"), 1)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "tags.txt"], "allowed are .csv, .jsonl, .sqlite, .parquet"),
+        (["--out", "no/tags.csv"], "there is no folder no for tags.csv"),
+        (["--out", "tags.csv", "--over-time"], "--over-time goes with --csv and --json"),
+        (["--again"], "--again is for --out FILE"),
+        (["--dry-run"], "--dry-run is for --write-tags"),
+        (["--write-tags", "a/b"], "'a/b' is no name of a field"),
+        (["--undo", "no.jsonl"], "--undo takes no PATH"),
+    ],
+)
+def test_what_cannot_be_carried_out(
+    here: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "song.wav", "--model", "made.ckpt", *arguments]) == 1
+    assert words in capsys.readouterr().err
+    assert not (here / "tags.csv").exists()
+
+
+def test_another_model_or_way_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(here / "other.ckpt", "basic")
+    command = ["tag", "song.wav", "--out", "tags.csv", "--model"]
+    assert main([*command, "made.ckpt"]) == 0
+    before = (here / "tags.csv").read_bytes()
+    capsys.readouterr()
+    for more in (["other.ckpt"], ["made.ckpt", "--average", "max"]):
+        assert main([*command, *more]) == 1
+        said = capsys.readouterr().err
+        assert "tags.csv has rows of another source: made, " in said
+        assert "It was left as it is: name another file" in said
+    assert (here / "tags.csv").read_bytes() == before
+
+
+def players(here: Path) -> list[Path]:
+    songs = [noise(here / "music" / f"{number}.mp3", 3, 22_050, seed=number) for number in range(3)]
+    (here / "music" / "broken.mp3").write_text("no music")
+    return songs
+
+
+def test_tags_for_players(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tried, written, in playlists, and taken back; a table's rows are of the files as they are then."""
+    pytest.importorskip("mutagen")
+    songs = players(here)
+    before = [song.read_bytes() for song in songs]
+    command = ["tag", "music", "--model", "made.ckpt", "--out", "tags.jsonl", "--threshold", "0.4"]
+    write = [*command, "--write-tags", "--playlists", "lists"]
+    assert main([*write, "--dry-run"]) == 3
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[:2] for line in out.splitlines()] == [
+        [f"music/{number}.mp3", "SAMPLECNN_TAGS"] for number in range(3)
+    ]
+    assert "3 files would be changed" in err
+    assert [song.read_bytes() for song in songs] == before
+    assert main([*write, "--top", "2"]) == 0  # the rows are there; the broken file has not changed
+    err = capsys.readouterr().err
+    assert "4 of 4 files are in tags.jsonl and have not changed" in err
+    assert "3 files were changed; samplecnn tag --undo samplecnn-undo.jsonl takes that back" in err
+    rows = [json.loads(line) for line in (here / "tags.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    for row in rows:
+        if row["error"]:
+            continue
+        best = sorted(row["tags"], key=lambda tag: -row["tags"][tag])[:2]
+        decided = [tag for tag in best if row["tags"][tag] >= 0.4]
+        assert file_tags.read(here / row["path"], file_tags.FIELD) == decided
+        assert row["size"] == (here / row["path"]).stat().st_size
+        for tag in row["tags"]:
+            file = here / "lists" / f"{tag.replace('|', '_')}.m3u8"
+            listed = file.is_file() and f"../{row['path']}\n" in file.read_text()
+            assert listed == (tag in decided)
+    assert main(write[:-2]) == 0
+    assert "4 of 4 files are in tags.jsonl and have not changed" in capsys.readouterr().err
+    assert main(["tag", "--undo", "samplecnn-undo.jsonl"]) == 0
+    assert "3 files are as they were before, 0 were left as they are" in capsys.readouterr().out
+    assert [song.read_bytes() for song in songs] == before
+
+
+def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mutagen")
+    song, *_ = players(here)
+    (here / "music" / "a.w64").write_bytes(noise(here / "a.w64", 1).read_bytes())
+    command = [
+        "tag",
+        "music",
+        "--model",
+        "made.ckpt",
+        "--threshold",
+        "0",
+        "--top",
+        "1",
+        "--write-tags",
+        "genre",
+    ]
+    assert main([*command, "--journal", "back.jsonl", "--quiet"]) == 3
+    err = capsys.readouterr().err
+    assert "a.w64: tags are written as ID3, Vorbis comments and in MP4" in err
+    assert "3 files were changed; samplecnn tag --undo back.jsonl takes that back" in err
+    assert len(file_tags.read(song, "genre")) == 1
+    assert main(["tag", "music", "--undo", "back.jsonl"]) == 1
+    assert "--undo takes no PATH" in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""A library of songs: tagged into a table by commands that are killed, interrupted and repeated."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.conftest import World
+from e2e.test_tag import noise
+from inference.models import checkpoint
+
+SONGS = 60
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Songs of three lengths, one that cannot be read, and two models."""
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "home").mkdir()
+    checkpoint(folder / "made.ckpt")
+    checkpoint(folder / "other.ckpt", "basic")
+    fill(folder / "music", SONGS)
+    return World(folder)
+
+
+def fill(music: Path, songs: int, lengths: tuple[float, ...] = (0.5, 12, 40)) -> None:
+    music.mkdir()
+    for number in range(songs - 1):
+        path = music / f"{number:04}.wav"
+        if number < len(lengths):
+            noise(path, lengths[number], seed=number)
+        else:
+            os.link(music / f"{number % len(lengths):04}.wav", path)
+    (music / "broken.mp3").write_text("no music")
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """What is in a table, also while it is written."""
+    if file.suffix == ".sqlite":
+        with closing(sqlite3.connect(file)) as database:
+            asked = "SELECT * FROM files LEFT JOIN probabilities ON file = id ORDER BY id, tag"
+            found = database.execute(asked)
+            return [dict(zip([name for name, *_ in found.description], row, strict=True)) for row in found]
+    text = file.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if file.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(whole)))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def paths(file: Path) -> list[str]:
+    return list(dict.fromkeys(row["path"] for row in rows(file)))
+
+
+def stop(process: subprocess.Popen[str], file: Path, count: int, number: int) -> None:
+    """Send a signal once there are so many rows."""
+    wait(process, file, count)
+    process.send_signal(number)
+
+
+def wait(process: subprocess.Popen[str], file: Path, count: int) -> None:
+    while not file.exists() or len(begun(file)) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def begun(file: Path) -> list[str]:
+    try:
+        return paths(file)
+    except sqlite3.Error:  # it is being made
+        return []
+
+
+@pytest.mark.parametrize("ending", [".csv", ".sqlite", pytest.param(".jsonl", marks=pytest.mark.slow)])
+def test_killed_it_goes_on(library: World, ending: str) -> None:
+    """To the same rows as without kills, each once, whatever the number of workers."""
+    whole, killed = library.folder / f"whole{ending}", library.folder / f"killed{ending}"
+    command = ("tag", "music", "--model", "made.ckpt", "--out")
+    done = library.run("samplecnn", *command, whole, "--workers", 1, status=3)
+    assert "broken.mp3: cannot be decoded" in done.stderr
+    assert f"{SONGS} files, 0.28 hours of audio in" in done.stderr
+    assert done.stdout == ""
+    before = 0
+    for count in (1, 15):
+        with library.start("samplecnn", *command, killed, "--workers", 2) as process:
+            stop(process, killed, count, signal.SIGKILL)
+            process.communicate()
+        assert before < len(paths(killed)) < SONGS
+        before = len(paths(killed))
+    done = library.run("samplecnn", *command, killed, status=3)
+    assert f"{before} of {SONGS} files are in {killed} and have not changed" in done.stderr
+    assert rows(killed) == rows(whole)
+    assert len(paths(killed)) == SONGS
+
+
+def test_the_table_has_what_tagging_says(library: World) -> None:
+    file = library.folder / "said.jsonl"
+    some = sorted((library.folder / "music").glob("000*.wav"))
+    library.run("samplecnn", "tag", *some, "--model", "made.ckpt", "--out", file)
+    done = library.run("samplecnn", "tag", *some, "--model", "made.ckpt", "--json")
+    for row, line in zip(rows(file), map(json.loads, done.stdout.splitlines()), strict=True):
+        assert row["path"] == line["file"]
+        assert row["tags"] == pytest.approx(line["tags"], abs=1e-5)
+        assert row["model"] == line["model"] == "made"
+        status = Path(row["path"]).stat()
+        assert (row["size"], row["mtime"]) == (status.st_size, status.st_mtime)
+
+
+def test_what_changed_and_what_is_new(library: World) -> None:
+    music, file = library.folder / "some", library.folder / "some.csv"
+    fill(music, 6)
+    command = ("tag", "some", "--model", "made.ckpt", "--out", file)
+    library.run("samplecnn", *command, status=3)
+    first = rows(file)
+    noise(music / "0001.wav", 6, seed=9)  # and the one that it is a link to
+    noise(music / "new.wav", 1, seed=10)
+    noise(music / "broken.mp3", 3)
+    done = library.run("samplecnn", *command)
+    assert "3 of 7 files are in" in done.stderr
+    second = {row["path"]: row for row in rows(file)}
+    assert len(second) == len(rows(file)) == 7
+    for row in first:
+        changed = row["path"] in ("some/0001.wav", "some/0004.wav", "some/broken.mp3")
+        assert (second[row["path"]] != row) == changed
+    assert second["some/broken.mp3"]["error"] == ""
+    done = library.run("samplecnn", *command, "--again")
+    assert "7 files, " in done.stderr
+    assert {row["path"]: row for row in rows(file)} == second
+
+
+def test_interrupted(library: World) -> None:
+    """Ctrl-C: what is done stays, all processes end, and the status says so."""
+    file = library.folder / "interrupted.jsonl"
+    command = ("tag", "music", "--model", "made.ckpt", "--out", file, "--workers", 2)
+    with library.start("samplecnn", *command) as process:
+        stop(process, file, 5, signal.SIGINT)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "files are done; the same command goes on" in said
+    assert "Traceback" not in said
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        time.sleep(0.01)  # or the test's time is up
+    assert file.read_text().endswith("\n")
+    assert 5 <= len(paths(file)) < SONGS
+    library.run("samplecnn", *command, status=3)
+    assert len(rows(file)) == SONGS
+
+
+@pytest.mark.slow
+def test_two_thousand_files(tmp_path: Path) -> None:
+    """Twice, once with kills in between, and in memory that does not grow with them."""
+    world = World(tmp_path)
+    (tmp_path / "home").mkdir()
+    checkpoint(tmp_path / "made.ckpt")
+    fill(tmp_path / "music", 2000, (0.5, 3, 9))
+    whole, killed = tmp_path / "whole.sqlite", tmp_path / "killed.sqlite"
+    command = ("tag", "music", "--model", "made.ckpt", "--out")
+    with world.start("samplecnn", *command, whole) as process:
+        peaks = []
+        for count in (300, 1800):
+            wait(process, whole, count)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peaks += [int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+) kB", status)]
+        process.communicate()
+    assert peaks[1] - peaks[0] < 64 << 10
+    for count in (100, 700, 1500):
+        with world.start("samplecnn", *command, killed) as process:
+            stop(process, killed, count, signal.SIGKILL)
+            process.communicate()
+    world.run("samplecnn", *command, killed, status=3)
+    assert rows(killed) == rows(whole)
+    assert len(paths(killed)) == 2000
