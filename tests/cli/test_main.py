@@ -8,8 +8,8 @@ import pytest
 from samplecnn.cli import main, parser
 
 COMMANDS = (
-    *("tag", "runs", "evaluate", "example", "data", "excitation", "report", "export", "import-keras"),
-    *("push", "pull", "serve", "use", "doctor"),
+    *("tag", "runs", "evaluate", "example", "data", "excitation", "report", "export", "models"),
+    *("import", "import-keras", "push", "pull", "serve", "use", "doctor"),
 )
 
 

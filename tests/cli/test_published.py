@@ -88,7 +88,7 @@ def test_what_is_not_pulled(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_without_a_model_it_is_said_where_one_is(capsys: pytest.CaptureFixture[str]) -> None:
     said = failed(capsys, "tag", "song.mp3")
-    assert "`samplecnn models` lists published ones; `samplecnn pull mtat-musicnn` fetches one" in said
+    assert "samplecnn pull mtat-musicnn  fetches published weights (samplecnn models lists them)" in said
     said = failed(capsys, "tag", "song.mp3", "--model", "mtat-musicnn")
     assert "mtat-musicnn is not on this machine yet: samplecnn pull mtat-musicnn fetches it" in said
     for command in (["export", "mtat-musicnn", "out"], ["evaluate", "mtat-musicnn"]):

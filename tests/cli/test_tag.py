@@ -1,13 +1,14 @@
 """``samplecnn tag``: what is refused, and what is left as it is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from e2e.test_tag import noise
 from inference.models import checkpoint
-from samplecnn.cli import main
+from samplecnn.cli import main, tag_output
 from samplecnn.inference import file_tags
 
 
@@ -121,3 +122,26 @@ def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixt
     assert len(file_tags.read(song, "genre")) == 1
     assert main(["tag", "music", "--undo", "back.jsonl"]) == 1
     assert "--undo takes no PATH" in capsys.readouterr().err
+
+
+def test_progress_where_there_is_no_terminal(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_output, "LINE_SECONDS", 0.0)
+    noise(here / "other.wav", 3)
+    command = ["tag", "song.wav", "other.wav", "--model", "made.ckpt"]
+    assert main([*command, "--out", "tags.csv"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"samplecnn tag: 1 of 2 files, \d+ hours/hour, about \d+ min left", lines[0])
+    assert re.fullmatch(r"samplecnn tag: 2 files, 0\.00 hours of audio in \d+ s", lines[2])
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_best_tags_in_a_picture(here: Path) -> None:
+    """With --top, the others are left out; without it, all are drawn."""
+    command = ["tag", "song.wav", "--model", "made.ckpt", "--quiet", "--plot"]
+    assert main([*command, "all"]) == 0
+    assert main([*command, "one", "--top", "1"]) == 0
+    heights = [int.from_bytes((here / name / "song.wav.png").read_bytes()[20:24]) for name in ("all", "one")]
+    assert heights[1] < heights[0]

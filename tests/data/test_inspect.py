@@ -1,6 +1,7 @@
 """Checking, describing and drawing stores; every kind of damage is found and named."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -117,6 +118,8 @@ def test_info_counts(store_path: Path) -> None:
     text = console.export_text()
     for word in ("split clean", "segments", "loud", "3 shards"):
         assert word in text
+    console.print(render(told | {"shards": 1}))
+    assert re.search(r"\b1 shard\b", console.export_text())
     with pytest.raises(StoreError, match="allowed are clean, pons"):
         info(store_path, "mine", 2)
 

@@ -175,3 +175,7 @@ def test_a_batch_that_fails_fails_for_all_its_threads() -> None:
     with pytest.raises(FailedError):
         shared(np.full((2, 3), 2, dtype=np.float32))
     np.testing.assert_array_equal(shared(np.ones((2, 3), dtype=np.float32)), np.ones((2, 1)))
+
+
+def test_a_tagger_says_what_it_is(tagger: Tagger) -> None:
+    assert repr(tagger) == f"Tagger(se, 3 tags of mini, 22050 Hz, {tagger.checkpoint})"

@@ -57,8 +57,6 @@ def config_file() -> Path:
 
 def chosen_model() -> Path | None:
     """Return the model that `samplecnn use` has chosen; UserError where it is gone."""
-    from samplecnn.inference.hub import PREFIX
-    from samplecnn.inference.known.catalog import KNOWN
     from samplecnn.runs.untrusted import read_json
 
     file = config_file()
@@ -69,7 +67,7 @@ def chosen_model() -> Path | None:
     change = "`samplecnn use MODEL` chooses another, `samplecnn use --forget` none"
     if not isinstance(model, str) or not model:
         raise UserError(f"{file} names no model: {change}")
-    if not model.startswith(PREFIX) and model not in KNOWN and not Path(model).exists():
+    if Path(model).is_absolute() and not Path(model).exists():  # else it is a name
         raise UserError(f"{model}, which `samplecnn use` has chosen, is not there any more: {change}")
     return Path(model)
 
@@ -91,10 +89,8 @@ def newest_run(folder: Path) -> Path:
 
 def model_name(path: Path, block: str) -> str:
     """Return what a model is called: its folder, with date and block where that is a time or a number."""
-    from samplecnn.inference.hub import PREFIX
-
-    if str(path).startswith(PREFIX):
-        return str(path)
+    if not path.exists():
+        return str(path)  # of published weights, or on the Hub
     path = path.resolve()
     if path.is_file() and path.parent.name == "checkpoints":
         path = path.parent.parent

@@ -7,7 +7,7 @@ WORDS = {
     "RUN": "RUN is a run folder such as runs/2026-01-31/12-00-00, or the end of its path below runs/\n"
     "if no other ends so (`samplecnn runs` lists them).",
     "MODEL": "MODEL is a run (its folder, or the end of its path below runs/ if no other ends so),\n"
-    "a checkpoint, a bundle, or hf:OWNER/NAME on the Hugging Face Hub.",
+    "a checkpoint, a bundle, a name that `samplecnn models` lists, or hf:OWNER/NAME of the Hugging Face Hub.",
     "STORE": "STORE is a prepared data set: data/NAME, which `python prepare.py data=NAME` makes of\n"
     "audio and annotations.",
 }
@@ -50,6 +50,14 @@ EXAMPLES = {
         samplecnn export runs/demo bundle
         samplecnn export 12-00-00 bundle --onnx --half --int8 --license cc-by-4.0
     """,
+    "models": """
+        samplecnn models
+        samplecnn models --json
+    """,
+    "import": """
+        samplecnn import weights.pth bundle
+        samplecnn import weights.npz bundle --tags mtat --license mit
+    """,
     "import-keras": """
         samplecnn import-keras weights.hdf5 bundle
         samplecnn import-keras weights.hdf5 bundle --tags tags.txt --force
@@ -59,6 +67,7 @@ EXAMPLES = {
         samplecnn push bundle me/my-tagger --public
     """,
     "pull": """
+        samplecnn pull mtat-musicnn
         samplecnn pull someone/their-tagger bundle
         samplecnn pull someone/their-tagger@v1 bundle --force
     """,

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
 LARGEST_TAGS = 1 << 20  # bytes of a file of tags
 COLUMNS = ("name", "network", "data", "split", "ROC-AUC", "PR-AUC", "licence", "size", "here")
-EXAMPLES = """\
-examples:
-  samplecnn pull mtat-musicnn                 # then: samplecnn tag song.mp3 --model mtat-musicnn
-  samplecnn pull OWNER/NAME DIR               # of the Hugging Face Hub"""
 
 
 def add_commands(commands: Any) -> None:
@@ -32,8 +28,6 @@ def add_commands(commands: Any) -> None:
         "pull",
         parents=[placed],
         help="fetch published weights, or a bundle from the Hugging Face Hub",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     pull.add_argument(
         "model", metavar="NAME", help="one that `samplecnn models` lists, or OWNER/NAME[@REVISION] of the Hub"

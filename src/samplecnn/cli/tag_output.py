@@ -63,7 +63,7 @@ class Progress:
     def speed(self) -> str:
         """Return hours of audio per hour, once that is known."""
         seconds = time.monotonic() - self._began
-        return f"{self.audio_seconds / seconds:.0f} h/h, " if self.audio_seconds and seconds else ""
+        return f"{self.audio_seconds / seconds:.0f} hours/hour, " if self.audio_seconds and seconds else ""
 
     def summary(self) -> str:
         """Say what all files took."""

@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         type=named_run,
         metavar="MODEL",
-        help="run folder, checkpoint, bundle or hf:OWNER/NAME",
+        help="run folder, checkpoint, bundle or name",
     )
     use.add_argument("--forget", action="store_true", help="take the newest finished run again")
     use.set_defaults(command=run_use)
@@ -48,8 +48,7 @@ def choose(model: Path, file: Path) -> None:
     from samplecnn.inference.locate import local
     from samplecnn.runs.folder import read_description
 
-    found = local(model)
-    read_description(found)
-    name = str(model.absolute() if found == model else model)  # a path, or a name
+    read_description(local(model))
+    name = str(model.absolute() if model.exists() else model)  # of published weights, or on the Hub
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, json.dumps({"model": name}) + "\n")

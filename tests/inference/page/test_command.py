@@ -125,7 +125,8 @@ def test_names(tmp_path: Path) -> None:
     best = checkpoint(run / "checkpoints" / "best.ckpt")
     (tmp_path / "bundle").mkdir()
     paths = (run, best, tmp_path / "made.ckpt", tmp_path / "bundle" / "model.safetensors")
-    (tmp_path / "bundle" / "model.safetensors").touch()
+    for path in paths[2:]:
+        path.touch()
     assert [model_name(path, "se") for path in paths] == ["first", "first", "made", "bundle"]
     dated, cell = tmp_path / "2026-01-31" / "18-02-03", tmp_path / "sweep" / "4"
     for folder in (dated, cell):
@@ -133,4 +134,5 @@ def test_names(tmp_path: Path) -> None:
     assert model_name(dated, "se") == "2026-01-31/18-02-03 se"
     assert model_name(cell, "res1") == "sweep/4 res1"
     assert model_name(Path("hf:owner/name"), "se") == "hf:owner/name"
+    assert model_name(Path("mtat-musicnn"), "musicnn") == "mtat-musicnn"
     assert unique(["a", "b", "a", "a", "a (2)"]) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
