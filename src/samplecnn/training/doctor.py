@@ -30,7 +30,9 @@ def diagnose(block: str, width: int, batch_size: int, device: torch.device, prec
     convolutions alone allow at the rate that one of them reaches here, and ``failure``, why it is not used
     (None: it is proven). ``works`` says whether training will.
     """
-    network = build({"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}, TAGS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same weights each time
+        network = build({"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}, TAGS)
     assert isinstance(network, SampleCNN)
     trial = Trial(network, device, precision, batch_size)
     found = examine(trial, candidates(trial))
