@@ -120,6 +120,10 @@ def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixt
     assert "a.w64: tags are written as ID3, Vorbis comments and in MP4" in err
     assert "3 files were changed; samplecnn tag --undo back.jsonl takes that back" in err
     assert len(file_tags.read(song, "genre")) == 1
+    genre = file_tags.read(song, "genre")
+    assert main([*command, "--journal", "none.jsonl", "--quiet", "--threshold", "1"]) == 3
+    assert "0 files were changed" in capsys.readouterr().err
+    assert file_tags.read(song, "genre") == genre
     assert main(["tag", "music", "--undo", "back.jsonl"]) == 1
     assert "--undo takes no PATH" in capsys.readouterr().err
 

@@ -20,7 +20,8 @@ JOURNAL = Path("samplecnn-undo.jsonl")
 def add_options(tag: argparse.ArgumentParser) -> None:
     """Add the options."""
     decided = tag.add_argument_group(
-        "tags for players", "of a song, the --top N tags, if they have at least the --threshold"
+        "tags for players",
+        "of a song, the --top N tags, if they have at least the --threshold; without any, its field stays",
     )
     decided.add_argument(
         "--write-tags",
@@ -102,7 +103,7 @@ class Players:
         tags = {tag: value for tag, value in best if value >= self._options.threshold}
         if self._options.playlists:
             self._songs[path] = tags
-        if not self._options.write_tags:
+        if not self._options.write_tags or not tags:  # nothing is known: what is in the field stays
             return False
         try:
             return self._write(path, list(tags))
