@@ -6,6 +6,17 @@ import signal
 import threading
 
 
+def let_children_start() -> None:
+    """Make a process able to start others, before it takes a context of ``multiprocessing`` for them.
+
+    A worker of joblib's, as of ``hydra/launcher=local``, hands on "loky" as the way to start processes, which
+    its children do not know: they would end at once.
+    """
+    known = (None, *multiprocessing.get_all_start_methods())
+    if multiprocessing.get_start_method(allow_none=True) not in known:
+        multiprocessing.set_start_method("spawn", force=True)
+
+
 def belong_to_parent() -> None:
     """Make this child leave Ctrl-C to its parent, and end with that however it ends, even if it is killed.
 

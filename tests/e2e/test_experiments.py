@@ -236,10 +236,14 @@ def test_jobs_side_by_side(world: World, run: Path) -> None:
         "train.py",
         *("-m", "experiment=table1", "multi=true", "seed=0,1", *block, "hydra/launcher=local"),
         *("hydra.sweep.subdir='fails=${block.fails},seed=${seed}'", f"hydra.sweep.dir={folder}"),
-        *(*world.data, *TINY, "trainer.max_epochs=1", "logger=none"),
+        # Each tries the ways to compute in a process of its own.
+        *(*world.data, *TINY, "fast=auto", "trainer.max_epochs=1", "logger=none"),
         status=1,
     )
     told = re.findall(r"process (\d+) has (\d+) threads", done.stdout)
+    logs = [path.read_text() for path in folder.glob("fails=False*/train.log")]
+    assert len(logs) == 2
+    assert all("computing on backend: " in log and "left out" not in log for log in logs)
     assert {int(threads) <= max(1, len(os.sched_getaffinity(0)) // 2) for _, threads in told} == {True}
     assert len({process for process, _ in told}) == 2
     finished = {path.parent.name for path in folder.glob("*/results.json")}

@@ -46,11 +46,12 @@ def test_commands_take_it_for_a_run(world: World, run: Path, bundle: Path) -> No
     path = world.folder / "tone.wav"
     soundfile.write(path, 0.1 * np.sin(np.arange(150_000) / 10), 22050)
     said = [
-        world.run("samplecnn", "tag", path, "--model", model, "--json").stdout
+        json.loads(world.run("samplecnn", "tag", path, "--model", model, "--json").stdout)
         for model in (run, run / "checkpoints" / "best.ckpt", bundle)
     ]
-    assert len(set(said)) == 1
-    assert json.loads(said[0])["tags"]
+    assert [line["model"] for line in said] == [run.name, run.name, bundle.name]
+    assert said[0]["tags"]
+    assert said[0]["tags"] == said[1]["tags"] == said[2]["tags"]
     told = json.loads((run / "results.json").read_text())["test"]
     again = json.loads(
         world.run("samplecnn", "evaluate", bundle, "--data-root", world.folder / "data", "--json").stdout

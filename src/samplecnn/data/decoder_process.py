@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from samplecnn.data.decoding import AudioError, Decoder
-from samplecnn.processes import belong_to_parent
+from samplecnn.processes import belong_to_parent, let_children_start
 
 SILENT_SECONDS = 120.0  # without a block, after which the decoder is taken to hang
 MESSAGE = 1 << 20  # bytes at most
@@ -30,6 +30,7 @@ class DecoderProcess:
         self._start()
 
     def _start(self) -> None:
+        let_children_start()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)

@@ -31,7 +31,7 @@ from samplecnn.data.store import StoreError
 from samplecnn.data.writer import ShardJob, write_shard
 from samplecnn.files import BusyError
 from samplecnn.memory import keep_freed_memory
-from samplecnn.processes import belong_to_parent
+from samplecnn.processes import belong_to_parent, let_children_start
 
 # How a decoder ends a process. Other signals come from outside: SIGKILL where memory is short, for one.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -235,6 +235,7 @@ def _decode(job: ShardJob, number: int) -> np.ndarray | str:
 
 def _context() -> ForkServerContext | SpawnContext:
     """Workers fork from a server that has imported torch once: a start takes milliseconds, not seconds."""
+    let_children_start()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -29,7 +29,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.mini.render import render_clip, sound_font
-from samplecnn.processes import belong_to_parent
+from samplecnn.processes import belong_to_parent, let_children_start
 from samplecnn.threads import available
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def _render(clips: list[Clip], seed: int, mp3_folder: Path, workers: int) -> Ite
             yield
         return
     # Not forked: this process may hold PyTorch's threads, whose locks a fork would leave taken for ever.
+    let_children_start()
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=belong_to_parent)
     try:

@@ -15,7 +15,7 @@ import torch
 
 from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
-from samplecnn.processes import belong_to_parent
+from samplecnn.processes import belong_to_parent, let_children_start
 from samplecnn.training.proof import Plan, Standard, Trial, WrongNumbersError, make_step
 
 SEGMENTS = 4  # to compare with, and to time on a CPU, where a step of 23 takes seconds
@@ -50,6 +50,7 @@ def examine(trial: Trial, plans: Sequence[Plan]) -> list[Finding]:
 
 def _in_child(trial: bytes, device: torch.device, plans: Sequence[Plan]) -> dict[Plan, Finding]:
     """Try plans in a child process until one of them ends it: that one has failed."""
+    let_children_start()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(theirs, trial, plans, torch.get_num_threads()), daemon=True)

@@ -1,0 +1,23 @@
+"""Processes that are started by processes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from samplecnn.data.audio import DecoderProcess
+
+
+def rate_of(path: Path) -> int:
+    with DecoderProcess() as process, process.open(path) as decoder:
+        assert sum(map(len, decoder)) == 1000
+        return decoder.rate
+
+
+def test_workers_of_joblib_start_others(tmp_path: Path) -> None:
+    """As jobs of `hydra/launcher=local` do: joblib has a way of its own to start processes."""
+    joblib = pytest.importorskip("joblib")
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.zeros(1000), 16_000)
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(rate_of)(path) for _ in range(2)) == [16_000] * 2
