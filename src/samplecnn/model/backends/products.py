@@ -1,8 +1,7 @@
 """Convolutions whose kernel's gradient is a few matrix products: for CPUs without AVX512.
 
-oneDNN has no fast kernel for that gradient in ``channels_last`` memory there: of 128 channels it reaches a
-tenth of the rate of the other two thirds of a convolution. Where it has one, this is at times the faster way
-all the same, so that it is measured (``experiments/speed/``).
+oneDNN has no fast kernel for that gradient in ``channels_last`` memory there. Where it has one, this is at
+times the faster way all the same, so that it is measured (``experiments/speed/``).
 """
 
 from typing import Any
