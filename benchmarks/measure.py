@@ -139,15 +139,19 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def options(description: str, *, batch: int | None = None) -> argparse.ArgumentParser:
-    """Return a parser with the options of all benchmarks of the network; with ``batch``, its default size."""
+def options(description: str, *, batch: int | None = None, blocks: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options of all benchmarks of the network; with ``batch``, its default size.
+
+    Without ``blocks`` it has none for them and their width.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
-    parser.add_argument("--blocks", nargs="+", default=["basic", "se", "rese2"])
-    parser.add_argument("--width", type=int, default=128)
+    if blocks:
+        parser.add_argument("--blocks", nargs="+", default=["basic", "se", "rese2"])
+        parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=7, help="repetitions (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write all figures to this file, the table beside it")
     if batch:

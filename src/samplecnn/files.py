@@ -73,6 +73,12 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be had again: ~/.cache/samplecnn, or in $XDG_CACHE_HOME."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "samplecnn"
+
+
 @contextmanager
 def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
     """Hold the lock ``path`` against other processes; it ends with its process, however that ends.

@@ -76,6 +76,18 @@ def test_curves(tmp_path: Path) -> None:
     assert (tmp_path / "curves.md").read_text() in printed
 
 
+def test_networks(tmp_path: Path) -> None:
+    names = ["dieleman", "dieleman_raw"]
+    figures, printed = run("networks", tmp_path, "--networks", *names, "--seconds", "5", "--repeat", "2")
+    assert list(figures["networks"]) == names
+    for found in figures["networks"].values():
+        for kind in ("training", "tagging"):
+            assert_rate(found[kind])
+            assert_rate(found[f"{kind}, se"])
+    assert (tmp_path / "networks.md").read_text() in printed
+    assert figures["networks"]["dieleman_raw"]["segment_seconds"] == 3.0
+
+
 def test_loading(tmp_path: Path) -> None:
     figures, _ = run("loading", tmp_path, "--clips", "16", "--batches", "6", "--rounds", "2")
     assert (figures["clips"], figures["batch"], figures["batches"], figures["rounds"]) == (16, 23, 6, 2)
@@ -111,11 +123,12 @@ def test_loop(tmp_path: Path) -> None:
 
 
 def test_neighbour(tmp_path: Path) -> None:
-    arguments = ["--width", "2", "--clips", "3", "--rounds", "1", "--data-root", str(tmp_path / "data")]
-    more = ["--", "data.clips=32", "trainer.limit_train_batches=3"]
-    figures, printed = run("neighbour", tmp_path, *arguments, *more)
+    sizes = ["--width", "2", "--clips", "3", "--steps", "3", "--rounds", "1"]
+    figures, printed = run(
+        "neighbour", tmp_path, *sizes, "--data-root", str(tmp_path / "data"), "data.clips=32"
+    )
     for kind in ("epoch", "tagging"):
-        assert len(figures["seconds"][kind]) == 6
+        assert len(figures["seconds"][kind]) == 4
         for name, seconds in figures["seconds"][kind].items():
             assert name.endswith((", alone", ", beside a neighbour"))
             assert kind == "tagging" or seconds["min"] > 0  # of tagging, a difference of two times

@@ -7,7 +7,6 @@ the plain one.
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 
 from samplecnn.errors import UserError
-from samplecnn.files import locked, write
+from samplecnn.files import cache_folder, locked, write
 from samplecnn.hardware import describe, driver, settle
 from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
 from samplecnn.runs.results import installed
@@ -138,8 +137,7 @@ def _triton() -> str | None:
 
 def memory_file() -> Path:
     """Return where measured choices are kept: samplecnn/backends.json in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "samplecnn" / "backends.json"
+    return cache_folder() / "backends.json"
 
 
 @contextmanager

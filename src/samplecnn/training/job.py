@@ -28,6 +28,7 @@ from samplecnn.training import loggers
 from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
+from samplecnn.training.gpus import take_gpu
 from samplecnn.training.launch import as_launched
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import count_parameters, heard, make_module
@@ -63,6 +64,8 @@ def train(
     """
     try:
         config = RunConfig.read(as_launched(plain), "the configuration")
+        if config.world == 1 and config.trainer.accelerator != "cpu":
+            take_gpu()
         join(config, run)
         run = from_rank_zero(lambda: run)
         with ExitStack() as stack:

@@ -15,8 +15,9 @@ from inference.keras_files import KERAS
 from inference.known.files import at, file_of, weights
 from samplecnn.data.download import ATTEMPTS, DownloadError
 from samplecnn.errors import UserError
+from samplecnn.files import cache_folder
 from samplecnn.inference.known.catalog import KNOWN, Known
-from samplecnn.inference.known.pull import PullError, cache, pull, pulled
+from samplecnn.inference.known.pull import PullError, pull, pulled
 from samplecnn.inference.known.tags import TAGS
 from samplecnn.inference.locate import local
 from samplecnn.runs.bundle import CARD, CONFIG
@@ -46,7 +47,7 @@ def get(known: Known, folder: Path | None = None, *, force: bool = False) -> Pat
 
 def left() -> list[str]:
     """What is left of downloads, but for locks."""
-    return sorted(path.name for path in (cache() / "downloads").iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in (cache_folder() / "downloads").iterdir() if path.suffix != ".lock")
 
 
 def test_once_into_the_cache_and_found_by_name(server: FileServer, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_file_of_another_network_or_of_none(server: FileServer, tmp_path: Path
         with pytest.raises(PullError, match=words):
             get(at(server.add("/fcn", content)))
         assert left() == []
-    assert not list((cache() / "models").glob("*"))
+    assert not list((cache_folder() / "models").glob("*"))
     assert samplecnn.load(get(at(server.add("/fcn", FCN)))).tags == TAGS["mtat"]  # the right one, unchecked
 
 
@@ -124,8 +125,8 @@ def test_offline() -> None:
         known = at(gone.url("/fcn"))
     with pytest.raises(DownloadError, match=r"cannot fetch mtat-fcn\.pth") as caught:
         get(known)
-    assert f"put it at {cache() / 'downloads' / 'mtat-fcn.pth'}" in str(caught.value)
-    (cache() / "downloads" / "mtat-fcn.pth").write_bytes(FCN)
+    assert f"put it at {cache_folder() / 'downloads' / 'mtat-fcn.pth'}" in str(caught.value)
+    (cache_folder() / "downloads" / "mtat-fcn.pth").write_bytes(FCN)
     assert get(known) == pulled(known)
 
 
@@ -163,5 +164,5 @@ def test_paths_come_before_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_cache_of_a_user_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("", "not/absolute"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert cache() == Path.home() / ".cache/samplecnn"
+        assert cache_folder() == Path.home() / ".cache/samplecnn"
     assert KNOWN["mtat-fcn"].bytes

@@ -4,12 +4,11 @@ $XDG_CACHE_HOME/samplecnn/models/NAME        a bundle (by default in ~/.cache)
 $XDG_CACHE_HOME/samplecnn/downloads/         what is on its way; what has come stays until it is whole
 """
 
-import os
 from pathlib import Path
 
 from samplecnn.data.download import fetch
 from samplecnn.errors import UserError
-from samplecnn.files import locked
+from samplecnn.files import cache_folder, locked
 from samplecnn.inference.bundle import check_place, write_bundle
 from samplecnn.inference.keras_import import require_h5py
 from samplecnn.inference.known.catalog import Known
@@ -21,12 +20,6 @@ class PullError(UserError):
     """Published weights cannot be had, or are not what they were said to be."""
 
 
-def cache() -> Path:
-    """Return the folder for what can be fetched again."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "samplecnn"
-
-
 def pulled(known: Known) -> Path | None:
     """Return where published weights are in the cache; None if they are not."""
     folder = place(known)
@@ -35,7 +28,7 @@ def pulled(known: Known) -> Path | None:
 
 def place(known: Known) -> Path:
     """Return where published weights go in the cache."""
-    return cache() / "models" / known.name
+    return cache_folder() / "models" / known.name
 
 
 def pull(known: Known, folder: Path | None = None, *, force: bool = False, pause: float = 1.0) -> Path:
@@ -45,7 +38,7 @@ def pull(known: Known, folder: Path | None = None, *, force: bool = False, pause
     and RunError where something else is in the place. ``pause`` is that of ``fetch``.
     """
     target = place(known) if folder is None else folder
-    downloads = cache() / "downloads"
+    downloads = cache_folder() / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     with locked(downloads / f"{known.name}.lock", waiting=f"another process is fetching {known.name}"):
         if folder is None and not force and (there := pulled(known)):
