@@ -39,7 +39,8 @@ def tones(batch: int, device: torch.device) -> list[Batch]:
         labels = (torch.rand(batch, TAGS, generator=generator) < 0.1).float()
         noise = torch.randn(batch, SEGMENT_SAMPLES, generator=generator)
         waveforms = (0.1 * labels @ waves + 0.05 * noise).clamp(-1, 1)
-        batches.append(Batch(waveforms.to(device), labels.to(device), torch.zeros(batch, dtype=torch.int64)))
+        clips = torch.zeros(batch, dtype=torch.int64)
+        batches.append(Batch(waveforms.to(device), labels.to(device), clips, torch.arange(batch)))
     return batches
 
 

@@ -57,7 +57,7 @@ def random_batch(batch: int, device: torch.device) -> Batch:
     torch.manual_seed(0)
     waveforms = (torch.rand(batch, SEGMENT_SAMPLES) - 0.5).to(device)
     labels = (torch.rand(batch, TAGS) < 0.1).float().to(device)
-    return Batch(waveforms, labels, torch.zeros(batch, dtype=torch.int64))
+    return Batch(waveforms, labels, torch.zeros(batch, dtype=torch.int64), torch.arange(batch))
 
 
 def common_step(block: str, width: int, batch: int, device_name: str, precision: str, keep: bool) -> Work:
@@ -65,7 +65,7 @@ def common_step(block: str, width: int, batch: int, device_name: str, precision:
     if keep:
         keep_freed_memory()
     device = torch.device(device_name)
-    waveforms, labels, _ = random_batch(batch, device)
+    waveforms, labels, *_ = random_batch(batch, device)
     network = Reference(block, width, TAGS).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, nesterov=True)
 

@@ -132,6 +132,7 @@ def test_batches_hold_what_the_store_holds(store: Store, part: Part, ahead: int)
             np.testing.assert_array_equal(
                 batch.waveforms, Store.open(store.path).gather(part.segment_spans[segments])
             )
+            np.testing.assert_array_equal(batch.segments, segments)
             np.testing.assert_array_equal(batch.clips, part.segment_clip[segments])
             np.testing.assert_array_equal(batch.labels, part.labels[part.segment_clip[segments]])
 

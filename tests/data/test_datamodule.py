@@ -121,13 +121,27 @@ def test_evaluation_batches_are_in_order(data: SegmentDataModule) -> None:
 
 
 def test_waveforms_become_floats_on_the_device(data: SegmentDataModule) -> None:
-    batch = Batch(
-        torch.tensor([[-32768, 0, 16384, 32767]], dtype=torch.int16), torch.ones(1, 3), torch.zeros(1)
-    )
+    waveforms = torch.tensor([[-32768, 0, 16384, 32767]], dtype=torch.int16)
+    batch = Batch(waveforms, torch.ones(1, 3), torch.zeros(1), torch.zeros(1))
     floats = data.on_after_batch_transfer(batch, 0)
     assert isinstance(floats, Batch)
     assert floats.waveforms.dtype == torch.float32
     assert floats.waveforms.tolist() == [[-1.0, 0.0, 0.5, 32767 / 32768]]
+
+
+def test_indices_of_segments_stay_on_the_host(data: SegmentDataModule) -> None:
+    batch = next(iter(data.train_dataloader()))
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert [tensor.device.type for tensor in moved] == ["meta", "meta", "meta", "cpu"]
+    assert torch.equal(moved.segments, batch.segments)
+
+
+def test_random_chunks_have_indices_of_their_own(store_path: Path) -> None:
+    data = SegmentDataModule(store_path, random_chunks=3, batch_size=4)
+    batches = list(data.train_dataloader())
+    segments = torch.cat([batch.segments for batch in batches])
+    assert set(segments.tolist()) == set(range(3 * len(data.parts["train"].clips)))
+    assert torch.equal(segments // 3, torch.cat([batch.clips for batch in batches]))
 
 
 def test_impossible_settings_are_refused(store_path: Path) -> None:

@@ -47,7 +47,8 @@ def test_short_clips_are_padded_with_zeros(store: Store) -> None:
     resident = ResidentPart(store, part, CPU, chunk=2)  # memory that longer ones have been in
     (short,) = np.flatnonzero(part.segment_spans[:, 2] < SEGMENT_SAMPLES)
     samples = part.segment_spans[short, 2]
-    waveform = resident.batch(torch.tensor([short])).waveforms[0]
+    index = torch.tensor([short])
+    waveform = resident.batch(index, index).waveforms[0]
     assert waveform[:samples].any()
     assert not waveform[samples:].any()
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,37 @@ def test_evaluate_gives_the_same_numbers(world: World, run: Path) -> None:
     table = world.run("samplecnn", "evaluate", run).stdout
     assert f"{told['roc_auc']:.4f}" in table
     assert all(tag in table for tag in told["per_tag"])
+
+
+def test_evaluate_under_disturbances(world: World, run: Path) -> None:
+    """Stopped, it keeps what is measured, and the same command goes on."""
+    folder = world.folder / "runs" / "disturbed"
+    shutil.copytree(run, folder)
+    file = folder / "robustness.json"
+    command = ["evaluate", folder, "--under", "noise=20:10,pitch=-1:1,stretch,mp3,level=0"]
+    process = world.start("samplecnn", *command)
+    while not (file.is_file() and json.loads(file.read_text())["under"]):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    before = json.loads(file.read_text())
+    assert "level" not in before["under"]
+    table = world.run("samplecnn", *command).stdout
+    after = json.loads(file.read_text())
+    assert after["undisturbed"] == before["undisturbed"]
+    assert after["under"]["noise"][0] == before["under"]["noise"][0]
+    assert {name: len(points) for name, points in after["under"].items()} == {
+        **{"noise": 2, "pitch": 2, "stretch": 4, "mp3": 5, "level": 1}
+    }
+    tested = json.loads((run / "results.json").read_text())["test"]
+    for point in (after["undisturbed"], *after["under"]["level"]):
+        assert [point["roc_auc"], point["pr_auc"]] == pytest.approx(
+            [tested["roc_auc"], tested["pr_auc"]], abs=1e-3
+        )
+    assert f"{after['under']['mp3'][0]['roc_auc']:.4f}" in table
 
 
 def test_example_shows_true_tags(world: World, run: Path) -> None:

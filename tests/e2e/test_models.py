@@ -57,6 +57,9 @@ def test_commands_take_it_for_a_run(world: World, run: Path, bundle: Path) -> No
         world.run("samplecnn", "evaluate", bundle, "--data-root", world.folder / "data", "--json").stdout
     )
     assert again == {key: told[key] for key in again}
+    under = ["--data-root", world.folder / "data", "--under", "level=0", "--out", world.folder / "disturbed"]
+    world.run("samplecnn", "evaluate", bundle, *under)
+    assert (world.folder / "disturbed" / "robustness.svg").is_file()
     assert sorted(path.name for path in bundle.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 

@@ -114,11 +114,17 @@ def test_a_custom_model_takes_any_option() -> None:
 
 def test_runs_of_before_there_were_other_models_keep_their_hash() -> None:
     config = composed("data=mtat", "data.top=50")
-    before = {key: value for key, value in config.items() if key not in ("model", "rate")}
+    before = {key: value for key, value in config.items() if key not in ("model", "rate", "augment")}
     before["data"] = {k: v for k, v in config["data"].items() if k != "random_chunks"}  # type: ignore[attr-defined]
     assert config_hash(before) == config_hash(config)
     assert config_hash(config) == "2d5fa694c7850d78"  # as version 0.1 had it
-    for override in ("model=fcn", "rate=16000", "data.random_chunks=1", "model.name=mine"):
+    for override in (
+        "model=fcn",
+        "rate=16000",
+        "augment=waveform",
+        "data.random_chunks=1",
+        "model.name=mine",
+    ):
         assert config_hash(composed("data=mtat", "data.top=50", override)) != config_hash(config)
 
 
@@ -171,6 +177,20 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("schedule=won,schedule.sgd_epochs=[0,1]", r"schedule\.sgd_epochs=\[0, 1\]: must be a list of whole"),
         ("schedule=won,schedule.sgd_rates=1", r"schedule\.sgd_rates=1: must be a list of numbers"),
         ("schedule=won,weight_decay=1e-4", "this schedule has schedule.weight_decay in its place"),
+        ("augment=waveform,augment.pitch=1.5", r"augment\.pitch=1\.5: must be a number from 0 to 1"),
+        ("augment=waveform,augment.noise=-0.1", r"augment\.noise=-0\.1: must be a number from 0 to 1"),
+        ("augment=waveform,augment.gain_db=3", r"augment\.gain_db=3: must be two numbers from -60 to 40"),
+        (
+            "augment=waveform,augment.gain_db=[6,-6]",
+            r"gain_db=\[6, -6\]: must be .* the lower first, such as",
+        ),
+        (
+            "augment=waveform,augment.reverb_wet=[0,2]",
+            r"reverb_wet=\[0, 2\]: must be two numbers from 0 to 1",
+        ),
+        ("augment=waveform,augment.low_pass_hz=[0,9]", r"low_pass_hz=\[0, 9\]: must be two numbers from 20"),
+        ("augment=waveform,augment.mixup_alpha=0", r"mixup_alpha=0: must be a number greater than 0, up to"),
+        ("augment=waveform,+augment.echo=1", r"augment\.echo: there is no such key"),
         ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
         ("block=custom", r"a value is needed for block\._target_, block\.name"),
         ("schedule=custom", r"a value is needed for schedule\._target_"),
@@ -183,7 +203,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(*re.split(r",(?=data|schedule|scale|model|weight_decay)", override))
+        composed(*re.split(r",(?=data|schedule|scale|model|weight_decay|\+?augment)", override))
 
 
 def test_all_problems_are_named_at_once() -> None:

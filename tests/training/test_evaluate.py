@@ -23,10 +23,8 @@ RATE = 22_050
 TAGS = ["slow", "loud", "odd"]  # in another order than the store has them
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_store(raw: Path, root: Path) -> Path:
     """Clips of 1 to 4 segments; in the test part six."""
-    raw, root = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores")
     rows = ["clip_id\tloud\todd\tslow\tmp3_path"]
     for number, folder in enumerate("0cdddddd"):
         path = f"{folder}/{number}.wav"
@@ -36,6 +34,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         soundfile.write(raw / "mp3" / path, np.convolve(noise, np.ones(1 + number) / 8, mode="same"), RATE)
     (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
     return prepare(mtat.catalog(raw, "tiny"), root, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores"))
 
 
 def test_means_of_clips_and_tags_by_name(store: Path, tmp_path: Path) -> None:

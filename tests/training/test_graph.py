@@ -40,6 +40,7 @@ def batches(number: int) -> list[Batch]:
             (torch.rand(8, SEGMENT_SAMPLES, generator=generator) - 0.5).cuda(),
             (torch.rand(8, 5, generator=generator) < 0.3).float().cuda(),
             torch.zeros(8, dtype=torch.int64),
+            torch.arange(8),
         )
         for _ in range(number)
     ]

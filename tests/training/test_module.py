@@ -27,7 +27,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(STEPS):
             waveforms = torch.rand(2, SEGMENT_SAMPLES) - 0.5
-            yield Batch(waveforms, torch.ones(2, 3), torch.zeros(2, dtype=torch.int64))
+            yield Batch(waveforms, torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), torch.arange(2))
 
 
 class Noting(TaggingModule):

@@ -220,7 +220,7 @@ class Group:
 
 def option(key: str, value: Any) -> str:
     """Write a setting as on the command line."""
-    return f"{key.removesuffix('._target_')}={written(value)}"
+    return f"{key.removesuffix('._target_').removesuffix('.name')}={written(value)}"
 
 
 def written(value: Any) -> str:

@@ -41,6 +41,12 @@ class Mark:
     multi: bool = True
     seeds: tuple[float, ...] = ()  # scores of single trainings
     paper: float | None = None
+    css: str | None = None  # a style class of its own
+
+    @property
+    def style(self) -> str:
+        """How it is drawn."""
+        return self.css or style_of(self.multi)
 
     @property
     def title(self) -> str:
@@ -212,9 +218,9 @@ def curve_chart(
     for index, line in enumerate(lines):
         shift = 5.0 * (index - (len(lines) - 1) / 2)  # side by side where they are at one place
         points = [(across(place) + shift, upwards(mark.value)) for place, mark in line]
-        canvas.draw("path", f"line {style_of(line[0][1].multi)}", d=path(points))
+        canvas.draw("path", f"line {line[0][1].style}", d=path(points))
         for (x, y), (_, mark) in zip(points, line, strict=True):
-            with canvas.group(mark.title, style_of(mark.multi)):
+            with canvas.group(mark.title, mark.style):
                 if mark.interval:
                     canvas.line("interval", x, upwards(mark.interval[0]), x, upwards(mark.interval[1]))
                 canvas.marker(x, y, round_=mark.multi)

@@ -14,8 +14,10 @@ from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
+from samplecnn.runs.config import LATER
 from samplecnn.runs.predictions import Predictions
 from samplecnn.runs.results import SplitScores, TagScores, mean_of_defined
+from samplecnn.runs.rules import flat
 from samplecnn.runs.run import Run
 
 LISTED = 6  # runs, or tags, in an error message
@@ -156,20 +158,26 @@ def _options(run: Run) -> dict[str, Any]:
 def group_names(found: Sequence[Group]) -> list[str]:
     """Name each group by the settings that are not the same in all groups.
 
-    A class that differs is named. Its options are, too, where groups of one class differ in them.
+    A class that differs, or a choice by name, is named. Its options are, too, where groups of one class
+    differ in them.
     """
     keys = sorted({key for group in found for key in group.settings})
     varying = [key for key in keys if len({str(group.settings.get(key)) for group in found}) > 1]
 
     def implied(key: str) -> bool:
-        target = f"{key.rpartition('.')[0]}._target_"
+        part = key.rpartition(".")[0]
+        choices = {f"{part}._target_", f"{part}.name"} & {*varying} - {key}
         values: dict[Any, set[str]] = {}
         for group in found:
-            values.setdefault(group.settings.get(target), set()).add(str(group.settings.get(key)))
-        return key != target and target in varying and all(len(same) == 1 for same in values.values())
+            chosen = tuple(group.settings.get(choice) for choice in sorted(choices))
+            values.setdefault(chosen, set()).add(str(group.settings.get(key)))
+        return bool(choices) and all(len(same) == 1 for same in values.values())
 
     named = [key for key in varying if not implied(key)]
-    return [", ".join(option(key, group.settings.get(key)) for key in named) for group in found]
+    absent = dict(flat(LATER))
+    return [
+        ", ".join(option(key, group.settings.get(key, absent.get(key))) for key in named) for group in found
+    ]
 
 
 def one_split(runs: Sequence[Run], only: str | None = None) -> list[Run]:

@@ -45,6 +45,7 @@ SETTINGS = {
     "schedule.factor": 0.2,
     "schedule.patience": 2,
     "schedule.decay": 1e-6,
+    "augment.name": "none",
     "trainer.max_epochs": None,
     "trainer.limit_train_batches": None,
 }

@@ -22,6 +22,7 @@ from samplecnn.analysis.architectures import Group
 from samplecnn.analysis.charts import Figure, learning_figure, score_figure, search_figure, tag_figure
 from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
+from samplecnn.analysis.robustness import of_groups, robustness_figure, robustness_table
 from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
 from samplecnn.analysis.statistics import CHUNK, CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import Table, write_tables
@@ -32,7 +33,7 @@ PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
     "table1", "differences", "best", "cost", "table2", "alpha", "weight_decay", "per_tag", "published",
-    "runs", "leads",  # the last an earlier version's
+    "robustness", "runs", "leads",  # the last an earlier version's
 )  # fmt: skip
 CURVES = (
     (
@@ -77,6 +78,7 @@ class Report:
     draws: int  # 0 without predictions
     seed: int  # of the draws
     groups: Sequence[GroupReport]
+    robustness: Sequence[Table | Figure]  # of all groups
     published: Sequence[Table]  # of other data
     missing: Sequence[str]
     problems: Sequence[str]  # what is wrong with folders and files
@@ -94,7 +96,12 @@ class Report:
             for content in section.contents
             if isinstance(content, Table)
         ]
-        return [*of_groups, *(("published", table) for table in self.published), ("all", self.runs)]
+        of_all = [content for content in self.robustness if isinstance(content, Table)] + [self.runs]
+        return [
+            *of_groups,
+            *(("published", table) for table in self.published),
+            *(("all", table) for table in of_all),
+        ]
 
 
 def make_report(
@@ -130,6 +137,7 @@ def make_report(
         draws=draws if drawn else 0,
         seed=seed,
         groups=[_group(name, group, split) for name, group in zip(names, sorted_groups, strict=True)],
+        robustness=_robustness(sorted_groups, names),
         published=published_tables(split),
         missing=summary.missing(sorted_groups, names),
         problems=_problems(replace(found, runs=runs)),
@@ -171,6 +179,11 @@ def _architectures(group: Group, comparable: bool) -> list[Table | Figure]:
         tables.cost(group),
     )
     return [content for content in contents if content is not None]
+
+
+def _robustness(groups: Sequence[Group], names: Sequence[str]) -> list[Table | Figure]:
+    models = of_groups(groups, names)
+    return [robustness_figure(models), robustness_table(models)] if models else []
 
 
 def _problems(found: Collected) -> list[str]:

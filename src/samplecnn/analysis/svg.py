@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from markupsafe import Markup
 
 Point = tuple[float, float]
+GAP = 24.0  # between charts, for a caption
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,23 @@ def path(points: Sequence[Point]) -> str:
 def shortened(text: str, letters: int) -> str:
     """Return as much of a text as fits."""
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def standalone(panels: Sequence[tuple[str, Markup]], style: str, *, columns: int = 3) -> str:
+    """Return charts with captions, side by side, as an SVG file of its own; ``style`` is the page's."""
+    charts = [fromstring(chart) for _, chart in panels]  # noqa: S314 our own
+    sizes = [tuple(map(float, str(chart.get("viewBox")).split()[2:])) for chart in charts]
+    width, height = max(w for w, _ in sizes) + GAP, max(h for _, h in sizes) + GAP
+    columns = min(columns, len(charts))
+    whole = f"0 0 {columns * width:g} {-(-len(charts) // columns) * height:g}"
+    root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": whole, "class": "chart"})
+    SubElement(root, "style").text = style
+    for index, ((caption, _), chart, (w, h)) in enumerate(zip(panels, charts, sizes, strict=True)):
+        x, y = index % columns * width, index // columns * height
+        SubElement(
+            root, "text", {"x": f"{x + w / 2:g}", "y": f"{y + 16:g}", "class": "middle"}
+        ).text = caption
+        place = {"x": x, "y": y + GAP, "width": w, "height": h}
+        chart.attrib |= {key: f"{value:g}" for key, value in place.items()}
+        root.append(chart)
+    return tostring(root, encoding="unicode")

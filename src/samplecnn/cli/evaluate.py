@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samplecnn.cli import robustness
 from samplecnn.cli.common import load_tagger, named_run, own_class_options, own_classes, warn_unfinished
 from samplecnn.errors import UserError
 from samplecnn.text import printable
@@ -31,6 +32,7 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--split", help="with --store (default: the one that the model was trained on)")
     evaluate.add_argument("--json", action="store_true", help="the scores as JSON")
+    robustness.add_options(evaluate)
     evaluate.set_defaults(command=run_evaluate)
 
     example = commands.add_parser(
@@ -47,7 +49,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     if options.split is not None and options.store is None:
         raise UserError("--split is of a store: say --store STORE --split NAME")
+    if options.out is not None and options.under is None:
+        raise UserError("--out is of --under, which keeps its results there")
     warn_unfinished(options.run)
+    if options.under is not None:
+        return robustness.run_under(options)
     model = local(options.run)
     if options.store is not None:
         scores = evaluate_on(model, options.store, options.split, **own_classes(options))

@@ -28,6 +28,7 @@ EXAMPLES = {
     "evaluate": """
         samplecnn evaluate runs/2026-01-31/12-00-00
         samplecnn evaluate 12-00-00 --json
+        samplecnn evaluate runs/demo --under noise,mp3,pitch=-2:-1:1:2
     """,
     "example": """
         samplecnn example runs/demo

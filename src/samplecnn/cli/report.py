@@ -1,13 +1,17 @@
 """``samplecnn report``: the paper's tables and figures out of run folders."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import named_run, positive
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from samplecnn.analysis.report import Report
+    from samplecnn.analysis.tabular import Table
 
 # In the terminal; all others are on the page.
 PRINTED = ("table1", "differences", "cost", "table2", "alpha", "weight_decay")
@@ -65,15 +69,9 @@ def run_report(options: argparse.Namespace) -> int:
 
 def print_report(report: "Report") -> None:
     """Print findings and main tables."""
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     from samplecnn.analysis.tabular import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    console = make_console()
     console.print(report.title, style="bold")
     console.print(f"{report.subject} {report.caution}")
     for group in report.groups:
@@ -84,12 +82,27 @@ def print_report(report: "Report") -> None:
         contents = [content for section in group.sections for content in section.contents]
         for table in contents:
             if isinstance(table, Table) and table.name in PRINTED:
-                shown = RichTable(title=table.title, title_justify="left")
-                for index, column in enumerate(table.columns):
-                    left = index == 0 or column.words
-                    shown.add_column(Text(column.header), justify="left" if left else "right")
-                for row in table.rows:
-                    shown.add_row(*map(Text, row))
-                console.print(shown)
+                print_table(table, console)
     for sentence in (*report.missing, *report.problems):
         console.print(f"- {sentence}")
+
+
+def make_console() -> "Console":
+    """Return a console that takes text as it is, wide where it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+
+
+def print_table(table: "Table", console: "Console | None" = None) -> None:
+    """Print one of a report's tables."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=table.title, title_justify="left")
+    for index, column in enumerate(table.columns):
+        left = index == 0 or column.words
+        shown.add_column(Text(column.header), justify="left" if left else "right")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    (console or make_console()).print(shown)

@@ -19,6 +19,7 @@ class Batch(NamedTuple):
     waveforms: Tensor  # (batch, samples): int16 as loaded, float32 in [-1, 1) once they are on the device
     labels: Tensor  # (batch, tags) float32, 0 and 1
     clips: Tensor  # (batch,) int64: index of the clip within the part
+    segments: Tensor  # (batch,) int64: index of the segment (or random chunk) within the part; on the host
 
 
 class BatchIndices(Protocol):
@@ -151,6 +152,7 @@ class Batches(Resumable):
             torch.empty((size, self.part.segment_samples), dtype=torch.int16, pin_memory=self.pin_memory),
             torch.empty((size, self.part.labels.shape[1]), dtype=torch.float32, pin_memory=self.pin_memory),
             torch.empty(size, dtype=torch.int64, pin_memory=self.pin_memory),
+            torch.empty(size, dtype=torch.int64),
         )
 
     def _fill(self, batch: Batch, segments: np.ndarray, spans: np.ndarray, following: np.ndarray) -> Batch:
@@ -160,6 +162,7 @@ class Batches(Resumable):
         clips = self.part.segment_clip[segments]
         batch.clips.numpy()[:] = clips
         batch.labels.numpy()[:] = self.part.labels[clips]
+        batch.segments.numpy()[:] = segments
         return batch
 
 

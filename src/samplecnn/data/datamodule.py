@@ -160,13 +160,21 @@ class SegmentDataModule(pl.LightningDataModule):
         """Batches of the test part in order."""
         return self._in_order("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the device, but for the segments' indices: random numbers are drawn on the host."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(segments=batch.segments)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make of the batch what the network hears, on the device: half the bytes cross the bus."""
         return batch._replace(waveforms=self.heard(batch.waveforms))
 
     def heard(self, stored: Tensor) -> Tensor:
         """Return int16 segments `(batch, samples)` of the store as float32 in [-1, 1) at the wanted rate."""
-        waveforms = stored.float() / 32768
+        return self.resampled(stored.float() / 32768)
+
+    def resampled(self, waveforms: Tensor) -> Tensor:
+        """Return segments `(batch, samples)` at the store's rate at the wanted one."""
         return self._resampler(waveforms) if self._resampler else waveforms
 
     def in_order(self, part: str) -> list[np.ndarray]:

@@ -74,7 +74,7 @@ class BatchResampler:
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples_before(...))` float32 to `(batch, samples)`; beyond the ends there is silence."""
-        self._resampler.to(waveforms.device)
+        self._resampler.to(waveforms.device, non_blocking=True)
         with torch.autocast(waveforms.device.type, enabled=False):
             resampled: Tensor = self._resampler(waveforms)
         return resampled[:, : self._samples].contiguous()

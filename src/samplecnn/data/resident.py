@@ -49,10 +49,14 @@ class ResidentPart:
                 self.waveforms[first : first + chunk].copy_(rows)  # waits until the rows may be overwritten
                 bar.update(rows.nbytes)
 
-    def batch(self, segments: Tensor) -> Batch:
-        """Gather the segments with these indices, int64 `(batch,)` on the device, without waiting for it."""
+    def batch(self, segments: Tensor, on_host: Tensor) -> Batch:
+        """Gather the segments with these indices, int64 `(batch,)` on the device, without waiting for it.
+
+        `on_host` has the same indices.
+        """
         clips = self.segment_clip.index_select(0, segments)
-        return Batch(self.waveforms.index_select(0, segments), self.labels.index_select(0, clips), clips)
+        waveforms, labels = self.waveforms.index_select(0, segments), self.labels.index_select(0, clips)
+        return Batch(waveforms, labels, clips, on_host)
 
 
 class ResidentBatches(Resumable):
@@ -66,9 +70,10 @@ class ResidentBatches(Resumable):
         batches = list(self.indices())
         # One transfer for the whole epoch.
         order = torch.from_numpy(np.concatenate(batches)).to(self.part.waveforms.device)
-        for segments in order.split([len(batch) for batch in batches]):
+        on_device = order.split([len(batch) for batch in batches])
+        for segments, batch in zip(on_device, batches, strict=True):
             self._given += 1
-            yield self.part.batch(segments)
+            yield self.part.batch(segments, torch.from_numpy(batch))
 
 
 def part_bytes(part: Part) -> int:

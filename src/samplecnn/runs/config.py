@@ -28,6 +28,7 @@ LATER: dict[str, Any] = {
     "model": {"name": SAMPLECNN, "_target_": "samplecnn.model.network.SampleCNN"},
     "rate": None,
     "data.random_chunks": None,
+    "augment": {"name": "none"},
     "trainer.num_nodes": 1,
     "trainer.sync_batchnorm": False,
 }
@@ -95,6 +96,7 @@ class RunConfig:
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()
     schedule: Annotated[Mapping[str, Any], OBJECT]
+    augment: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: {"name": "none"})
     plain: Annotated[dict[str, Any], OBJECT]  # all of it, as it is in the file
 
     @classmethod

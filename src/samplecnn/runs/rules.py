@@ -43,6 +43,13 @@ def _at_least(least: int, *, optional: bool = False) -> Rule:
     return Rule(words, lambda v: (optional and v is None) or (_whole(v) and v >= least))
 
 
+def _range(low: float, high: float, example: str) -> Rule:
+    words = f"two numbers from {low:,} to {high:,}, the lower first, such as {example}"
+    return Rule(
+        words, lambda v: _is_list(v) and len(v) == 2 and all(map(_number, v)) and low <= v[0] <= v[1] <= high
+    )
+
+
 def _one_of(*values: str) -> Rule:
     return Rule("one of " + ", ".join(values), lambda v: isinstance(v, str | int) and str(v) in values)
 
@@ -50,6 +57,7 @@ def _one_of(*values: str) -> Rule:
 POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
 NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
 SHARE = Rule("a number from 0 up to, but not including, 1", lambda v: _number(v) and 0 <= v < 1)
+PROBABILITY = Rule("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
 COUNT = _at_least(1)
 WHOLE = _at_least(0)
 FLAG = Rule("true or false", lambda v: isinstance(v, bool))
@@ -138,6 +146,26 @@ RULES: dict[str, Rule] = {
         "a list of numbers greater than 0, such as [1e-3,1e-4,1e-5]",
         lambda v: _is_list(v) and all(map(POSITIVE.holds, v)),
     ),
+    "augment.name": NAME,
+    "augment.pitch": PROBABILITY,
+    "augment.pitch_semitones": _range(-12, 12, "[-2,2]"),
+    "augment.delay": PROBABILITY,
+    "augment.delay_ms": _range(0, 10_000, "[100,500]"),
+    "augment.delay_db": _range(-60, 0, "[-18,-6]"),
+    "augment.reverb": PROBABILITY,
+    "augment.reverb_seconds": _range(0.01, 10, "[0.2,1.5]"),
+    "augment.reverb_wet": _range(0, 1, "[0.1,0.5]"),
+    "augment.high_pass": PROBABILITY,
+    "augment.high_pass_hz": _range(20, 500_000, "[50,500]"),
+    "augment.low_pass": PROBABILITY,
+    "augment.low_pass_hz": _range(20, 500_000, "[2000,7500]"),
+    "augment.noise": PROBABILITY,
+    "augment.noise_snr": _range(-20, 100, "[15,40]"),
+    "augment.gain": PROBABILITY,
+    "augment.gain_db": _range(-60, 40, "[-6,6]"),
+    "augment.polarity": PROBABILITY,
+    "augment.mixup": PROBABILITY,
+    "augment.mixup_alpha": Rule("a number greater than 0, up to 100", lambda v: _number(v) and 0 < v <= 100),
     "trainer.accelerator": _one_of("auto", "cpu", "cuda"),
     "trainer.devices": COUNT,
     "trainer.num_nodes": COUNT,

@@ -1,7 +1,8 @@
 """One finished run, read from its folder; untrusted input.
 
 Needed are ``results.json`` and ``config.yaml``; with ``predictions.npz`` there are intervals, with
-``metrics.csv`` learning curves. Checkpoints are not looked at.
+``metrics.csv`` learning curves, with ``robustness.json`` scores under disturbances. Checkpoints are not
+looked at.
 """
 
 import csv
@@ -17,6 +18,7 @@ from samplecnn.runs.config import CONFIG, RunConfig, identity, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results
+from samplecnn.runs.robustness import ROBUSTNESS, Robustness, read_robustness
 from samplecnn.runs.rules import flat
 from samplecnn.runs.untrusted import MAX_JSON, read_bytes
 from samplecnn.text import is_printable
@@ -35,6 +37,7 @@ class Run:
     config: RunConfig
     epochs: tuple[Mapping[str, float], ...]  # rows of metrics.csv; none if it cannot be read
     predictions: Predictions | None
+    robustness: Robustness | None = None
     notes: tuple[str, ...] = ()  # what is wrong with it and did not keep it out
 
     @property
@@ -104,7 +107,15 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         epochs = read_epochs(folder / EPOCHS)
     except (ValueError, OSError, csv.Error) as error:
         notes.append(f"{EPOCHS} cannot be read ({error}): it has no learning curve")
-    return Run(folder, name or folder.name, results, config, epochs, predictions, tuple(notes))
+    robustness = None
+    try:
+        robustness = read_robustness(folder / ROBUSTNESS)
+        if robustness is not None and robustness.split_hash != results.split_hash:
+            raise RunError(f"{ROBUSTNESS} is of another test split")
+    except RunError as error:
+        notes.append(f"{error}: it is not shown")
+        robustness = None
+    return Run(folder, name or folder.name, results, config, epochs, predictions, robustness, tuple(notes))
 
 
 def read_epochs(path: Path) -> tuple[dict[str, float], ...]:

@@ -27,7 +27,7 @@ class ConfigError(UserError):
 
 PATHS = ("data.raw", "data.root")
 FOLDERS = (*PATHS, "resume", "hydra.run.dir", "hydra.sweep.dir")
-GROUPS = ("model", "block", "data", "schedule", "trainer", "logger", "experiment")
+GROUPS = ("model", "block", "data", "schedule", "augment", "trainer", "logger", "experiment")
 OTHERS_LACK = (*OF_SAMPLECNN, "running_statistics")  # keys that mean nothing to other models
 # Keys without a rule of their own: options of a model, a block or a data set are checked by what takes them.
 KEYS = re.compile(r"(model|block|data)\..+|schedule\..+|logger\..+|experiment")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from samplecnn import threads
@@ -16,6 +17,7 @@ from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import STEM, use
+from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
@@ -24,9 +26,10 @@ from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.text import shown
 from samplecnn.training.backends import test_backend
+from samplecnn.training.graph import autocast
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import find_store, make_data
-from samplecnn.training.trainer import make_trainer, quiet_libraries
+from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries
 
 BATCH_SAMPLES = 10 * SEGMENT_SAMPLES  # of `evaluate_on`, at once
 
@@ -72,19 +75,90 @@ def evaluate_on(
     ``split`` is by default the one that the model was trained on. A store of another rate is resampled.
     Raises RunError for a model whose tags are not the store's most frequent, StoreError for another split.
     """
+    subject = subject_on(model, store, split, blocks=blocks, networks=networks)
+    part = subject.data.selection.parts["test"]
+    average = ClipAverage(len(part.clip_ids), len(subject.tags))
+    size = subject.batch_size
+    for start in tqdm(range(0, len(part.segment_spans), size), unit="batch", disable=None):
+        spans = part.segment_spans[start : start + size]
+        stored = torch.from_numpy(subject.data.store.gather(spans, samples=part.segment_samples))
+        probabilities = subject.probabilities(stored.float() / 32768)
+        average.update(probabilities, torch.from_numpy(part.segment_clip[start : start + size]))
+    return score(subject.tags, subject.labels, average.compute())
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model, and the test part that it is tested on."""
+
+    network: Network  # in evaluation mode, on the device
+    device: torch.device
+    precision: str  # by Lightning's name
+    tags: tuple[str, ...]  # the model's, in its order
+    data: SegmentDataModule
+    file: Path  # that the weights are from
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Of the test clips, ``(clips, tags)``."""
+        theirs = self.data.selection.tags
+        labels: NDArray[np.uint8] = self.data.parts["test"].labels[
+            :, [theirs.index(tag) for tag in self.tags]
+        ]
+        return labels
+
+    @property
+    def batch_size(self) -> int:
+        """How many segments to compute at once."""
+        return max(1, BATCH_SAMPLES // self.network.segment_samples)
+
+    def probabilities(self, waveforms: Tensor) -> Tensor:
+        """Return ``(batch, tags)`` of segments at the store's rate, float32 ``(batch, samples)``."""
+        heard = self.data.resampled(waveforms.to(self.device))
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            return self.network(heard).float().sigmoid().cpu()
+
+
+def subject_of(
+    run: Path,
+    *,
+    data_root: Path | None = None,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
+) -> Subject:
+    """Return a run and its test split, to be computed as `evaluate` does; arguments and errors as there."""
+    keep_freed_memory()
+    threads.use_available()
+    config = read_config(run)
+    model = load_model(run, blocks, networks)
+    data = open_data(run, config, model.description, data_root)
+    device, precision = device_and_precision(config.trainer)
+    network = model.network.to(device)
+    use(network, test_backend(config.fast))
+    return Subject(network, device, precision, model.tags, data, model.checkpoint)
+
+
+def subject_on(
+    model: Path,
+    store: Path,
+    split: str | None = None,
+    *,
+    blocks: Blocks | None = None,
+    networks: Networks | None = None,
+) -> Subject:
+    """Return a model and the test part of a store, in float32; arguments and errors as of `evaluate_on`."""
     keep_freed_memory()
     threads.use_available()
     loaded = load_model(model, blocks, networks)
-    tags, samples = loaded.tags, loaded.segment_samples
     data = SegmentDataModule(
         store,
         split=split or str(loaded.description.split),
-        top=len(tags),
+        top=len(loaded.tags),
         sample_rate=loaded.sample_rate,
-        segment_samples=samples,
+        segment_samples=loaded.segment_samples,
     )
     theirs = data.selection.tags
-    if missing := sorted(set(tags) - set(theirs)):
+    if missing := sorted(set(loaded.tags) - set(theirs)):
         raise RunError(
             f"{model} knows the tag {shown(missing[0])}, which is none of the {len(theirs)} most frequent of "
             f"{store}: on other tags its scores would not be comparable"
@@ -93,16 +167,7 @@ def evaluate_on(
     device = torch.device("cuda" if usable else "cpu")
     network = fold(loaded.network).to(device)
     use(network, STEM)
-    part = data.selection.parts["test"]
-    average = ClipAverage(len(part.clip_ids), len(tags))
-    size = max(1, BATCH_SAMPLES // samples)
-    for start in tqdm(range(0, len(part.segment_spans), size), unit="batch", disable=None):
-        spans = part.segment_spans[start : start + size]
-        stored = torch.from_numpy(data.store.gather(spans, samples=part.segment_samples))
-        with torch.inference_mode():
-            probabilities = network(data.heard(stored).to(device)).sigmoid()
-        average.update(probabilities.cpu(), torch.from_numpy(part.segment_clip[start : start + size]))
-    return score(tags, part.labels[:, [theirs.index(tag) for tag in tags]], average.compute())
+    return Subject(network, device, "32-true", loaded.tags, data, loaded.checkpoint)
 
 
 def open_data(

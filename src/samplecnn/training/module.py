@@ -16,6 +16,7 @@ from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
+from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, FirstSteps
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.optimiser import KerasSGD, decay_groups
@@ -36,7 +37,8 @@ class TaggingModule(pl.LightningModule):
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
     rate is set by a schedule, before every step. ``choice`` says how to compute; with a CUDA graph, Lightning
-    leaves backward pass and optimiser to this module. The loss is logged every ``log_every`` steps.
+    leaves backward pass and optimiser to this module. ``augmentation`` changes what a training step hears.
+    The loss is logged every ``log_every`` steps.
     Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     """
 
@@ -48,6 +50,7 @@ class TaggingModule(pl.LightningModule):
         weight_decay: float = 0.0,
         seed: int = 0,
         choice: Choice = PLAIN_CHOICE,
+        augmentation: Augmentation | None = None,
         log_every: int | None = None,
         test_backend: str = STEM,
     ) -> None:
@@ -56,6 +59,7 @@ class TaggingModule(pl.LightningModule):
         use(network, self.plan.backend)
         self.network = network
         self.choice = choice
+        self.augmentation = augmentation
         self.automatic_optimization = not self.plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
@@ -104,6 +108,8 @@ class TaggingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the mean cross-entropy of the batch; with a graph, take the whole step."""
+        if self.augmentation is not None:
+            batch = self.augmentation(batch, self.current_epoch)
         loss = self._loss(batch) if self.automatic_optimization else self._graphed_step(batch)
         self._losses += loss.detach()
         if self.log_every is not None and (index + 1) % self.log_every == 0:

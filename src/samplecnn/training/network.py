@@ -19,6 +19,7 @@ from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
+from samplecnn.training.augment import make_augmentation
 from samplecnn.training.backends import Choice, choose, test_backend
 from samplecnn.training.config import ConfigError
 from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
@@ -44,6 +45,9 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
         trial = Trial(network, device, precision, config.batch_size)
         choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
         tested_on = test_backend(config.fast)
+    augmentation = make_augmentation(config.augment, config.seed, network.sample_rate)
+    if augmentation is not None:
+        choice = replace(choice, rate=None)  # of the network alone: not to be compared with
     if config.world > 1:
         choice = for_several_devices(config, network, choice, device)
     return TaggingModule(
@@ -52,6 +56,7 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
         weight_decay=config.weight_decay,
         seed=config.seed,
         choice=choice,
+        augmentation=augmentation,
         log_every=config.trainer.log_every_n_steps,
         test_backend=tested_on,
     )

@@ -67,6 +67,7 @@ class Step:
             waveforms.to(trial.device, dtype),
             labels.to(trial.device, dtype),
             torch.zeros(trial.batch_size, dtype=torch.int64),
+            torch.arange(trial.batch_size),
         )
         self.graph = StepGraph(network, self.loss, self.batch, trial.precision) if plan.graph else None
 
