@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -15,6 +16,7 @@ from hydra.utils import get_class
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import config_hash
+from samplecnn.runs.rules import flat
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, describe, explain, validate
 from samplecnn.training.planning import cells
@@ -114,16 +116,15 @@ def test_a_custom_model_takes_any_option() -> None:
 
 def test_runs_of_before_there_were_other_models_keep_their_hash() -> None:
     config = composed("data=mtat", "data.top=50")
-    before = {key: value for key, value in config.items() if key not in ("model", "rate", "augment")}
+    later = ("model", "rate", "optimizer", "average", "label_smoothing", "recipe", "augment")
+    before = {key: value for key, value in config.items() if key not in later}
     before["data"] = {k: v for k, v in config["data"].items() if k != "random_chunks"}  # type: ignore[attr-defined]
     assert config_hash(before) == config_hash(config)
     assert config_hash(config) == "2d5fa694c7850d78"  # as version 0.1 had it
+    assert config_hash(composed("data=mtat", "data.top=50", "recipe=base")) == config_hash(config)  # a name
     for override in (
-        "model=fcn",
-        "rate=16000",
-        "augment=waveform",
-        "data.random_chunks=1",
-        "model.name=mine",
+        *("model=fcn", "rate=16000", "data.random_chunks=1", "model.name=mine"),
+        *("optimizer=adamw", "average=ema", "label_smoothing=0.1", "augment=waveform"),
     ):
         assert config_hash(composed("data=mtat", "data.top=50", override)) != config_hash(config)
 
@@ -135,6 +136,47 @@ def test_every_schedule_has_its_file() -> None:
         made = make_schedule(config)
         assert type(made) is schedule
     assert SCHEDULES.keys() | {"custom"} == {path.stem for path in (CONF / "schedule").glob("*.yaml")}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"), [("paper", (0.01, 1e-3)), ("onecycle", (0.1, 1e-3)), ("cosine", (0.1, 1e-3))]
+)
+def test_rates_fit_the_optimizer(schedule: str, rates: tuple[float, float]) -> None:
+    said = [f"schedule={schedule}", "trainer.max_epochs=3"]
+    for optimizer, rate in zip(("keras_sgd", "adamw"), rates, strict=True):
+        config = composed(*said, f"optimizer={optimizer}")["schedule"]
+        assert isinstance(config, dict)
+        assert config["learning_rate"] == rate
+    own = composed(*said, "optimizer=adamw", "schedule.learning_rate=3e-4")["schedule"]
+    assert isinstance(own, dict)
+    assert own["learning_rate"] == 3e-4
+
+
+RECIPES = {
+    "base": {},
+    "paper": {"schedule"},
+    "cosine": {"schedule"},
+    "adamw": {"optimizer", "schedule.learning_rate"},
+    "ema": {"average"},
+    "swa": {"average"},
+    "smoothing": {"label_smoothing"},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_changes_one_thing(recipe: str) -> None:
+    base, config = (dict(flat(composed("experiment=recipes", f"recipe={name}"))) for name in ("base", recipe))
+    changed = {key for key in {**base, **config} if base.get(key) != config.get(key)} - {"recipe"}
+    assert config["recipe"] == recipe
+    assert all(any(key.startswith(wanted) for wanted in RECIPES[recipe]) for key in changed), changed
+    assert bool(changed) == (recipe != "base")
+
+
+def test_every_recipe_is_compared() -> None:
+    listed = yaml.safe_load((CONF / "experiment" / "recipes.yaml").read_text())
+    compared = listed["hydra"]["sweeper"]["params"]["recipe"].split(",")
+    assert compared[0] == "base"
+    assert set(compared) == {path.stem for path in (CONF / "recipe").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -194,6 +236,15 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
         ("block=custom", r"a value is needed for block\._target_, block\.name"),
         ("schedule=custom", r"a value is needed for schedule\._target_"),
+        ("schedule=cosine", r"schedule=cosine needs trainer\.max_epochs"),
+        ("schedule=cosine,schedule.final=1", r"schedule\.final=1: must be a number from 0 up to"),
+        ("average=swa", r"average\.start=0\.75 is a share of trainer\.max_epochs, which has to be given"),
+        ("average=ema,average.decay=1", r"average\.decay=1: must be a number from 0 up to"),
+        ("label_smoothing=1", "label_smoothing=1: must be a number from 0 up to, but not including, 1"),
+        ("optimizer=adamw,optimizer.betas=[0.9]", r"optimizer\.betas=\[0\.9\]: must be two numbers"),
+        ("optimizer=adamw,optimizer.weight_decay=-1", r"optimizer\.weight_decay=-1: must be a number"),
+        ("optimizer=adamw,weight_decay=1e-4", r"adamw has optimizer\.weight_decay in its place"),
+        ("optimizer=adamw,schedule=won", "schedule=won has its own optimisers"),
         ("schedule=custom,schedule._target_=my.S,scale_rate=true", r"needs schedule\.learning_rate"),
         ("dropout='${nowhere}'", "Interpolation key 'nowhere' not found"),
         ("+widht=3", "widht: there is no such key"),
@@ -203,7 +254,9 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(*re.split(r",(?=data|schedule|scale|model|weight_decay|\+?augment)", override))
+        composed(
+            *re.split(r",(?=data|schedule|scale|model|weight_decay|average|optimizer|\+?augment)", override)
+        )
 
 
 def test_all_problems_are_named_at_once() -> None:

@@ -42,6 +42,25 @@ class Noting(TaggingModule):
         super().log(name, *arguments, **options)
 
 
+def test_label_smoothing_moves_the_targets_of_training_alone() -> None:
+    """By its formula: with e = 0.2, what is true counts as 0.9 and what is not as 0.1."""
+    torch.manual_seed(0)
+    network = SampleCNN(Basic, tags=3, width=2).eval()
+    module = TaggingModule(network, description={}, label_smoothing=0.2)
+    labels = torch.tensor([[0.0, 1.0, 0.5], [1.0, 1.0, 0.0]])
+    waveforms, number = torch.rand(2, SEGMENT_SAMPLES) - 0.5, torch.zeros(2, dtype=torch.int64)
+    batch = Batch(waveforms, labels, number, number)
+    with torch.no_grad():
+        p = network(batch.waveforms).double().sigmoid()
+        targets = torch.tensor([[0.1, 0.9, 0.5], [0.9, 0.9, 0.1]], dtype=torch.float64)
+        expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+        assert module._loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+        module._evaluation_step(batch)
+        ((_, _, loss),) = module._outputs
+        plain = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+        assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")
 def test_steps_log_nothing_but_now_and_then(tmp_path: Path) -> None:
     """Every value that is logged is a tensor of its own, and on a GPU a wait for it."""

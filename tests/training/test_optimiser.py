@@ -8,7 +8,7 @@ from torch import nn
 
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SampleCNN
-from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.optimiser import KerasSGD, decay_groups, make_optimizer
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -39,15 +39,53 @@ def test_every_parameter_is_in_one_group() -> None:
     assert sorted(grouped) == sorted(id(p) for p in network.parameters())
 
 
-def test_reset_forgets_momentum() -> None:
+def test_without_its_state_it_begins_anew() -> None:
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimiser = KerasSGD([weight], lr=0.1)
     for _ in range(2):
         weight.grad = torch.ones(1, dtype=torch.float64)
         before = weight.item()
         optimiser.step()
-        optimiser.reset_momentum()
+        optimiser.state.clear()
         assert weight.item() - before == pytest.approx(-0.1 * 1.9)
+
+
+ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.8, 0.99]}
+
+
+@pytest.mark.parametrize("kind", ["se", "rese2"])
+def test_adamw_is_pytorch_s_with_decay_of_kernels_and_matrices(kind: str) -> None:
+    """Written out, a few steps at changing rates."""
+    torch.manual_seed(0)
+    network = SampleCNN(BLOCKS[kind], tags=5, width=4).double()
+    optimiser = make_optimizer(network, ADAMW, weight_decay=0.0)
+    weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+    means = {name: torch.zeros_like(p) for name, p in weights.items()}
+    squares = {name: torch.zeros_like(p) for name, p in weights.items()}
+    for step, rate in enumerate((0.01, 0.02, 0.005), start=1):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        for name, p in network.named_parameters():
+            p.grad = torch.randn_like(p)
+            if name.endswith("weight") and "bn" not in name:
+                weights[name] *= 1 - rate * 0.1
+            means[name].mul_(0.8).add_(0.2 * p.grad)
+            squares[name].mul_(0.99).add_(0.01 * p.grad**2)
+            size = (squares[name] / (1 - 0.99**step)).sqrt() + 1e-8
+            weights[name] -= rate * means[name] / (1 - 0.8**step) / size
+        optimiser.step()
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(p.detach(), weights[name], rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_the_default_is_the_authors_optimiser() -> None:
+    network = SampleCNN(BLOCKS["se"], tags=5, width=4)
+    optimiser = make_optimizer(network, {"name": "keras_sgd"}, weight_decay=1e-4)
+    assert type(optimiser) is KerasSGD
+    expected = KerasSGD(decay_groups(network, 1e-4), lr=0.0)
+    for group, other in zip(optimiser.param_groups, expected.param_groups, strict=True):
+        assert [id(p) for p in group.pop("params")] == [id(p) for p in other.pop("params")]
+        assert group == other
 
 
 def test_a_first_step_that_is_skipped_leaves_nothing_behind() -> None:

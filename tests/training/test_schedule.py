@@ -1,5 +1,6 @@
 """The paper's schedule against a written-out trace, in a real fit; the one cycle against its definition."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from samplecnn.errors import UserError
 from samplecnn.training.optimiser import KerasSGD
-from samplecnn.training.schedule import MONITOR, OneCycle, Schedule, set_rate
+from samplecnn.training.schedule import MONITOR, Cosine, OneCycle, Schedule, set_rate
 from samplecnn.training.schedules import make_schedule
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,9 +22,9 @@ STEPS = 2  # per epoch
 
 
 def paper(**changes: float) -> Schedule:
-    """Return the schedule of conf/schedule/paper.yaml."""
+    """Return the schedule of conf/schedule/paper.yaml at its rate for the authors' optimiser."""
     settings = yaml.safe_load((CONF / "schedule" / "paper.yaml").read_text())
-    return make_schedule({**settings, **changes})
+    return make_schedule({**settings, "learning_rate": 0.01, **changes})
 
 
 # (validation loss of the epoch, the stage it belongs to, whether it is the stage's best so far)
@@ -94,9 +95,26 @@ class Scripted(pl.LightningModule):
         self.log(MONITOR, torch.tensor(self.losses[self.current_epoch], dtype=torch.float64))
 
 
+class Stop(pl.Callback):
+    """Stops after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 == self.epochs
+
+
 def fit(
-    module: Scripted, schedule: pl.Callback, folder: Path, *, max_epochs: int = -1, resume: bool = False
+    module: Scripted,
+    schedule: pl.Callback,
+    folder: Path,
+    *,
+    max_epochs: int = -1,
+    resume: bool = False,
+    stop_after: int | None = None,
 ) -> None:
+    """Train, with ``stop_after`` only so many epochs of ``max_epochs``."""
     checkpoint = ModelCheckpoint(
         folder,
         filename="last",
@@ -106,7 +124,7 @@ def fit(
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=max_epochs,
-        callbacks=[schedule, checkpoint],
+        callbacks=[schedule, checkpoint, *([] if stop_after is None else [Stop(stop_after)])],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -196,6 +214,58 @@ def test_one_cycle(tmp_path: Path) -> None:
     assert 0 < rates[-1] < 0.002
     # Half way down the cosine.
     assert (rates[12] + rates[13]) / 2 == pytest.approx(0.05, rel=0.02)
+
+
+@pytest.mark.parametrize(("warmup", "final"), [(0.25, 0.1), (0.0, 0.0), (0.12, 0.5)])
+def test_cosine(tmp_path: Path, warmup: float, final: float) -> None:
+    """The warm-up's steps are equal, and the last of them would be the peak, where the cosine begins."""
+    module = Scripted([1.0] * 10)
+    fit(module, Cosine(0.3, warmup=warmup, final=final), tmp_path, max_epochs=10)
+    steps, up = 20, int(warmup * 20)
+    rates = [0.3 * k / (up + 1) for k in range(1, up + 1)]
+    angles = torch.arange(steps - up, dtype=torch.float64) * math.pi / (steps - up)
+    rates += (0.3 * (final + (1 - final) * (1 + torch.cos(angles)) / 2)).tolist()
+    assert module.rates == pytest.approx(rates, rel=1e-9)
+    assert max(module.rates) == module.rates[up] == pytest.approx(0.3)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_cosine_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def cosine() -> Schedule:
+        return Cosine(0.3, warmup=0.25, final=0.1)
+
+    whole, first, second = (Scripted([1.0] * 10) for _ in range(3))
+    fit(whole, cosine(), tmp_path / "whole", max_epochs=10)
+    fit(first, cosine(), tmp_path / "stopped", max_epochs=10, stop_after=3)
+    fit(second, cosine(), tmp_path / "stopped", max_epochs=10, resume=True)
+    assert [*first.weights, *second.weights] == whole.weights
+
+
+class Adam(Scripted):
+    """With another optimiser than the authors'."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.0, weight_decay=0.0)
+
+
+def test_stages_begin_anew_with_any_optimiser(tmp_path: Path) -> None:
+    """Adam's first step has the size of the rate, whatever the gradient: so has the first of each stage."""
+    module = Adam(LOSSES)
+    fit(module, paper(), tmp_path)
+    weight = best = step = 0.0
+    m = v = 0.0
+    stage, taken = 0, iter(module.weights)
+    for _, of_stage, is_best in TRACE:
+        if of_stage != stage:
+            weight, m, v, step, stage = best, 0.0, 0.0, 0, of_stage
+        for _ in range(STEPS):
+            rate = 0.01 * 0.2**stage / (1 + 1e-6 * step)
+            step += 1
+            m, v = 0.9 * m + 0.1, 0.999 * v + 0.001
+            weight -= rate * (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
+            assert next(taken) == pytest.approx(weight, rel=1e-9)
+        if is_best:
+            best = weight
 
 
 class Line(Schedule):

@@ -5,7 +5,7 @@ of one group have everything else in common: width, schedule, epochs, precision,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,8 @@ class Architecture:
     scores: SplitScores = NO_SCORES  # means over seeds, with intervals where there are predictions
     roc: Estimate | None = None  # macro ROC-AUC, as differences need it; None where runs have no predictions
     model: str = SAMPLECNN
+    recipe: str | None = None  # by name, of runs that compare recipes
+    training: Mapping[str, Any] = field(default_factory=dict)  # the settings of its recipe
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -71,8 +73,8 @@ class Architecture:
 
     @property
     def label(self) -> str:
-        """Name and aggregation."""
-        return ", ".join(filter(None, (self.name, self.aggregation)))
+        """Name and aggregation, and the recipe where recipes are compared."""
+        return ", ".join(filter(None, (self.name, self.aggregation, self.recipe)))
 
     @property
     def fields(self) -> Record:
@@ -89,7 +91,8 @@ class Architecture:
     def in_table1(self) -> bool:
         """Whether the paper's Table 1 has it; blocks with the dagger count without weight decay too."""
         decays = (0.0, DAGGER) if self.block in DAGGER_BLOCKS else (0.0,)
-        return self.default_options and self.block in TABLE1 and self.weight_decay in decays
+        known = self.default_options and self.block in TABLE1 and self.weight_decay in decays
+        return known and self.recipe is None
 
     @property
     def paper_auc(self) -> float | None:

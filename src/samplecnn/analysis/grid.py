@@ -10,6 +10,7 @@ import numpy as np
 
 from samplecnn.analysis.architectures import Architecture, Group, option
 from samplecnn.analysis.comparison import pooled_spread
+from samplecnn.analysis.recipes import BASE, in_common, of_recipe
 from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
@@ -88,16 +89,21 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
     of_samplecnn = ("width", "running_statistics", "dropout")
     typical: dict[str, Any] = {k: first[k] for k in of_samplecnn if k in first}
 
-    def shared(run: Run) -> dict[str, Any]:
+    def compared(run: Run) -> dict[str, Any]:
         settings = run.settings if run.results.block is not None else {**run.settings, **typical}
         return {k: v for k, v in settings.items() if k not in own and not k.startswith(("block.", "model."))}
+
+    def shared(run: Run) -> dict[str, Any]:
+        return in_common(compared(run)) if run.config.recipe is not None else compared(run)
 
     by_settings = sorted(_alike(runs, shared), key=lambda entry: -len(entry[1]))
     found = []
     for settings, members in by_settings:
+        one, *others = map(compared, members)
+        alike = {key: value for key, value in one.items() if all(value == o.get(key) for o in others)}
         architectures = _architectures(members, draws)
         spread = pooled_spread([one.by_seed for one in architectures])
-        found.append(Group(settings, tuple(architectures), spread))
+        found.append(Group({**alike, **settings}, tuple(architectures), spread))
     return found
 
 
@@ -115,25 +121,30 @@ def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, li
 
 
 def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architecture]:
-    def identity(run: Run) -> tuple[str, str | None, bool | None, float, dict[str, Any]]:
+    def training(run: Run) -> tuple[str | None, dict[str, Any]]:
+        return run.config.recipe, of_recipe(run.settings) if run.config.recipe is not None else {}
+
+    def identity(run: Run) -> tuple[Any, ...]:
         options = {k: v for k, v in run.settings.items() if k.startswith(("block.", "model."))}
         if run.results.block is None:
             options["dropout"] = run.settings.get("dropout")
         decay = float(run.settings.get("weight_decay") or 0)
-        return run.results.model, run.results.block, run.results.multi, decay, options
+        return run.results.model, run.results.block, run.results.multi, decay, options, training(run)
 
     order = list(BLOCKS)
 
     def place(one: Architecture) -> tuple[Any, ...]:
         rank = order.index(one.block) if one.block in order else len(order)
         other = one.block is None, one.block or one.model
-        return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name
+        recipe = one.recipe != BASE, one.recipe or ""
+        return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name, *recipe
 
     found = []
-    for (model, block, multi, decay, _), alike in _alike(runs, identity):
+    for (model, block, multi, decay, _, (recipe, settings)), alike in _alike(runs, identity):
         members = tuple(sorted(alike, key=lambda run: run.seed))
         scores = _scores(members, draws)
-        found.append(Architecture(block, _options(members[0]), multi, decay, members, *scores, model))
+        options = _options(members[0])
+        found.append(Architecture(block, options, multi, decay, members, *scores, model, recipe, settings))
     return sorted(found, key=place)
 
 

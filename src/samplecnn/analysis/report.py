@@ -22,6 +22,7 @@ from samplecnn.analysis.architectures import Group
 from samplecnn.analysis.charts import Figure, learning_figure, score_figure, search_figure, tag_figure
 from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
+from samplecnn.analysis.recipes import recipe_table
 from samplecnn.analysis.robustness import of_groups, robustness_figure, robustness_table
 from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
 from samplecnn.analysis.statistics import CHUNK, CLIPS, PER_TAG, RARE
@@ -32,8 +33,8 @@ HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
-    "table1", "differences", "best", "cost", "table2", "alpha", "weight_decay", "per_tag", "published",
-    "robustness", "runs", "leads",  # the last an earlier version's
+    "table1", "differences", "best", "cost", "recipes", "table2", "alpha", "weight_decay", "per_tag",
+    "published", "robustness", "runs", "leads",  # the last an earlier version's
 )  # fmt: skip
 CURVES = (
     (
@@ -155,6 +156,8 @@ def _group(name: str, group: Group, split: Split | None) -> GroupReport:
     chosen = [one for one in group.architectures if one.in_table1 or one not in searched]
     main = replace(group, architectures=tuple(chosen)) if chosen else group
     sections = [Section("Architectures", _architectures(main, split == MTAT))] if chosen else []
+    if (recipes := recipe_table(main)) is not None:
+        sections.append(Section("Recipes", [recipes]))
     if split is not None:
         ours = [{"model": one.label, **one.score_fields} for one in chosen if one.roc_auc is not None]
         sections.append(Section("Among published models", [table2(split, ours)]))

@@ -27,7 +27,7 @@ class Search:
 
 def _with_alpha(one: Architecture) -> tuple[Any, ...] | None:
     has_alpha = set(one.options) == {"alpha"} and one.block in BLOCKS
-    return (one.block, one.multi, one.weight_decay) if has_alpha else None
+    return (one.block, one.multi, one.weight_decay, one.recipe) if has_alpha else None
 
 
 ALPHA_SEARCH = Search(
@@ -48,7 +48,7 @@ DECAY_SEARCH = Search(
     DECAYS,
     0.0,
     lambda one: one.weight_decay,
-    lambda one: (one.block, one.multi) if one.default_options else None,
+    lambda one: (one.block, one.multi, one.recipe) if one.default_options else None,
 )
 
 

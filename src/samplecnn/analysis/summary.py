@@ -81,7 +81,8 @@ def _best(best: Architecture, architectures: int, comparable: bool) -> str:
     interval = f"95 % interval {span(best.roc_interval)}, {of}" if best.roc_interval else of
     paper = best.paper_auc if comparable else None
     theirs = f"; the paper has {number(paper)}" if paper is not None else ""
-    verb = f"is the best of {architectures} architectures, with" if architectures > 1 else "has"
+    kind = "architectures" if best.recipe is None else "recipes"
+    verb = f"is the best of {architectures} {kind}, with" if architectures > 1 else "has"
     return f"{best.label} {verb} a macro ROC-AUC of {number(best.roc_auc)} ({interval}){theirs}."
 
 

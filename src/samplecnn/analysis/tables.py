@@ -87,7 +87,8 @@ def differences(group: Group, comparable: bool) -> Table | None:
                 pairs.append((name, one, other))
     for one in group.architectures:
         for other in group.architectures:
-            if one.multi and not other.multi and one.name == other.name:
+            same = (one.name, one.recipe) == (other.name, other.recipe)
+            if same and one.multi and not other.multi:
                 pairs.append((f"{one.name}: multi {MINUS} no multi", one, other))
     records = []
     for name, one, other in pairs:
@@ -107,13 +108,14 @@ def differences(group: Group, comparable: bool) -> Table | None:
     note = (
         "Differences of macro ROC-AUC, paired: each draw of test clips scores both sides. Two are "
         "distinguishable where the last interval leaves out 0. Each comparison stands for itself: of "
-        "twenty between equal architectures, one is expected to look distinguishable. " + _seeds(group)
+        "twenty between equal architectures, one is expected to look distinguishable. "
+        + seeds_in_words(group)
     )
     title = "What the block and the aggregation change"
     return Table("differences", title, note.strip(), columns, records) if records else None
 
 
-def _seeds(group: Group) -> str:
+def seeds_in_words(group: Group) -> str:
     """Say what differences have to do with seeds."""
     if group.spread is None:
         return "With one seed each, all this is of these trained networks: another seed may change it."
@@ -148,7 +150,7 @@ def best_and_others(group: Group) -> Table | None:
     note = (
         f"The lead of {best.label} in macro ROC-AUC, paired over test clips. Something has to be best, and "
         "the best was picked by looking. Therefore the intervals hold for all pairs at once (Tukey): among "
-        "equal architectures, in 95 % of cases all of them have 0 inside. " + _seeds(group)
+        "equal architectures, in 95 % of cases all of them have 0 inside. " + seeds_in_words(group)
     )
     return Table("best", f"Lead of the best: {best.label}", note, columns, records)
 
@@ -222,6 +224,7 @@ def run_table(runs: Sequence[Run]) -> Table:
             "block": run.results.block,
             "multi": run.results.multi,
             "seed": run.seed,
+            "averaged": run.results.averaged,
             "roc_auc": run.results.test.roc_auc,
             "epochs": run.results.epochs,
             "train_seconds": run.results.train_seconds,
@@ -238,6 +241,7 @@ def run_table(runs: Sequence[Run]) -> Table:
         Column("block", "block", words=True),
         Column("multi", "multi", lambda multi: {True: "yes", False: "no"}.get(multi, NONE), words=True),
         Column("seed", "seed", str),
+        Column("tested", "averaged", words=True, optional=True),
         ROC_AUC,
         *(
             Column(key.replace("_", " "), key, words=True)

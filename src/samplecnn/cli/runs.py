@@ -12,7 +12,10 @@ from samplecnn.text import printable
 if TYPE_CHECKING:
     from samplecnn.runs.listing import Entry
 
-SHOWN = ("run", "state", "network", "multi", "width", "seed", "data", "split", "auc", "epochs", "seconds")
+SHOWN = (
+    *("run", "state", "network", "multi", "width", "recipe", "seed", "data", "split", "auc"),
+    *("epochs", "seconds"),
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -71,13 +74,14 @@ def print_table(found: "list[Entry]") -> None:
     from rich.text import Text
 
     table = Table()
-    for column in SHOWN:
+    shown = [column for column in SHOWN if column != "recipe" or any(entry.recipe for entry in found)]
+    for column in shown:
         right = column in ("width", "seed", "auc", "epochs", "seconds")
         table.add_column(
             "train time" if column == "seconds" else column, justify="right" if right else "left"
         )
     for entry in found:
-        table.add_row(*(Text(printable(cell(entry, column))) for column in SHOWN))
+        table.add_row(*(Text(printable(cell(entry, column))) for column in shown))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

@@ -13,20 +13,25 @@ from samplecnn.data.datasets import find
 from samplecnn.files import write
 from samplecnn.runs.description import NAMED
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.rules import OBJECT, OF_SAMPLECNN, SAMPLECNN, TEXT, checked, flat, require
+from samplecnn.runs.rules import NAME, OBJECT, OF_SAMPLECNN, SAMPLECNN, TEXT, checked, flat, require
 from samplecnn.runs.untrusted import read_yaml
 
 CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
-    *("logger", "resume", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
+    *("logger", "resume", "recipe", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
     "trainer.strategy",
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
+KERAS_SGD: Mapping[str, Any] = {"name": "keras_sgd"}
+NO_AVERAGE: Mapping[str, Any] = {"name": "none"}
 # Keys that came later, with the value that is as if they were not there: earlier runs keep their hash.
 LATER: dict[str, Any] = {
     "model": {"name": SAMPLECNN, "_target_": "samplecnn.model.network.SampleCNN"},
     "rate": None,
+    "optimizer": KERAS_SGD,
+    "average": NO_AVERAGE,
+    "label_smoothing": 0.0,
     "data.random_chunks": None,
     "augment": {"name": "none"},
     "trainer.num_nodes": 1,
@@ -86,9 +91,13 @@ class RunConfig:
     width: int | None = None
     rate: int | None = None  # Hz; None: the network's own
     dropout: float
+    optimizer: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: KERAS_SGD)
     weight_decay: float
+    average: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: NO_AVERAGE)
+    label_smoothing: float = 0.0
     batch_size: int
     seed: int
+    recipe: Annotated[str | None, NAME] = None
     scale_rate: bool = False
     running_statistics: str = "keras"
     fast: str | bool = "auto"

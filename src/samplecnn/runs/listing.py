@@ -34,6 +34,7 @@ class Entry:
     interval: Interval | None = None  # of it, where the results hold one
     epochs: int | None = None
     seconds: float | None = None  # of training
+    recipe: str | None = None  # by name
     problem: str | None = None  # why it cannot be read
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,6 +114,7 @@ def _entry(run: Path, name: str) -> Entry:
         results.test.roc_auc_interval,
         results.epochs,
         results.train_seconds,
+        results.recipe,
     )
 
 
@@ -130,6 +132,7 @@ def _unfinished(run: Path, name: str) -> Entry:
         config.data.split,
         epochs=len(epochs),
         seconds=sum(row["seconds"] for row in epochs),
+        recipe=config.recipe,
     )
 
 

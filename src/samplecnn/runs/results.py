@@ -126,6 +126,8 @@ class Results:
     multi: bool | None = None
     width: int | None = None
     seed: int
+    recipe: Annotated[str | None, NAME] = None
+    averaged: Annotated[str | None, PRINTABLE] = None  # what the tested weights are an average of
     data: Annotated[str, NAME]
     split: Annotated[str, PRINTABLE]
     split_hash: Annotated[str, PRINTABLE]

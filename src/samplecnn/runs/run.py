@@ -65,9 +65,9 @@ class Run:
         }
 
     @property
-    def identity(self) -> tuple[dict[str, Any], str]:
-        """What two runs have in common that should have the same results."""
-        return self.settings, self.results.split_hash
+    def identity(self) -> tuple[dict[str, Any], str | None, str]:
+        """What two runs have in common that should have the same results, under the same name."""
+        return self.settings, self.config.recipe, self.results.split_hash
 
     @property
     def dataset(self) -> str:

@@ -184,12 +184,15 @@ class RunCheckpoint(Checkpoint):
         if trainer.world_size == 1:
             self._stop_if_asked()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if they count, and all that the training goes on from."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights that were validated if they count: of an average, not those trained on."""
         loss = monitored(trainer)
         if self.tested == "last" or loss < self.best:
             self.best = min(loss, self.best)
             trainer.save_checkpoint(self.run / BEST, weights_only=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep all that the training goes on from."""
         self._save(trainer)
         if trainer.world_size > 1:
             self.received = signal_of_any(trainer, self.received)
@@ -263,8 +266,8 @@ def fit_to_devices(checkpoint: dict[str, Any]) -> None:
         "the steps; segments keep their order, but others share a step, and dropout draws other numbers",
         *(then, now, Fraction(now, then), Fraction(then, now)),
     )
-    if "OneCycle" in states:
-        states["OneCycle"]["step"] = states["OneCycle"]["step"] * then // now
+    for schedule in {"OneCycle", "Cosine"} & states.keys():
+        states[schedule]["step"] = states[schedule]["step"] * then // now
     if "random" not in state:  # at the end of an epoch
         return
     loop = checkpoint["loops"]["fit_loop"]

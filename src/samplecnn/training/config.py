@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ class ConfigError(UserError):
 
 PATHS = ("data.raw", "data.root")
 FOLDERS = (*PATHS, "resume", "hydra.run.dir", "hydra.sweep.dir")
-GROUPS = ("model", "block", "data", "schedule", "augment", "trainer", "logger", "experiment")
+GROUPS = (
+    *("model", "block", "data", "schedule", "optimizer", "average", "augment", "trainer", "logger"),
+    *("experiment", "recipe"),
+)
 OTHERS_LACK = (*OF_SAMPLECNN, "running_statistics")  # keys that mean nothing to other models
 # Keys without a rule of their own: options of a model, a block or a data set are checked by what takes them.
 KEYS = re.compile(r"(model|block|data)\..+|schedule\..+|logger\..+|experiment")
@@ -82,20 +85,37 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
         for key, rule in RULES.items()
         if key in values and not _is_own_option(key, values) and not rule.holds(values[key])
     ]
-    if str(values.get("schedule._target_")).endswith("OneCycle") and values["trainer.max_epochs"] is None:
-        problems.append("schedule=onecycle needs trainer.max_epochs, the length of its cycle")
-    if values.get("scale_rate") and "schedule.learning_rate" not in values:
-        problems.append("scale_rate=true needs schedule.learning_rate, which this schedule does not have")
-    if values.get("data.train_segments") is not None and values.get("data.random_chunks") is not None:
-        problems.append("data.train_segments and data.random_chunks: one of them, the other has to be null")
-    if values.get("schedule.weight_decay") and values.get("weight_decay"):
-        problems.append(
-            "weight_decay is of Keras' optimiser; this schedule has schedule.weight_decay in its place"
-        )
+    problems += _conflicts(values)
     if problems:
         raise ConfigError("\n".join(problems))
     absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
     return {**plain, "data": {**plain["data"], **{k.partition(".")[2]: v for k, v in absolute.items()}}}
+
+
+def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Say which values do not go together."""
+    schedule = str(values.get("schedule._target_")).removeprefix("samplecnn.training.schedule.")
+    if schedule in ("OneCycle", "Cosine") and values["trainer.max_epochs"] is None:
+        yield f"schedule={schedule.lower()} needs trainer.max_epochs, the length of its curve"
+    if values.get("average.start") and values["trainer.max_epochs"] is None:
+        yield (
+            f"average.start={values['average.start']} is a share of trainer.max_epochs, which has to be "
+            "given; average.start=0 begins with the first epoch"
+        )
+    if values.get("scale_rate") and "schedule.learning_rate" not in values:
+        yield "scale_rate=true needs schedule.learning_rate, which this schedule does not have"
+    if values.get("data.train_segments") is not None and values.get("data.random_chunks") is not None:
+        yield "data.train_segments and data.random_chunks: one of them, the other has to be null"
+    if values.get("schedule.weight_decay") and values.get("weight_decay"):
+        yield "weight_decay is of Keras' optimiser; this schedule has schedule.weight_decay in its place"
+    if values.get("optimizer.name", "keras_sgd") != "keras_sgd":
+        if schedule == "samplecnn.training.won.WonSchedule":
+            yield "schedule=won has its own optimisers: leave out optimizer, or choose another schedule"
+        if values.get("weight_decay"):
+            yield (
+                f"weight_decay={values['weight_decay']} is of optimizer=keras_sgd; "
+                f"{values['optimizer.name']} has optimizer.weight_decay in its place"
+            )
 
 
 def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:

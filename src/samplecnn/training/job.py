@@ -25,6 +25,7 @@ from samplecnn.runs.folder import BEST, LAST, LOCK
 from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
+from samplecnn.training.averaging import make_averaging
 from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
@@ -201,12 +202,13 @@ def fit_and_test(
     log_seconds = None if watched() else LOG_SECONDS
     time_left = TimeLeft(schedule, config.trainer.max_epochs, config.width, log_seconds=log_seconds)
     bar = [TimedBar(time_left, cell)] if watched() else []
+    averaging = make_averaging(config.average, config.trainer.max_epochs)
     trainer = make_trainer(
         config,
         run,
         max_epochs=config.trainer.max_epochs or -1,
         limit_train_batches=config.trainer.limit_train_batches,
-        callbacks=[schedule, table, keeper, time_left, *bar],
+        callbacks=[schedule, table, keeper, time_left, *bar, *averaging],
         logger=lightning_loggers,
     )
     if last is not None:
@@ -215,6 +217,8 @@ def fit_and_test(
         with logging_redirect_tqdm():  # lines of the log go above the bar
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     trainer.test(module, datamodule=data, ckpt_path=run / BEST, weights_only=True, verbose=False)
+    if module.averaged is not None:
+        log.info("tested: an average of weights, %s", module.averaged)
     return trainer, table
 
 
@@ -236,6 +240,8 @@ def record(
         block=config.block["name"] if config.block else None,
         multi=config.multi,
         seed=config.seed,
+        recipe=config.recipe,
+        averaged=module.averaged,
         data=config.data.name,
         split=selection.split,
         split_hash=selection.split_hash,

@@ -1,6 +1,7 @@
 """The LightningModule: binary cross-entropy on segments, scores on clips."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.errors import UserError
 from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.model.networks.network import Network
+from samplecnn.runs.config import KERAS_SGD
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
+from samplecnn.runs.rules import PRINTABLE
 from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, FirstSteps
 from samplecnn.training.graph import StepGraph
-from samplecnn.training.optimiser import KerasSGD, decay_groups
+from samplecnn.training.optimiser import make_optimizer
 from samplecnn.training.proof import PLAIN_PLAN
 from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
@@ -35,11 +38,13 @@ class TaggingModule(pl.LightningModule):
     """Trains and tests a network on the segments of a ``SegmentDataModule``.
 
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
-    to build the network again and to name what it says. ``weight_decay`` is in Keras' unit. The learning
-    rate is set by a schedule, before every step. ``choice`` says how to compute; with a CUDA graph, Lightning
-    leaves backward pass and optimiser to this module. ``augmentation`` changes what a training step hears.
-    The loss is logged every ``log_every`` steps.
+    to build the network again and to name what it says. ``optimizer`` and ``weight_decay`` are as
+    `make_optimizer` takes them. The learning rate is set by a schedule, before every step. With
+    ``label_smoothing`` e, training aims at e / 2 and 1 - e / 2 in place of 0 and 1. ``choice`` says how to
+    compute; with a CUDA graph, Lightning leaves backward pass and optimiser to this module.
+    ``augmentation`` changes what a training step hears. The loss is logged every ``log_every`` steps.
     Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
+    ``averaged`` says what the weights in the network are an average of; None: of nothing.
     """
 
     def __init__(
@@ -47,7 +52,9 @@ class TaggingModule(pl.LightningModule):
         network: Network,
         *,
         description: dict[str, Any],
+        optimizer: Mapping[str, Any] = KERAS_SGD,
         weight_decay: float = 0.0,
+        label_smoothing: float = 0.0,
         seed: int = 0,
         choice: Choice = PLAIN_CHOICE,
         augmentation: Augmentation | None = None,
@@ -65,7 +72,10 @@ class TaggingModule(pl.LightningModule):
         self.log_every = log_every
         self.test_backend = test_backend
         self.description = description
+        self.optimizer = optimizer
         self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.averaged: str | None = None
         self.seed = seed
         self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
         self.test_scores: SplitScores | None = None
@@ -79,9 +89,9 @@ class TaggingModule(pl.LightningModule):
         assert isinstance(data, SegmentDataModule)
         return data
 
-    def configure_optimizers(self) -> KerasSGD:
-        """Return the authors' optimiser; its rate is a schedule's to set."""
-        return KerasSGD(decay_groups(self.network, self.weight_decay), lr=0.0)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser; its rate is a schedule's to set."""
+        return make_optimizer(self.network, self.optimizer, self.weight_decay)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Have the first steps compared with what was measured."""
@@ -121,7 +131,10 @@ class TaggingModule(pl.LightningModule):
         return loss
 
     def _loss(self, batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), batch.labels)
+        labels = batch.labels
+        if self.label_smoothing:
+            labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), labels)
 
     def _graphed_step(self, batch: Batch) -> Tensor:
         """Forward, backward and update, the first two replayed from a graph."""
@@ -208,9 +221,13 @@ class TaggingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the weights are of, and what the epoch's losses sum up to so far."""
         checkpoint["samplecnn"] = self.description
+        if self.averaged is not None:
+            checkpoint["averaged"] = self.averaged
         # The mean over the ranks, with which each of them goes on.
         checkpoint["losses"] = torch.stack(gather(self._losses.cpu())).mean()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the losses of an epoch to go on within."""
+        """Take over the losses of an epoch to go on within, and what the weights are an average of."""
         self._losses = checkpoint.get("losses", self._losses)
+        averaged = checkpoint.get("averaged")
+        self.averaged = averaged if PRINTABLE.holds(averaged) else None

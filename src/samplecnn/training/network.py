@@ -53,7 +53,9 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
     return TaggingModule(
         network,
         description=description,
+        optimizer=config.optimizer,
         weight_decay=config.weight_decay,
+        label_smoothing=config.label_smoothing,
         seed=config.seed,
         choice=choice,
         augmentation=augmentation,

@@ -1,10 +1,23 @@
-"""SGD as the authors ran it: Keras' momentum, and weight decay on convolution kernels only."""
+"""The optimisers: SGD as the authors ran it, with Keras' momentum and weight decay, and AdamW."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def make_optimizer(
+    network: nn.Module, settings: Mapping[str, Any], weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimiser that ``settings`` name; its rate is a schedule's to set.
+
+    ``weight_decay``, in Keras' unit, is of ``keras_sgd``; ``adamw`` has its own.
+    """
+    if settings["name"] == "adamw":
+        groups = matrix_groups(network, settings["weight_decay"])
+        return torch.optim.AdamW(groups, lr=0.0, betas=tuple(settings["betas"]), fused=True)
+    return KerasSGD(decay_groups(network, weight_decay), lr=0.0)
 
 
 class KerasSGD(torch.optim.SGD):
@@ -39,10 +52,6 @@ class KerasSGD(torch.optim.SGD):
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return super().step(closure)
 
-    def reset_momentum(self) -> None:
-        """Forget all momentum, as a new optimiser would."""
-        self.state.clear()
-
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return parameter groups in which only convolution kernels decay, at ``weight_decay`` in Keras' unit.
@@ -54,9 +63,21 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]
     kernels: list[Tensor] = [
         module.weight for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)
     ]
-    chosen = {id(kernel) for kernel in kernels}
+    return _groups(network, kernels, 2 * weight_decay)
+
+
+def matrix_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups in which kernels and matrices decay, and batch norms and biases do not.
+
+    ``weight_decay`` is PyTorch's.
+    """
+    return _groups(network, [p for p in network.parameters() if p.ndim > 1], weight_decay)
+
+
+def _groups(network: nn.Module, decaying: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    chosen = {id(p) for p in decaying}
     others = [p for p in network.parameters() if id(p) not in chosen]
     return [
-        {"params": kernels, "weight_decay": 2 * weight_decay},
+        {"params": decaying, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]

@@ -1,4 +1,4 @@
-"""How the learning rate moves: the paper's five plateau stages, or one short cycle.
+"""How the learning rate moves: the paper's five plateau stages, or a curve over a number of epochs.
 
 To add one: docs/new-schedule.md
 """
@@ -12,7 +12,6 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from samplecnn.training.config import ConfigError
-from samplecnn.training.optimiser import KerasSGD
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +87,7 @@ class PaperSchedule(Schedule):
             return
         pl_module.load_state_dict(self.best_weights)
         for optimiser in trainer.optimizers:
-            assert isinstance(optimiser, KerasSGD)
-            optimiser.reset_momentum()
+            optimiser.state.clear()  # whichever it is, it begins as a new one would
         self.stage += 1
         self.step = 0
         self.best = math.inf
@@ -111,29 +109,22 @@ class PaperSchedule(Schedule):
             setattr(self, name, value)
 
 
-class OneCycle(Schedule):
-    """One cycle of the rate over ``trainer.max_epochs``: up for a share of the steps, then down to zero.
+class FixedLength(Schedule):
+    """Up to the peak for a share of the steps of ``trainer.max_epochs``, then down.
 
-    Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
-    results need its own schedule. While the rate is high the validation loss says little: the weights at the
-    end of the cycle are the result.
+    While the rate is high the validation loss says little: the weights at the end are the result.
     """
 
     tested = "last"
 
-    def __init__(self, learning_rate: float, *, warmup: float, start: float = 0.04) -> None:
+    def __init__(self, learning_rate: float, *, warmup: float) -> None:
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
-        self.start = start  # first rate as a share of the peak
         self.step: int | None = None  # Lightning's own count starts again when a run goes on in a CUDA graph
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
-        top = self.warmup * steps
-        if step < top:
-            low, progress = self.start * self.peak, step / top
-            return low + (self.peak - low) * (1 - math.cos(math.pi * progress)) / 2
-        return self.peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
+        raise NotImplementedError
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
@@ -150,6 +141,42 @@ class OneCycle(Schedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on at a step."""
         self.step = state_dict["step"]
+
+
+class OneCycle(FixedLength):
+    """One cycle of the rate: up for a share of the steps, then down to zero.
+
+    Both ways follow a cosine (Smith and Topin, 2018: super-convergence). For short trainings; the paper's
+    results need its own schedule.
+    """
+
+    def __init__(self, learning_rate: float, *, warmup: float, start: float = 0.04) -> None:
+        super().__init__(learning_rate, warmup=warmup)
+        self.start = start  # first rate as a share of the peak
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the rate of ``step`` (from 0) of ``steps``."""
+        top = self.warmup * steps
+        if step < top:
+            low, progress = self.start * self.peak, step / top
+            return low + (self.peak - low) * (1 - math.cos(math.pi * progress)) / 2
+        return self.peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
+
+
+class Cosine(FixedLength):
+    """Up in a line for a share of the steps, then down by half a cosine to ``final``, a share of the peak."""
+
+    def __init__(self, learning_rate: float, *, warmup: float, final: float) -> None:
+        super().__init__(learning_rate, warmup=warmup)
+        self.final = final * learning_rate
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the rate of ``step`` (from 0) of ``steps``."""
+        top = int(self.warmup * steps)
+        if step < top:
+            return self.peak * (step + 1) / (top + 1)
+        progress = (step - top) / (steps - top)
+        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def monitored(trainer: pl.Trainer) -> float:

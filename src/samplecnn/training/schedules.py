@@ -7,13 +7,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from samplecnn.training.config import ConfigError
-from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
+from samplecnn.training.schedule import Cosine, OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule
 
 # The schedules that come with the project, by their file in conf/schedule/.
 SCHEDULES: dict[str, type[Schedule]] = {
     "paper": PaperSchedule,
     "onecycle": OneCycle,
+    "cosine": Cosine,
     "won": WonSchedule,
 }
 
