@@ -160,6 +160,8 @@ RECIPES = {
     "ema": {"average"},
     "swa": {"average"},
     "smoothing": {"label_smoothing"},
+    "augment": {"augment"},
+    "mixup": {"augment"},
 }
 
 
