@@ -4,6 +4,7 @@
     python train.py model=fcn               # another network of the field: conf/model/
     python train.py -m block=basic,se,res1,res2,rese1,rese2 multi=true,false
     python train.py -m experiment=table1    # and others in conf/experiment/
+    python train.py init=RUN data=folder    # from a trained model: docs/fine-tuning.md
     python train.py resume=RUN
 
 What can be set, and what it is by default: conf/train.yaml and the folders beside it.
@@ -31,6 +32,13 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).parent / "conf"
 
 
+def located(model: str) -> Path:
+    """Return where a model is that ``init`` names."""
+    from samplecnn.inference.locate import local  # only now: it loads PyTorch
+
+    return local(model)
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
     """Run one job."""
@@ -38,7 +46,7 @@ def main(config: DictConfig) -> None:
     overrides = configuration.typed(settings)
     sweep = settings.mode == RunMode.MULTIRUN
     try:
-        plain = configuration.validate(config, overrides)
+        plain = configuration.started(configuration.validate(config, overrides), overrides, located)
         # A resumed run has the name that it had.
         name = None
         if plain["resume"] is None:
@@ -73,6 +81,7 @@ def main(config: DictConfig) -> None:
 if __name__ == "__main__":
     wait_without_spinning()
     configuration.register()
+    SweepGuard.locate = located
     status: int | str | None = 0
     try:
         main()

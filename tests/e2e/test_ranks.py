@@ -19,7 +19,9 @@ from e2e.test_kills import Training, assert_same
 from processes import Ranks, in_ranks
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.runs.config import RunConfig
+from samplecnn.runs.folder import load_model
 from samplecnn.runs.results import SplitScores, read_results
+from samplecnn.training.init import with_model
 from samplecnn.training.job import train
 from samplecnn.training.launch import as_launched, rank
 from samplecnn.training.network import make_module
@@ -150,3 +152,18 @@ def test_twenty_short_trainings(world: World, two: Together) -> None:
         training = Together(world, world.folder / "runs" / f"ranks-{number}", f"seed={number}")
         training.finish_ranks(2 + 2 * (number % 2))
         shutil.rmtree(training.run)
+
+
+@pytest.mark.slow
+def test_frozen_parts_stay_on_all_ranks(world: World, two: Together) -> None:
+    """From a trained model, two of whose ranks average the gradients of the rest alone."""
+    training = Together(world, world.folder / "runs" / "ranks-frozen")
+    path = two.run / "checkpoints/best.ckpt"
+    plain = {**training.config, "init": str(path), "freeze": 4, "weight_decay": 0.1}
+    training.config = with_model(plain, [], path)
+    training.finish_ranks(2)
+    before, after = (load_model(run).network.state_dict() for run in (two.run, training.run))
+    frozen = ("stem_", *(f"blocks.{index}." for index in range(4)))
+    for name, tensor in before.items():
+        if name.startswith(frozen) or name.endswith(".weight"):
+            assert torch.equal(after[name], tensor) == name.startswith(frozen), name

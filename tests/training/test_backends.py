@@ -25,6 +25,7 @@ from samplecnn.training.proof import (
     WrongNumbersError,
     require_dropout,
 )
+from samplecnn.training.start import freeze
 from samplecnn.training.trials import Finding, examine
 
 CPU = torch.device("cpu")
@@ -273,3 +274,13 @@ def test_a_wrong_dropout_is_seen(rate: float, scale: float) -> None:
     require_dropout(Res2(4, 4).train(), CPU)
     with pytest.raises(WrongNumbersError, match="drops 0.29|drops 0.30" if scale == 1 else "scales what"):
         require_dropout(Wrong(4, 4).train(), CPU)
+
+
+def test_a_network_that_is_frozen_in_part_is_proven_as_such() -> None:
+    """With dropout inside a frozen block, which then drops nothing; its choice is kept apart."""
+    whole, frozen = (trial(lambda a, b: Res2(a, b, dropout=0.2)) for _ in range(2))
+    freeze(frozen.network, 3)  # type: ignore[arg-type]
+    assert identify(frozen, PLANS) != identify(whole, PLANS)
+    standard = Standard(frozen)
+    for plan in PLANS:
+        standard.prove(plan)

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from inference.models import checkpoint
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.sweep_plan import read_plan
@@ -24,7 +25,7 @@ from samplecnn.training.sweep import SweepGuard, print_table, title
 
 CONF = Path(__file__).parents[2] / "conf"
 PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1
-EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2", "table2_msd", "timing")
+EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2", "table2_msd", "timing", "few")
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,24 @@ def test_table2_has_no_regularisation() -> None:
         assert (cell["weight_decay"], cell["dropout"], cell["block"].get("dropout", 0)) == (0, 0, 0)
 
 
+def test_few_clips_with_and_without_a_model(tmp_path: Path) -> None:
+    cells = planned("experiment=few", "seed=0")
+    assert [cell["data"]["train_clips"] for cell in cells.values()] == [10, 30, 100, None]
+    assert list(cells)[0::3] == [f"runs/few-mini/clips={n},init=none,seed=0" for n in (10, "all")]
+    model = checkpoint(tmp_path / "model.ckpt", "res1")
+    said = ["experiment=few", "data=folder", "data.name=mine", f"init=null,{model}"]
+    cells = planned(*said, "freeze=none")
+    assert len(cells) == 5 * 2 * 3
+    folder = "runs/few-mine/clips=300,init={},seed=2"
+    scratch, tuned = (cells[folder.format(name)] for name in ("none", "model.ckpt"))
+    assert (scratch["block"]["name"], tuned["block"]["name"], tuned["width"]) == ("se", "res1", 3)
+    assert "init_sha256" not in scratch
+    with pytest.raises(ConfigError, match="init=null freeze=features\\nfreeze=features needs init"):
+        planned(*said, "freeze=features")
+    with pytest.raises(ConfigError, match="init=nowhere\\nthere is no run folder or checkpoint nowhere"):
+        planned("experiment=few", "init=nowhere")
+
+
 def test_timing_has_an_odd_number_of_epochs_for_its_median() -> None:
     cells = planned("experiment=timing")
     assert [varied(cell)[:2] for cell in cells.values()] == [(block, True) for block in PAPER_BLOCKS]
@@ -129,7 +148,11 @@ def test_the_command_line_wins(experiment: str) -> None:
     """Each key of a cell that an experiment sets, and some that it does not."""
     said = ["width=32", "schedule=onecycle", "trainer.max_epochs=8", "trainer.limit_train_batches=7"]
     said += ["data=folder", "data.name=mine", "seed=3,4", "dropout=0.1", "fast=false", "logger=none"]
-    grids = {"alpha": ["block.alpha=3"], "table2": ["model=samplecnn", "block=res2"]}
+    grids = {
+        "alpha": ["block.alpha=3"],
+        "table2": ["model=samplecnn", "block=res2"],
+        "few": ["block=res2", "data.train_clips=10"],
+    }
     grid = grids.get(experiment, ["block=res2"])
     cells = planned(f"experiment={experiment}", *said, *grid, "multi=false", "weight_decay=0.25")
     assert len(cells) == 2

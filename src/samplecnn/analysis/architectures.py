@@ -39,6 +39,8 @@ class Architecture:
     model: str = SAMPLECNN
     recipe: str | None = None  # by name, of runs that compare recipes
     training: Mapping[str, Any] = field(default_factory=dict)  # the settings of its recipe
+    start: str = ""  # the trained model that it starts from, and how; empty: random weights
+    clips: int | None = None  # that it was trained on; None: all
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -72,9 +74,15 @@ class Architecture:
         return "" if self.multi is None else "multi" if self.multi else "no multi"
 
     @property
-    def label(self) -> str:
+    def network(self) -> str:
         """Name and aggregation, and the recipe where recipes are compared."""
         return ", ".join(filter(None, (self.name, self.aggregation, self.recipe)))
+
+    @property
+    def label(self) -> str:
+        """Name and aggregation; with a trained model to start from or few clips, these too."""
+        clips = "" if self.clips is None else f"{self.clips} clips"
+        return ", ".join(filter(None, (self.network, self.start, clips)))
 
     @property
     def fields(self) -> Record:
@@ -92,7 +100,7 @@ class Architecture:
         """Whether the paper's Table 1 has it; blocks with the dagger count without weight decay too."""
         decays = (0.0, DAGGER) if self.block in DAGGER_BLOCKS else (0.0,)
         known = self.default_options and self.block in TABLE1 and self.weight_decay in decays
-        return known and self.recipe is None
+        return known and self.recipe is None and not self.start and self.clips is None
 
     @property
     def paper_auc(self) -> float | None:
@@ -181,6 +189,11 @@ class Group:
         """Return an architecture of the paper's Table 1, that with the dagger if there are two."""
         found = [a for a in self.architectures if a.in_table1 and (a.block, a.multi) == (block, multi)]
         return max(found, key=lambda architecture: architecture.weight_decay, default=None)
+
+    def from_scratch(self, one: Architecture) -> Architecture | None:
+        """Return what differs from an architecture in that it starts from random weights."""
+        found = (a for a in self.architectures if not a.start)
+        return next((a for a in found if (a.network, a.clips) == (one.network, one.clips)), None)
 
     def departures(self) -> list[str]:
         """Say what differs from how the paper's networks were trained."""

@@ -6,11 +6,12 @@ shape and dashes. A mark has a title that a pointer shows; all numbers are also 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from samplecnn.analysis.architectures import Architecture
+from samplecnn.analysis.few import SCRATCH, Curve, size, size_name
 from samplecnn.analysis.searches import Search, Series
 from samplecnn.analysis.svg import Canvas, Point, Scale, path, shortened
 from samplecnn.analysis.tabular import compact, number, span
@@ -149,6 +150,35 @@ def search_figure(search: Search, series: Sequence[Series]) -> Figure:
     note = f"Macro ROC-AUC by {search.varied}, with 95 % intervals over test clips."
     scored = [each for one in series for each in one.architectures]
     return Figure(f"Scores by {search.varied}", note, panels, _legend(scored))
+
+
+def few_figure(curves: Sequence[Curve]) -> Figure:
+    """Draw scores against the number of training clips: a panel per start, random weights beside it."""
+    points = [one for curve in curves for one in curve.points]
+    sizes = sorted({size(one) for one in points})
+    panels = []
+    for curve in [curve for curve in curves if curve.start] or curves:
+        beside = [c for c in curves if c.network == curve.network and not c.start and c is not curve]
+        lines = [
+            [
+                (sizes.index(size(one)), replace(Mark.of(one, one.label), multi=bool(one.start)))
+                for one in each.points
+            ]
+            for each in (curve, *beside)
+        ]
+        chart = curve_chart(
+            lines,
+            [size_name(clips) for clips in sizes],
+            "training clips",
+            f"{curve.name}: macro ROC-AUC by training clips",
+            extent=[value for one in points for value in Mark.of(one, "").extent],
+            width=WIDTH if len(curves) < 3 else PANEL,
+        )
+        panels.append((curve.name, chart))
+    note = "Macro ROC-AUC by the number of training clips, with 95 % intervals over test clips."
+    styles = ("multi", "from a trained model"), ("single", f"from {SCRATCH}")
+    legend = [entry for entry in styles if any(bool(c.start) == (entry[0] == "multi") for c in curves)]
+    return Figure("Scores by training clips", note, panels, legend)
 
 
 def learning_figure(scored: Sequence[Architecture], key: str, title: str, note: str) -> Figure | None:

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
 
     They are scored, with intervals out of ``draws``.
     """
-    own = ("seed", "multi", "weight_decay")
+    own = ("seed", "multi", "weight_decay", "init_sha256", "freeze", "features_rate", "data.train_clips")
     # What no other network has, or has by its own paper, does not keep it apart from SampleCNN.
     first = next((run.settings for run in runs if run.results.block is not None), {})
     of_samplecnn = ("width", "running_statistics", "dropout")
@@ -129,23 +130,50 @@ def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architectur
         if run.results.block is None:
             options["dropout"] = run.settings.get("dropout")
         decay = float(run.settings.get("weight_decay") or 0)
-        return run.results.model, run.results.block, run.results.multi, decay, options, training(run)
+        config = run.config
+        started = config.init_sha256, config.freeze, config.features_rate, config.data.train_clips
+        return (
+            run.results.model,
+            run.results.block,
+            run.results.multi,
+            decay,
+            options,
+            training(run),
+            *started,
+        )
 
     order = list(BLOCKS)
 
     def place(one: Architecture) -> tuple[Any, ...]:
         rank = order.index(one.block) if one.block in order else len(order)
         other = one.block is None, one.block or one.model
-        recipe = one.recipe != BASE, one.recipe or ""
-        return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name, *recipe
+        more = one.recipe != BASE, one.recipe or "", one.start, one.clips or math.inf
+        return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name, *more
 
     found = []
-    for (model, block, multi, decay, _, (recipe, settings)), alike in _alike(runs, identity):
+    for (model, block, multi, decay, _, (recipe, settings), *_, clips), alike in _alike(runs, identity):
         members = tuple(sorted(alike, key=lambda run: run.seed))
         scores = _scores(members, draws)
-        options = _options(members[0])
-        found.append(Architecture(block, options, multi, decay, members, *scores, model, recipe, settings))
+        options, start = _options(members[0]), _start(members[0])
+        found.append(
+            Architecture(
+                block, options, multi, decay, members, *scores, model, recipe, settings, start, clips
+            )
+        )
     return sorted(found, key=place)
+
+
+def _start(run: Run) -> str:
+    """Say what a run started from and how that was trained; empty for random weights."""
+    config = run.config
+    if config.init_sha256 is None:
+        return ""
+    words = [f"from {Path(config.init).name if config.init else config.init_sha256[:12]}"]
+    if config.freeze != "none":
+        words.append(option("freeze", config.freeze))
+    if config.features_rate != 1:
+        words.append(option("features_rate", config.features_rate))
+    return ", ".join(words)
 
 
 def _options(run: Run) -> dict[str, Any]:

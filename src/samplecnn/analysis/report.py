@@ -17,9 +17,17 @@ from markupsafe import Markup
 from tqdm import tqdm
 
 from samplecnn import files
-from samplecnn.analysis import summary, tables
+from samplecnn.analysis import few, summary, tables
 from samplecnn.analysis.architectures import Group
-from samplecnn.analysis.charts import Figure, learning_figure, score_figure, search_figure, tag_figure
+from samplecnn.analysis.charts import (
+    Figure,
+    few_figure,
+    learning_figure,
+    score_figure,
+    search_figure,
+    tag_figure,
+)
+from samplecnn.analysis.few import find_curves
 from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
 from samplecnn.analysis.recipes import recipe_table
@@ -33,7 +41,7 @@ HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
-    "table1", "differences", "best", "cost", "recipes", "table2", "alpha", "weight_decay", "per_tag",
+    "table1", "differences", "best", "cost", "recipes", "table2", "alpha", "weight_decay", "few", "per_tag",
     "published", "robustness", "runs", "leads",  # the last an earlier version's
 )  # fmt: skip
 CURVES = (
@@ -152,7 +160,9 @@ def make_report(
 
 def _group(name: str, group: Group, split: Split | None) -> GroupReport:
     searches = {search: find_series(search, group) for search in (ALPHA_SEARCH, DECAY_SEARCH)}
+    by_clips = find_curves(group)
     searched = [one for found in searches.values() for series in found for one in series.architectures]
+    searched += [one for curve in by_clips for one in curve.points]
     chosen = [one for one in group.architectures if one.in_table1 or one not in searched]
     main = replace(group, architectures=tuple(chosen)) if chosen else group
     sections = [Section("Architectures", _architectures(main, split == MTAT))] if chosen else []
@@ -165,6 +175,8 @@ def _group(name: str, group: Group, split: Split | None) -> GroupReport:
         if found:
             contents = (search_figure(search, found), search_table(search, group, found))
             sections.append(Section(search.title, contents))
+    if by_clips:
+        sections.append(Section(few.TITLE, [few_figure(by_clips), few.few_table(group, by_clips)]))
     if main.ranked:
         best = main.ranked[0]
         sections.append(Section("Tags", [tag_figure(best), tables.per_tag(group, best)]))

@@ -70,6 +70,8 @@ def find_series(search: Search, group: Group) -> list[Series]:
     """Return what a search varied, a series for each block and aggregation with two values or more."""
     members: dict[tuple[Any, ...], list[Architecture]] = {}
     for one in group.architectures:
+        if one.start or one.clips is not None:
+            continue
         if (shared := search.shared(one)) is not None and one.roc_auc is not None:
             members.setdefault(shared, []).append(one)
     found = []

@@ -73,12 +73,13 @@ def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
 
 
 def differences(group: Group, comparable: bool) -> Table | None:
-    """Return what a block adds to the basic one, and aggregation to each block; None without such pairs.
+    """Return what a block adds to the basic one, aggregation to each block, and a trained start to both.
 
-    A block that is not the paper's is compared with SE too, another network with both, multi-level.
+    None without such pairs. A block that is not the paper's is compared with SE too, another network with
+    both, multi-level.
     """
     pairs = []
-    for one in group.architectures:
+    for one in (one for one in group.architectures if not one.start and one.clips is None):
         block, multi = one.block, one.multi
         for base in ("basic",) if block in TABLE1 else ("basic", "se"):
             other = group.table1(base, multi is not False)
@@ -87,9 +88,11 @@ def differences(group: Group, comparable: bool) -> Table | None:
                 pairs.append((name, one, other))
     for one in group.architectures:
         for other in group.architectures:
-            same = (one.name, one.recipe) == (other.name, other.recipe)
+            same = all(getattr(one, k) == getattr(other, k) for k in ("name", "recipe", "start", "clips"))
             if same and one.multi and not other.multi:
                 pairs.append((f"{one.name}: multi {MINUS} no multi", one, other))
+        if one.start and (scratch := group.from_scratch(one)) is not None:
+            pairs.append((f"{one.label} {MINUS} random weights", one, scratch))
     records = []
     for name, one, other in pairs:
         if (difference := group.difference(one, other)) is not None:

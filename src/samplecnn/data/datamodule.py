@@ -19,6 +19,7 @@ from torch import Tensor
 
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
+from samplecnn.data.few import few
 from samplecnn.data.resampling import BatchResampler, samples_before
 from samplecnn.data.resident import (
     Resident,
@@ -50,6 +51,7 @@ class SegmentDataModule(pl.LightningDataModule):
 
     Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, or
     `random_chunks` of each clip that begin anywhere in it, in random order and full batches (`EpochBatches`).
+    With `train_clips`, so many of the training part's clips are all that it has (`few`).
     Validation, test, and prediction of the test part: every segment, or `test_segments` of each clip at even
     distances, in the order of the clips; the last batch is short.
     Of several processes, the one of rank r takes batches r, r + world, ... of these, so that a batch is the
@@ -77,6 +79,7 @@ class SegmentDataModule(pl.LightningDataModule):
         seed: int = 0,
         sample_rate: int | None = None,
         segment_samples: int = SEGMENT_SAMPLES,
+        train_clips: int | None = None,
         train_segments: int | None = None,
         random_chunks: int | None = None,
         test_segments: int | None = None,
@@ -108,6 +111,9 @@ class SegmentDataModule(pl.LightningDataModule):
             stored = samples_before(segment_samples, self.store.sample_rate, sample_rate)
             self._resampler = BatchResampler(self.store.sample_rate, sample_rate, segment_samples)
         self.selection: Selection = self.store.select(split, top, stored)
+        if train_clips is not None:
+            parts = {**self.parts, "train": few(self.parts["train"], train_clips, seed)}
+            self.selection = replace(self.selection, parts=parts)
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.train_segments, self.test_segments = train_segments, test_segments
         self.random_chunks = random_chunks

@@ -131,6 +131,11 @@ def use(network: Network, backend: str) -> None:
         network.use(backend)
 
 
+def last_layer(network: Network) -> str:
+    """Return the name of the layer whose outputs are the logits."""
+    return "head_fc2" if isinstance(network, SampleCNN) else "last"
+
+
 def has_triton() -> bool:
     """Say whether Triton is installed, without loading it."""
     return importlib.util.find_spec("triton") is not None

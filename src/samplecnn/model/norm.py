@@ -105,6 +105,14 @@ def synchronise(network: nn.Module) -> None:
             module.synchronised = True
 
 
+def restart_statistics(network: nn.Module) -> None:
+    """Let the batch norms in training mode average their running statistics anew, from the next batch on."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm) and module.training:
+            assert module.num_batches_tracked is not None
+            module.num_batches_tracked.zero_()
+
+
 def use_keras_statistics(network: nn.Module) -> None:
     """Let the batch norms of a network keep running statistics as the authors' did, from 0 and 1 on."""
     for module in network.modules():

@@ -19,7 +19,8 @@ from samplecnn.runs.untrusted import read_yaml
 CONFIG = "config.yaml"
 # What does not change what a run computes: where things are and how it is watched.
 NOT_IDENTITY = (
-    *("logger", "resume", "recipe", "fast", "trainer.log_every_n_steps", "trainer.save_every_minutes"),
+    *("logger", "init", "resume", "recipe", "fast"),
+    *("trainer.log_every_n_steps", "trainer.save_every_minutes"),
     "trainer.strategy",
     *("data.raw", "data.root", "data.catalog", "data.resident"),
 )
@@ -29,6 +30,10 @@ NO_AVERAGE: Mapping[str, Any] = {"name": "none"}
 LATER: dict[str, Any] = {
     "model": {"name": SAMPLECNN, "_target_": "samplecnn.model.network.SampleCNN"},
     "rate": None,
+    "init_sha256": None,
+    "freeze": "none",
+    "features_rate": 1.0,
+    "data.train_clips": None,
     "optimizer": KERAS_SGD,
     "average": NO_AVERAGE,
     "label_smoothing": 0.0,
@@ -48,6 +53,7 @@ class DataConfig:
     top: int | None  # tags; None: all
     root: str = "data"
     raw: str | None = None
+    train_clips: int | None = None  # of the training part; None: all
     train_segments: int | None = None  # of a clip
     random_chunks: int | None = None
     test_segments: int | None = None
@@ -90,6 +96,10 @@ class RunConfig:
     multi: bool | None = None
     width: int | None = None
     rate: int | None = None  # Hz; None: the network's own
+    init: str | None = None  # the model that it starts from
+    init_sha256: str | None = None  # of that model's weights
+    freeze: str | int = "none"
+    features_rate: float = 1.0
     dropout: float
     optimizer: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: KERAS_SGD)
     weight_decay: float

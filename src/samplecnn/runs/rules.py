@@ -70,6 +70,7 @@ NAME = Rule(
     lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
 )
 RATE = Rule("a whole number of 1,000 to 1,000,000 Hz", lambda v: _whole(v) and 1_000 <= v <= 1_000_000)
+SHA256 = Rule("null or a SHA-256", lambda v: v is None or re.fullmatch("[0-9a-f]{64}", str(v)) is not None)
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 RULES: dict[str, Rule] = {
@@ -94,6 +95,13 @@ RULES: dict[str, Rule] = {
     "scale_rate": FLAG,
     "fast": AUTO_FLAG,
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
+    "init": Rule("null or a model", lambda v: v is None or TEXT.holds(v)),
+    "init_sha256": SHA256,
+    "freeze": Rule(
+        "none, features or a whole number of 1 to 9",
+        lambda v: v in ("none", "features") or (_whole(v) and 1 <= v <= 9),
+    ),
+    "features_rate": POSITIVE,
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _at_least(1, optional=True),
     "shard": _at_least(0, optional=True),
@@ -121,6 +129,7 @@ RULES: dict[str, Rule] = {
         "a number greater than 0, or null", lambda v: v is None or POSITIVE.holds(v)
     ),
     "data.excerpt_start": _one_of("start", "middle"),
+    "data.train_clips": _at_least(1, optional=True),
     "data.train_segments": _at_least(1, optional=True),
     "data.random_chunks": _at_least(1, optional=True),
     "data.test_segments": _at_least(1, optional=True),

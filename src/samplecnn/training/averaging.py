@@ -3,7 +3,7 @@
 By PyTorch's own rules. Why not with its ``AveragedModel`` or Lightning's callback: docs/decisions.md
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -152,18 +152,22 @@ def measure_statistics(trainer: pl.Trainer, pl_module: TaggingModule) -> None:
     """Set the running statistics of batch norms to those of the weights in the network.
 
     They are the mean over the first batches of the first epoch's order, the same each time, computed as in
-    training.
+    training. Those of frozen parts stay.
     """
-    batches = (
-        trainer.strategy.batch_to_device(batch).waveforms
-        for batch in islice(pl_module.data.train_dataloader(), BATCHES)
-    )
+    frozen = [(b, b.clone()) for part in pl_module.network.frozen_parts for b in part.buffers()]
+
+    def batches() -> Iterator[Tensor]:
+        for buffer, kept in frozen:  # update_bn has reset them before it asks for the first batch
+            buffer.copy_(kept)
+        for batch in islice(pl_module.data.train_dataloader(), BATCHES):
+            yield trainer.strategy.batch_to_device(batch).waveforms
+
     norms = [module for module in pl_module.network.modules() if isinstance(module, BatchNorm)]
     rules = [norm.from_first_step for norm in norms]
     for norm in norms:
         norm.from_first_step = True  # by Keras' rule, a third of what they began with would be left
     with trainer.precision_plugin.forward_context():
-        update_bn(batches, pl_module.network)
+        update_bn(batches(), pl_module.network)
     for norm, rule in zip(norms, rules, strict=True):
         norm.from_first_step = rule
 

@@ -119,7 +119,8 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
     """Return all that a choice depends on, as text."""
     blocks = getattr(trial.network, "blocks", None)
     block = type(blocks[0] if blocks is not None else trial.network)
-    shapes = [list(parameter.shape) for parameter in trial.network.parameters()]
+    # Frozen ones have no shape: another part of the network is trained, and another backend may be fastest.
+    shapes = [list(p.shape) if p.requires_grad else [] for p in trial.network.parameters()]
     return json.dumps(
         [
             *(describe(trial.device), driver(), installed("samplecnn"), torch.__version__),

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class ConfigError(UserError):
 
 
 PATHS = ("data.raw", "data.root")
-FOLDERS = (*PATHS, "resume", "hydra.run.dir", "hydra.sweep.dir")
+FOLDERS = (*PATHS, "init", "resume", "hydra.run.dir", "hydra.sweep.dir")
 GROUPS = (
     *("model", "block", "data", "schedule", "optimizer", "average", "augment", "trainer", "logger"),
     *("experiment", "recipe"),
@@ -40,6 +40,9 @@ OTHER_NAMES = {"lr": "learning_rate", "epochs": "max_epochs", "bs": "batch_size"
 
 # Resolvers that conf/ uses. Registered on import, which happens in the processes of a launcher too.
 OmegaConf.register_new_resolver("run_folder", lambda resume, new: resume or new, replace=True)
+OmegaConf.register_new_resolver(
+    "named", lambda value, null: null if value is None else Path(str(value)).name, replace=True
+)
 OmegaConf.register_new_resolver("pick", lambda key, table, other: table.get(key, other), replace=True)
 
 
@@ -74,6 +77,19 @@ def validate(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any
     return check({str(key): value for key, value in plain.items() if key not in lacks})
 
 
+def started(plain: dict[str, Any], overrides: Sequence[str], locate: Callable[[str], Path]) -> dict[str, Any]:
+    """Return a validated configuration with what it takes from the model that ``init`` names, if it does.
+
+    ``locate`` gives the path of a model of that name. Raises what it raises, UserError for what is no
+    model, and ConfigError where ``overrides``, as typed, ask for another network than the model's.
+    """
+    if plain["init"] is None or plain["resume"] is not None:
+        return plain
+    from samplecnn.training.init import with_model  # only now: it loads PyTorch
+
+    return with_model(plain, overrides, locate(plain["init"]))
+
+
 def check(plain: dict[str, Any]) -> dict[str, Any]:
     """Return plain values with absolute paths; ConfigError that names every one that is not allowed."""
     values = dict(flat(plain))
@@ -85,11 +101,23 @@ def check(plain: dict[str, Any]) -> dict[str, Any]:
         for key, rule in RULES.items()
         if key in values and not _is_own_option(key, values) and not rule.holds(values[key])
     ]
-    problems += _conflicts(values)
+    problems += [*_conflicts(values), *_of_init(values)]
     if problems:
         raise ConfigError("\n".join(problems))
     absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
     return {**plain, "data": {**plain["data"], **{k.partition(".")[2]: v for k, v in absolute.items()}}}
+
+
+def _of_init(values: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with how a trained model is trained further."""
+    frozen, rate = values.get("freeze", "none"), values.get("features_rate", 1)
+    for key, changed in (("freeze", frozen != "none"), ("features_rate", rate != 1)):
+        if changed and values.get("init") is None:
+            yield f"{key}={values[key]} needs init, a trained model to start from"
+    if frozen == "features" and rate != 1:
+        yield f"features_rate={rate}: with freeze=features there are no features that learn"
+    if isinstance(frozen, int) and (model := values.get("model.name", SAMPLECNN)) != SAMPLECNN:
+        yield f"freeze={frozen}: model={model} has no such blocks; freeze=features works with every network"
 
 
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:

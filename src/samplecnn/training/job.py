@@ -121,8 +121,8 @@ def train_owned(
     rate, samples = heard(config)
     # Each by itself: where the store is still to be prepared, they share its shards.
     data = on_all(lambda: make_data(config, training_store(config.plain["data"], rate), rate, samples))
-    module = make_module(config, data.selection)
     last = from_rank_zero(lambda: last_checkpoint(run))
+    module = make_module(config, data.selection, goes_on=last is not None)
     from_rank_zero(lambda: write_config(run, config))
     log_start(config, run, module, data)
     logger = loggers.RunLogger()

@@ -22,7 +22,7 @@ from samplecnn.runs.rules import PRINTABLE
 from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, FirstSteps
 from samplecnn.training.graph import StepGraph
-from samplecnn.training.optimiser import make_optimizer
+from samplecnn.training.optimiser import Groups, make_optimizer, with_features_rate
 from samplecnn.training.proof import PLAIN_PLAN
 from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
@@ -39,7 +39,8 @@ class TaggingModule(pl.LightningModule):
 
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``optimizer`` and ``weight_decay`` are as
-    `make_optimizer` takes them. The learning rate is set by a schedule, before every step. With
+    `make_optimizer` takes them. The learning rate is set by a schedule, before every step; all but the
+    last layer has ``features_rate`` times that. With
     ``label_smoothing`` e, training aims at e / 2 and 1 - e / 2 in place of 0 and 1. ``choice`` says how to
     compute; with a CUDA graph, Lightning leaves backward pass and optimiser to this module.
     ``augmentation`` changes what a training step hears. The loss is logged every ``log_every`` steps.
@@ -54,6 +55,7 @@ class TaggingModule(pl.LightningModule):
         description: dict[str, Any],
         optimizer: Mapping[str, Any] = KERAS_SGD,
         weight_decay: float = 0.0,
+        features_rate: float = 1.0,
         label_smoothing: float = 0.0,
         seed: int = 0,
         choice: Choice = PLAIN_CHOICE,
@@ -74,6 +76,7 @@ class TaggingModule(pl.LightningModule):
         self.description = description
         self.optimizer = optimizer
         self.weight_decay = weight_decay
+        self.features_rate = features_rate
         self.label_smoothing = label_smoothing
         self.averaged: str | None = None
         self.seed = seed
@@ -89,9 +92,13 @@ class TaggingModule(pl.LightningModule):
         assert isinstance(data, SegmentDataModule)
         return data
 
+    def with_features_rate(self, groups: Groups) -> Groups:
+        """Return parameter groups for an optimiser, the features' rate apart from the last layer's."""
+        return with_features_rate(groups, self.network, self.features_rate)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser; its rate is a schedule's to set."""
-        return make_optimizer(self.network, self.optimizer, self.weight_decay)
+        """Return the optimiser of what is trained; its rate is a schedule's to set."""
+        return make_optimizer(self.network, self.optimizer, self.weight_decay, self.features_rate)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Have the first steps compared with what was measured."""

@@ -25,6 +25,7 @@ from samplecnn.training.config import ConfigError
 from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
 from samplecnn.training.proof import Plan, Trial
 from samplecnn.training.ranks import from_rank_zero
+from samplecnn.training.start import start
 from samplecnn.training.trainer import device_and_precision
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,15 @@ log = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
-    """Build the network, its weights drawn from the seed, and choose how to compute its training."""
+def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = False) -> TaggingModule:
+    """Build the network and choose how to compute its training.
+
+    Its weights are drawn from the seed, or of the model that it starts from; where it ``goes_on`` they will
+    come out of a checkpoint.
+    """
     pl.seed_everything(config.seed, verbose=False)
     network = build(architecture(config), len(selection.tags), *own_classes(config))
+    start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
     description = describe_network(config, selection, network).as_dict()
     device, precision = device_and_precision(config.trainer)
     choice, tested_on = PLAIN_CHOICE, PLAIN
@@ -55,6 +61,7 @@ def make_module(config: RunConfig, selection: Selection) -> TaggingModule:
         description=description,
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
+        features_rate=config.features_rate,
         label_smoothing=config.label_smoothing,
         seed=config.seed,
         choice=choice,

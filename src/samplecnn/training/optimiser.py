@@ -6,18 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samplecnn.model.network import last_layer
+from samplecnn.model.networks.network import Network
+
+Groups = list[dict[str, Any]]  # parameter groups, as PyTorch's optimisers take them
+
 
 def make_optimizer(
-    network: nn.Module, settings: Mapping[str, Any], weight_decay: float
+    network: Network, settings: Mapping[str, Any], weight_decay: float, features_rate: float = 1.0
 ) -> torch.optim.Optimizer:
     """Return the optimiser that ``settings`` name; its rate is a schedule's to set.
 
-    ``weight_decay``, in Keras' unit, is of ``keras_sgd``; ``adamw`` has its own.
+    ``weight_decay``, in Keras' unit, is of ``keras_sgd``; ``adamw`` has its own. ``features_rate`` is as in
+    ``with_features_rate``.
     """
     if settings["name"] == "adamw":
-        groups = matrix_groups(network, settings["weight_decay"])
+        groups = with_features_rate(matrix_groups(network, settings["weight_decay"]), network, features_rate)
         return torch.optim.AdamW(groups, lr=0.0, betas=tuple(settings["betas"]), fused=True)
-    return KerasSGD(decay_groups(network, weight_decay), lr=0.0)
+    return KerasSGD(with_features_rate(decay_groups(network, weight_decay), network, features_rate), lr=0.0)
 
 
 class KerasSGD(torch.optim.SGD):
@@ -53,31 +59,45 @@ class KerasSGD(torch.optim.SGD):
         return super().step(closure)
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups in which only convolution kernels decay, at ``weight_decay`` in Keras' unit.
+def decay_groups(network: nn.Module, weight_decay: float) -> Groups:
+    """Return what is trained in groups: only convolution kernels decay, at ``weight_decay`` in Keras' unit.
 
     Keras' ``l2(c)`` adds ``c * w**2`` to the loss and so ``2 * c * w`` to the gradient, where PyTorch's
     ``weight_decay=c`` adds ``c * w``: hence the factor 2. Batch norms, biases and dense layers are left
     alone, as in the authors' ``kernel_regularizer``.
     """
-    kernels: list[Tensor] = [
-        module.weight for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)
-    ]
-    return _groups(network, kernels, 2 * weight_decay)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    return _groups(network, [module.weight for module in convolutions], 2 * weight_decay)
 
 
-def matrix_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups in which kernels and matrices decay, and batch norms and biases do not.
+def matrix_groups(network: nn.Module, weight_decay: float) -> Groups:
+    """Return what is trained in groups: kernels and matrices decay, batch norms and biases do not.
 
     ``weight_decay`` is PyTorch's.
     """
     return _groups(network, [p for p in network.parameters() if p.ndim > 1], weight_decay)
 
 
-def _groups(network: nn.Module, decaying: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+def _groups(network: nn.Module, decaying: list[Tensor], weight_decay: float) -> Groups:
     chosen = {id(p) for p in decaying}
     others = [p for p in network.parameters() if id(p) not in chosen]
     return [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in decaying if p.requires_grad], "weight_decay": weight_decay},
+        {"params": [p for p in others if p.requires_grad], "weight_decay": 0.0},
     ]
+
+
+def with_features_rate(groups: Groups, network: Network, factor: float) -> Groups:
+    """Return parameter groups in which all but the last layer learns at ``factor`` times the schedule's rate.
+
+    ``set_rate`` multiplies by it. The last layer comes first: the rate of the first group is the schedule's.
+    """
+    if factor == 1:
+        return groups
+    last = {id(p) for p in network.get_submodule(last_layer(network)).parameters()}
+    found = []
+    for of_last, rate_factor in ((True, 1.0), (False, factor)):
+        for group in groups:
+            if params := [p for p in group["params"] if (id(p) in last) == of_last]:
+                found.append({**group, "params": params, "rate_factor": rate_factor})
+    return found

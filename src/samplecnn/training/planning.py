@@ -6,7 +6,7 @@ A cell is one job of a multirun and has a folder of its own in the sweep's.
 import copy
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from samplecnn.errors import UserError
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.rules import flat
-from samplecnn.training.config import ConfigError, typed, validate
+from samplecnn.training.config import ConfigError, started, typed, validate
 from samplecnn.training.launch import launched
 
 
@@ -54,15 +55,16 @@ def require_launcher(config: DictConfig) -> None:
         raise ConfigError(f'hydra/launcher={choice} is not installed: pip install "samplecnn[launchers]"')
 
 
-def plan(config: DictConfig) -> list[Cell]:
+def plan(config: DictConfig, locate: Callable[[str], Path] = Path) -> list[Cell]:
     """Return all cells of a multirun.
 
-    ``config`` is Hydra's, of the whole sweep. Raises ConfigError for a sweep whose cells are not known before
-    it starts, and for a cell that cannot be composed or that asks for something impossible, that would share
-    its folder with another, or whose folder holds a run of another configuration.
+    ``config`` is Hydra's, of the whole sweep; ``locate`` is as in ``started``. Raises ConfigError for a sweep
+    whose cells are not known before it starts, and for a cell that cannot be composed or that asks for
+    something impossible, that would share its folder with another, or whose folder holds a run of another
+    configuration.
     """
     planned: dict[Path, Cell] = {}
-    for cell, plain in compose_cells(config):
+    for cell, plain in compose_cells(config, locate):
         if (other := planned.get(cell.folder)) is not None:
             raise ConfigError(
                 f"two cells would have one folder, {cell.folder}:\n{other}\n{cell}\n"
@@ -77,14 +79,17 @@ def plan(config: DictConfig) -> list[Cell]:
     return list(planned.values())
 
 
-def compose_cells(config: DictConfig) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def compose_cells(
+    config: DictConfig, locate: Callable[[str], Path] = Path
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Yield the cells of a multirun with their plain configurations; ConfigError for one that has none."""
     for number, overrides in enumerate(grid(config)):
         try:
-            composed = _compose(config, number, overrides)
-        except (HydraException, OmegaConfBaseException, ConfigError) as error:
+            cell, plain = _compose(config, number, overrides)
+            plain = started(plain, overrides, locate)
+        except (HydraException, OmegaConfBaseException, UserError) as error:
             raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
-        yield composed
+        yield cell, plain
 
 
 def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cell, dict[str, Any]]:

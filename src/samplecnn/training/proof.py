@@ -182,7 +182,7 @@ class Standard:
 
 def require_dropout(block: nn.Module, device: torch.device) -> None:
     """Raise WrongNumbersError where a block that drops values inside does not drop and scale as it says."""
-    if not isinstance(block, Res2) or block.dropout.p == 0:
+    if not isinstance(block, Res2) or block.dropout.p == 0 or not block.training:  # not: it is frozen
         return
     rate = block.dropout.p
     x = torch.randn(4, block.conv1.in_channels, 1, 2187, device=device)

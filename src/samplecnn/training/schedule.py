@@ -185,7 +185,7 @@ def monitored(trainer: pl.Trainer) -> float:
 
 
 def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) -> None:
-    """Let all of the trainer's optimisers take their next step at ``rate``.
+    """Let all of the trainer's optimisers take their next step at ``rate``, or a group's multiple of it.
 
     Raises ConfigError for a rate that is not greater than 0: the optimiser rescales its momentum by it.
     """
@@ -193,4 +193,4 @@ def set_rate(trainer: pl.Trainer, pl_module: pl.LightningModule, rate: float) ->
         raise ConfigError(f"the schedule sets a learning rate of {rate}: it has to be greater than 0")
     for optimiser in trainer.optimizers:
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)

@@ -158,6 +158,7 @@ def make_data(config: RunConfig, path: Path, rate: int, samples: int) -> Segment
         seed=config.seed,
         sample_rate=rate,
         segment_samples=samples,
+        train_clips=data.train_clips,
         train_segments=data.train_segments,
         random_chunks=data.random_chunks,
         test_segments=data.test_segments,

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from samplecnn.runs import sweep_plan
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import RESULTS, read_results
 from samplecnn.runs.sweep_plan import CELL, read_plan
-from samplecnn.training.config import ConfigError, describe, typed, validate
+from samplecnn.training.config import ConfigError, describe, started, typed, validate
 from samplecnn.training.launch import rank
 from samplecnn.training.planning import Cell, plan, require_launcher, without_hydra, write_plan
 
@@ -40,6 +40,7 @@ class SweepGuard(Callback):
 
     folder: ClassVar[Path | None] = None  # of the sweep
     planned: ClassVar[list[Cell]] = []
+    locate: ClassVar[Callable[[str], Path]] = Path  # where a model is that `init` names
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse an impossible run before it has a folder, and give every other one that is its own.
@@ -47,7 +48,8 @@ class SweepGuard(Callback):
         Of several processes that train together, rank 0 has the folder and speaks.
         """
         try:
-            validate(without_hydra(config), typed(config.hydra))
+            overrides = typed(config.hydra)
+            started(validate(without_hydra(config), overrides), overrides, SweepGuard.locate)
             if rank() > 0:
                 without_files(config)
             else:
@@ -62,7 +64,7 @@ class SweepGuard(Callback):
         try:
             require_launcher(config)
             made = own_folder(config, "sweep")
-            planned = plan(config)
+            planned = plan(config, SweepGuard.locate)
             write_plan(planned)
         except Exception as error:  # Hydra would make a warning of it, and train
             if made is not None:

@@ -120,5 +120,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
     # What is logged once an epoch is the same number on all devices already.
     warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True", UserWarning)
+    # Frozen parts are; the log says which.
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
     # They differ in dimensions of size 1, whose strides mean nothing.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)

@@ -6,7 +6,7 @@ They trained all networks of their comparison so, on one random chunk per clip a
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -16,6 +16,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from samplecnn.training.config import ConfigError
+from samplecnn.training.module import TaggingModule
+from samplecnn.training.optimiser import Groups
 from samplecnn.training.schedule import MONITOR, Schedule, monitored, set_rate
 
 log = logging.getLogger(__name__)
@@ -53,16 +55,19 @@ class WonSchedule(Schedule):
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
 
-    def optimiser(self, weights: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """Return the optimiser of the present stage."""
+    def optimiser(self, module: pl.LightningModule) -> torch.optim.Optimizer:
+        """Return the optimiser of the present stage, of what is trained."""
+        groups: Groups = [{"params": [p for p in module.parameters() if p.requires_grad]}]
+        if isinstance(module, TaggingModule):
+            groups = module.with_features_rate(groups)
         rate, decay = self.rates[self.stage], self.weight_decay
         if self.stage == 0:
-            return torch.optim.Adam(weights, lr=rate, weight_decay=decay)
-        return torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+            return torch.optim.Adam(groups, lr=rate, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the stage's optimiser in the module's place, before a checkpoint's state comes into it."""
-        trainer.strategy.optimizers = [self.optimiser(pl_module.parameters())]
+        trainer.strategy.optimizers = [self.optimiser(pl_module)]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
@@ -85,7 +90,7 @@ class WonSchedule(Schedule):
             return
         self.stage += 1
         pl_module.load_state_dict(self.best_weights)
-        trainer.strategy.optimizers = [self.optimiser(pl_module.parameters())]
+        trainer.strategy.optimizers = [self.optimiser(pl_module)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the schedule stands, the best weights included."""

@@ -1,6 +1,7 @@
 """What every network is: a segment of audio in, logits of tags out."""
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class Network(nn.Module):
     segment_samples: int
     dropout: nn.Dropout  # before the last layer
     last: nn.Linear
+    frozen_parts: tuple[nn.Module, ...] = ()  # always in evaluation mode
 
     def __init__(self, *, tags: int) -> None:
         super().__init__()
@@ -40,3 +42,20 @@ class Network(nn.Module):
                 f"{self.title} takes waveforms of shape (batch, {self.segment_samples}) at "
                 f"{self.sample_rate} Hz, not {tuple(waveforms.shape)}"
             )
+
+    def freeze(self, parts: Iterable[nn.Module]) -> None:
+        """Keep parts as they are from now on: without gradients, and always in evaluation mode.
+
+        Their batch norms then use their running statistics and leave them alone, and they drop nothing.
+        """
+        self.frozen_parts = tuple(parts)
+        for part in self.frozen_parts:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts that are not frozen."""
+        super().train(mode)
+        for part in self.frozen_parts:
+            part.eval()
+        return self
