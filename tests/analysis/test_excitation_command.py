@@ -23,7 +23,7 @@ from analysis.made_runs import composed
 from samplecnn import mini
 from samplecnn.analysis.excitation import Excitations
 from samplecnn.cli import main
-from samplecnn.cli.excitation import comma_separated
+from samplecnn.cli.common import comma_separated
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.prepare import prepare
 from samplecnn.model.architecture import build

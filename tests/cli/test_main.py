@@ -9,7 +9,7 @@ from samplecnn.cli import main, parser
 
 COMMANDS = (
     *("tag", "runs", "evaluate", "example", "data", "excitation", "report", "export", "models"),
-    *("import", "import-keras", "push", "pull", "serve", "use", "doctor"),
+    *("import", "import-keras", "push", "pull", "serve", "use", "doctor", "embed", "thresholds", "probe"),
 )
 
 

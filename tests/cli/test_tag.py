@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import samplecnn
 from e2e.test_tag import noise
 from inference.models import checkpoint
 from samplecnn.cli import main, tag_output
 from samplecnn.inference import file_tags
+from samplecnn.runs.thresholds import TagThreshold, Thresholds, write_thresholds
+from samplecnn.runs.weights import file_sha256
 
 
 @pytest.fixture
@@ -149,3 +152,66 @@ def test_the_best_tags_in_a_picture(here: Path) -> None:
     assert main([*command, "one", "--top", "1"]) == 0
     heights = [int.from_bytes((here / name / "song.wav.png").read_bytes()[20:24]) for name in ("all", "one")]
     assert heights[1] < heights[0]
+
+
+@pytest.fixture
+def decided(here: Path) -> dict[str, float]:
+    """A run with thresholds, one of which no probability reaches; the probabilities of the song by tag."""
+    best = checkpoint(here / "run" / "checkpoints" / "best.ckpt")
+    tagger = samplecnn.load(best, precision="32")
+    said = dict(zip(tagger.tags, tagger.predict_file("song.wav").tolist(), strict=True))
+    ranked = sorted(said, key=lambda tag: said[tag])
+    lowest = {ranked[0]: said[ranked[0]] - 0.01, ranked[1]: said[ranked[1]] + 0.01, ranked[2]: None}
+    write_thresholds(
+        here / "run",
+        Thresholds(
+            wanted_precision=None,
+            split="clean",
+            split_hash="ab",
+            clips=9,
+            checkpoint=file_sha256(best),
+            per_tag={
+                tag: TagThreshold(threshold=least, precision=None, recall=None, f1=None, positives=1)
+                for tag, least in lowest.items()
+            },
+        ),
+    )
+    return {tag: said[tag] for tag in ranked}
+
+
+def test_decide(here: Path, decided: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
+    """The least likely tag reaches its threshold; the second misses it, and the likeliest has none."""
+    tag = next(iter(decided))
+    command = ["tag", "song.wav", "--model", "run", "--decide"]
+    assert main(command) == 0
+    _, file, *lines = capsys.readouterr().out.splitlines()
+    assert file == "song.wav"
+    assert [line.split(None, 1)[1] for line in lines] == [tag]
+    assert main([*command, "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["decided"] == [tag]
+    assert len(line["tags"]) == 3
+    assert main([*command, "--quiet", "--playlists", "lists"]) == 0
+    assert [path.stem for path in Path("lists").iterdir()] == [re.sub(r"[|]", "_", tag)]
+    # From the rows of a table too.
+    assert main(["tag", "song.wav", "--model", "run", "--out", "tags.jsonl"]) == 0
+    assert main([*command, "--out", "tags.jsonl", "--playlists", "more"]) == 0
+    assert [path.name for path in Path("more").iterdir()] == [path.name for path in Path("lists").iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--threshold", "0.3"], "--decide has a threshold for each tag, --threshold one for all"),
+        (["--average", "max"], "of the mean over a file's segments, and of no other average"),
+        (["--over-time"], "of the mean over a file's segments, and of no other average"),
+        (["--csv"], "--csv and --out have all probabilities"),
+        (["--out", "a.csv"], "--csv and --out have all probabilities"),
+        ([], "made.ckpt has no thresholds: `samplecnn thresholds "),
+    ],
+)
+def test_what_cannot_be_decided(
+    here: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", "song.wav", "--model", "made.ckpt", "--decide", *arguments]) == 1
+    assert words in capsys.readouterr().err

@@ -30,6 +30,7 @@ class Figure:
     note: str
     panels: Sequence[tuple[str, Markup]]  # caption, SVG
     legend: Sequence[tuple[str, str]] = ()  # style class, what it stands for
+    small: bool = False  # many panels, each of them small
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from samplecnn.analysis.charts import (
     search_figure,
     tag_figure,
 )
+from samplecnn.analysis.decisions import decisions
 from samplecnn.analysis.few import find_curves
 from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
@@ -42,7 +43,7 @@ PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
     "table1", "differences", "best", "cost", "recipes", "table2", "alpha", "weight_decay", "few", "per_tag",
-    "published", "robustness", "runs", "leads",  # the last an earlier version's
+    "decisions", "published", "robustness", "runs", "leads",  # the last an earlier version's
 )  # fmt: skip
 CURVES = (
     (
@@ -180,6 +181,8 @@ def _group(name: str, group: Group, split: Split | None) -> GroupReport:
     if main.ranked:
         best = main.ranked[0]
         sections.append(Section("Tags", [tag_figure(best), tables.per_tag(group, best)]))
+        if decided := decisions(best):
+            sections.append(Section("Decisions", decided))
     if curves := [f for curve in CURVES if (f := learning_figure(main.architectures, *curve))]:
         sections.append(Section("Learning curves", curves))
     return GroupReport(name, summary.findings(main, split == MTAT), group.departures(), sections)

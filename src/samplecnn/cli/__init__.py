@@ -7,7 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from samplecnn import __version__
-from samplecnn.cli import data, doctor, evaluate, excitation, models, published, report, runs, serve, tag, use
+from samplecnn.cli import (
+    data,
+    doctor,
+    embed,
+    evaluate,
+    excitation,
+    models,
+    probe,
+    published,
+    report,
+    runs,
+    serve,
+    tag,
+    thresholds,
+    use,
+)
 from samplecnn.cli.help import explain
 from samplecnn.errors import UserError
 from samplecnn.text import lines
@@ -17,8 +32,8 @@ from samplecnn.threads import wait_without_spinning
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 where something failed, 2 for a wrong command line.
 
-    ``samplecnn tag`` has 3 too, where some files could not be read; 130 stands for Ctrl-C. Without arguments
-    the commands are listed.
+    ``samplecnn tag`` and ``embed`` have 3 too, where some files could not be read; 130 stands for Ctrl-C.
+    Without arguments the commands are listed.
     """
     commands = parser()
     options = commands.parse_args(arguments)
@@ -49,7 +64,11 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
-    for module in (tag, runs, evaluate, data, excitation, report, models, published, serve, use, doctor):
+    listed = (
+        *(tag, embed, runs, evaluate, thresholds, probe, data, excitation, report),
+        *(models, published, serve, use, doctor),
+    )
+    for module in listed:
         module.add_commands(commands)
     for name, command in commands.choices.items():
         explain(name, command)

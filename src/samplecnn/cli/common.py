@@ -1,6 +1,7 @@
 """What several commands share: models named on the command line."""
 
 import argparse
+import csv
 import os
 import re
 import sys
@@ -102,12 +103,12 @@ def model_name(path: Path, block: str) -> str:
     return name
 
 
-def load_tagger(path: Path, options: argparse.Namespace) -> "Tagger":
+def load_tagger(path: Path, options: argparse.Namespace, *, precision: str = "auto") -> "Tagger":
     """Return the tagger in a run folder or checkpoint, with the user's own classes."""
     from samplecnn.inference.tagger import load
 
     warn_unfinished(path)
-    return load(path, **own_classes(options))
+    return load(path, precision=precision, **own_classes(options))
 
 
 def warn_unfinished(path: Path) -> bool:
@@ -138,6 +139,22 @@ def _classes(option: str, named: Sequence[str]) -> dict[str, Any]:
         except Exception as error:  # Hydra wraps whatever an import raises
             raise UserError(f"{option} {text}: {target} cannot be imported: {error}") from error
     return classes
+
+
+def comma_separated(text: str) -> list[str]:
+    """Read names between commas; one that has a comma of its own stands in double quotes."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1, as argparse's ``type``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
 
 
 def positive(text: str) -> int:

@@ -1,13 +1,12 @@
 """``samplecnn excitation``: what the SE blocks of a run do with each tag (section 5 of the paper)."""
 
 import argparse
-import csv
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import named_run, own_class_options, own_classes
+from samplecnn.cli.common import comma_separated, named_run, own_class_options, own_classes
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -44,11 +43,6 @@ def add_commands(commands: Any) -> None:
     excitation.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/excitation")
     excitation.add_argument("--data-root", type=Path, help="where the stores are, if not where they were")
     excitation.set_defaults(command=run_excitation)
-
-
-def comma_separated(text: str) -> list[str]:
-    """Read names between commas; one that has a comma of its own stands in double quotes."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
 
 
 def block_numbers(text: str) -> list[int]:

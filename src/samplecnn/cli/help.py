@@ -21,6 +21,10 @@ EXAMPLES = {
         samplecnn tag mix.flac --over-time --overlap 0.5 --json
         samplecnn tag music/ --plot pictures --quiet
     """,
+    "embed": """
+        samplecnn embed music/ --out music.npz
+        samplecnn embed mix.flac --levels block7,last --over-time --out mix.parquet
+    """,
     "runs": """
         samplecnn runs --sort auc
         samplecnn runs runs/table1-mtat --only network=se --only state=finished --json
@@ -29,6 +33,14 @@ EXAMPLES = {
         samplecnn evaluate runs/2026-01-31/12-00-00
         samplecnn evaluate 12-00-00 --json
         samplecnn evaluate runs/demo --under noise,mp3,pitch=-2:-1:1:2
+    """,
+    "thresholds": """
+        samplecnn thresholds runs/demo
+        samplecnn thresholds 12-00-00 --precision 0.8
+    """,
+    "probe": """
+        samplecnn probe data/mini --model runs/demo
+        samplecnn probe data/mtat --model msd-musicnn --kind mlp --out runs/probe/musicnn-mlp
     """,
     "example": """
         samplecnn example runs/demo

@@ -65,6 +65,7 @@ def run_export(options: argparse.Namespace) -> int:
     from samplecnn.inference.onnx_export import require_libraries, write_onnx
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
+    from samplecnn.runs.thresholds import FILE, read_thresholds
 
     for variant in ("half", "int8"):
         if getattr(options, variant) and not options.onnx:
@@ -76,12 +77,13 @@ def run_export(options: argparse.Namespace) -> int:
         require_libraries()
     options.run = local(options.run)
     model = load_model(options.run, **own_classes(options))
-    source, config, results = "trained with samplecnn", None, None
+    source, config, results, has_thresholds = "trained with samplecnn", None, None, False
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
         source, config, results = given.source, given.config, given.results()
+        has_thresholds = given.thresholds is not None
     elif options.run.is_dir():
-        config = read_config(options.run).plain
+        config, has_thresholds = read_config(options.run).plain, (options.run / FILE).is_file()
         if warn_unfinished(options.run):
             print("samplecnn export: the bundle tells no results", file=sys.stderr)
         else:
@@ -93,6 +95,7 @@ def run_export(options: argparse.Namespace) -> int:
         source=source,
         results=results,
         config=config,
+        thresholds=read_thresholds(model.checkpoint, model.tags) if has_thresholds else None,
         license_id=options.license,
         onnx=partial(write_onnx, half=options.half, music=music) if options.onnx else None,
         force=options.force,

@@ -115,8 +115,9 @@ def run_tag(options: argparse.Namespace) -> int:
         model = options.model or default_model()
         tagger = load_tagger(model, options)
         name = model_name(model, tagger.description.words[0])
+        players.thresholds = tagger.thresholds if options.decide else None
         table = stack.enter_context(opened_table(options, tagger, name))
-        printer = Printer(options, name, tagger.tags) if table is None else None
+        printer = Printer(options, name, tagger.tags, players) if table is None else None
         if not (table or options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
         report = Report(options, name, paths, table, printer, players)
@@ -203,7 +204,7 @@ def new_files(paths: Sequence[Path], table: "Table", players: Players, *, again:
     return new
 
 
-def gather(named: Sequence[Path]) -> list[Path]:
+def gather(named: Sequence[Path], command: str = "tag") -> list[Path]:
     """Return the files named, as they are, and in place of a folder all audio files in it at any depth.
 
     Says what else is in the folders. Raises UserError for a folder without audio, naming what counts as such.
@@ -224,5 +225,5 @@ def gather(named: Sequence[Path]) -> list[Path]:
         paths += found.files
         others += found.passed_over
     if others:
-        complain(passed_over(others))
+        complain(passed_over(others), command)
     return paths

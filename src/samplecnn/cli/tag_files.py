@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samplecnn.cli.common import share
 from samplecnn.cli.tag_output import TOP, complain, ranked
 from samplecnn.errors import UserError
 from samplecnn.inference import file_tags
@@ -13,7 +15,9 @@ from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from samplecnn.inference.table import Table
+    from samplecnn.runs.thresholds import Thresholds
 
+THRESHOLD = 0.5
 JOURNAL = Path("samplecnn-undo.jsonl")
 
 
@@ -21,7 +25,8 @@ def add_options(tag: argparse.ArgumentParser) -> None:
     """Add the options."""
     decided = tag.add_argument_group(
         "tags for players",
-        "of a song, the --top N tags, if they have at least the --threshold; without any, its field stays",
+        "of a song, the --top N tags, if they have at least the --threshold; or with --decide those that "
+        "reach their own. Without any, its field stays",
     )
     decided.add_argument(
         "--write-tags",
@@ -44,19 +49,13 @@ def add_options(tag: argparse.ArgumentParser) -> None:
     )
     decided.add_argument("--playlists", type=Path, metavar="DIR", help="write a playlist for each tag")
     decided.add_argument(
-        "--threshold", type=share, default=0.5, metavar="P", help="probability from 0 to 1 (default: 0.5)"
+        "--threshold", type=share, metavar="P", help=f"probability from 0 to 1 (default: {THRESHOLD})"
     )
-
-
-def share(text: str) -> float:
-    """Read a number from 0 to 1, as argparse's ``type``."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
+    decided.add_argument(
+        "--decide",
+        action="store_true",
+        help="take the tags that reach their own thresholds (`samplecnn thresholds`), in --json too",
+    )
 
 
 def run_undo(options: argparse.Namespace) -> int:
@@ -81,6 +80,7 @@ class Players:
         self._options = options
         self._songs: dict[Path, dict[str, float]] = {}
         self._changed = self.failed = 0
+        self.thresholds: Thresholds | None = None  # of each tag, with --decide
 
     @property
     def wanted(self) -> bool:
@@ -93,14 +93,37 @@ class Players:
             file_tags.require_library(self._options.write_tags)
         elif self._options.dry_run:
             raise UserError("--dry-run is for --write-tags")
+        if self._options.decide:
+            self._check_decide()
+
+    def _check_decide(self) -> None:
+        options = self._options
+        if options.threshold is not None:
+            raise UserError("--decide has a threshold for each tag, --threshold one for all: say one of them")
+        if options.over_time or options.average != "mean":
+            raise UserError(
+                "--decide: thresholds are of the mean over a file's segments, and of no other average"
+            )
+        if (options.csv or options.out or options.quiet) and not self.wanted:
+            raise UserError(
+                "--csv and --out have all probabilities: --decide is for what is printed, --json, "
+                "--write-tags and --playlists"
+            )
+
+    def decide(self, probabilities: Mapping[str, float]) -> dict[str, float]:
+        """Return a song's tags, the likeliest first."""
+        if self.thresholds is not None:
+            return dict(islice(self.thresholds.decided(probabilities).items(), self._options.top))
+        threshold = THRESHOLD if self._options.threshold is None else self._options.threshold
+        best = ranked(list(probabilities), list(probabilities.values()))[: self._options.top or TOP]
+        return {tag: value for tag, value in best if value >= threshold}
 
     def take(self, path: Path, probabilities: Mapping[str, float]) -> bool:
         """Decide on a song's tags and have them in its file; return whether that has changed.
 
         What cannot be written is said and counted.
         """
-        best = ranked(list(probabilities), list(probabilities.values()))[: self._options.top or TOP]
-        tags = {tag: value for tag, value in best if value >= self._options.threshold}
+        tags = self.decide(probabilities)
         if self._options.playlists:
             self._songs[path] = tags
         if not self._options.write_tags or not tags:  # nothing is known: what is in the field stays

@@ -24,9 +24,9 @@ TOP = 5  # tags of a file, where nothing else is said
 LINE_SECONDS = 60.0  # between two lines of progress where there is no bar
 
 
-def complain(message: object) -> None:
+def complain(message: object, command: str = "tag") -> None:
     """Write a line to the standard error."""
-    print(f"samplecnn tag: {printable(str(message))}", file=sys.stderr, flush=True)
+    print(f"samplecnn {command}: {printable(str(message))}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -35,11 +35,11 @@ class Progress:
     A bar in a terminal; elsewhere with ``lines`` a line a minute, on the standard error.
     """
 
-    def __init__(self, files: int, *, lines: bool) -> None:
+    def __init__(self, files: int, *, lines: bool, command: str = "tag") -> None:
         self.files, self.done, self.audio_seconds = files, 0, 0.0
         self._began = self._said = time.monotonic()
         self._bar: tqdm[Path] = tqdm(total=files, unit="file", disable=None, leave=False)
-        self._lines = lines and self._bar.disable
+        self._lines, self._command = lines and self._bar.disable, command
         self.above = self._bar.external_write_mode  # to print above the bar
 
     def listens(self, path: Path, done: float, whole: float | None) -> None:
@@ -58,7 +58,8 @@ class Progress:
         if self._lines and now - self._said >= LINE_SECONDS:
             self._said = now
             left = (now - self._began) / self.done * (self.files - self.done)
-            complain(f"{self.done} of {self.files} files, {self.speed()}about {left / 60:.0f} min left")
+            files = f"{self.done} of {self.files} files"
+            complain(f"{files}, {self.speed()}about {left / 60:.0f} min left", self._command)
 
     def speed(self) -> str:
         """Return hours of audio per hour, once that is known."""
@@ -81,8 +82,10 @@ class Progress:
 class Printer:
     """Prints files in the form that was asked for; every form names the model."""
 
-    def __init__(self, options: argparse.Namespace, model: str, tags: Sequence[str]) -> None:
-        self._options, self._model = options, model
+    def __init__(
+        self, options: argparse.Namespace, model: str, tags: Sequence[str], players: "Players"
+    ) -> None:
+        self._options, self._model, self._players = options, model, players
         if options.csv:
             times = ("start", "end") if options.over_time else ()
             self._row("file", *times, *map(csv_text, tags), "model")
@@ -100,6 +103,8 @@ class Printer:
             for span, probabilities in rows:
                 tags = dict(ranked(timeline.tags, probabilities))
                 line = {"file": str(path), **span, "tags": tags, "model": self._model}
+                if options.decide:
+                    line["decided"] = list(self._players.decide(tags))
                 if heard.warning:
                     line["warning"] = heard.warning
                 print(json.dumps(line), flush=True)
@@ -123,11 +128,14 @@ class Printer:
         print(printable(str(path)))
         for span, probabilities in rows:
             best = ranked(tags, probabilities)[: self._options.top or TOP]
+            if self._options.decide:
+                best = list(self._players.decide(dict(zip(tags, probabilities, strict=True))).items())
             if span:
                 shown = ", ".join(f"{printable(tag)} {p:.0%}" for tag, p in best)
                 print(f"  {clock(span['start'], 1):>9}  {shown}")
             else:
-                print("\n".join(f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best))
+                lines = [f"  {probability:5.1%}  {printable(tag)}" for tag, probability in best]
+                print("\n".join(lines) or "  no tag reaches its threshold")
 
 
 class Report:

@@ -21,6 +21,7 @@ from samplecnn.runs.config import identity
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import Model
 from samplecnn.runs.results import Results
+from samplecnn.runs.thresholds import Thresholds
 
 LIBRARIES = ("samplecnn", "torch", "safetensors")
 
@@ -32,6 +33,7 @@ def write_bundle(
     source: str,
     results: Results | None = None,
     config: Mapping[str, Any] | None = None,
+    thresholds: Thresholds | None = None,
     license_id: str | None = None,
     onnx: Callable[[Model, Path], list[OnnxFile]] | None = None,
     force: bool = False,
@@ -39,9 +41,10 @@ def write_bundle(
     """Write a bundle into ``folder``; return its ONNX files.
 
     ``source`` says in words where the weights come from. ``results`` are those of a run's test, ``config``
-    its configuration in plain values, of which paths, logger and machine are left out. ``onnx`` writes the
-    ONNX files into the folder that it is given. Raises RunError where something is in the folder's place:
-    with ``force`` a bundle is replaced, and any other folder is still left alone.
+    its configuration in plain values, of which paths, logger and machine are left out, ``thresholds`` those
+    of its tags. ``onnx`` writes the ONNX files into the folder that it is given. Raises RunError where
+    something is in the folder's place: with ``force`` a bundle is replaced, and any other folder is still
+    left alone.
     """
     data = weights.encode(model.network.state_dict())
     content = {
@@ -55,6 +58,8 @@ def write_bundle(
         "config": None if config is None else {**identity(config), "fast": config.get("fast", "auto")},
         "versions": {name: version(name) for name in LIBRARIES},
     }
+    if thresholds is not None:  # the checksum above is that of these weights
+        content["thresholds"] = replace(thresholds, checkpoint=None).as_dict()
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError) as error:
@@ -69,6 +74,7 @@ def write_bundle(
             exported,
             source=source,
             results=results,
+            decides=thresholds is not None,
             license_id=license_id,
         )
         (made / CARD).write_text(readme, encoding="utf-8")

@@ -46,15 +46,19 @@ def write(
     *,
     source: str,
     results: Results | None = None,
+    decides: bool = False,
     license_id: str | None = None,
 ) -> str:
-    """Return the card, with ``name`` as its heading. ``source`` says where the weights come from."""
+    """Return the card, with ``name`` as its heading.
+
+    ``source`` says where the weights come from, ``decides`` whether the tags have thresholds.
+    """
     parts = [
         front_matter(model, name, results, with_onnx=bool(onnx), license_id=license_id),
         f"# {escaped(name)}",
         *_summary(model, source),
         "## Use",
-        *_use(model),
+        *_use(model, decides),
         *(_use_onnx(model, onnx) if onnx else ()),
         "## Data",
         _data(model),
@@ -141,7 +145,7 @@ def _network(model: Description) -> str:
     )
 
 
-def _use(model: Description) -> Iterator[str]:
+def _use(model: Description, decides: bool) -> Iterator[str]:
     yield "In this folder, with `samplecnn` installed:"
     yield "```sh\nsamplecnn tag song.mp3 --model .\n```"
     yield """```python
@@ -150,6 +154,11 @@ import samplecnn
 tagger = samplecnn.load(".")
 probabilities = tagger.predict(waveform, sample_rate)  # one per tag, in the order of tagger.tags
 ```"""
+    if decides:
+        yield (
+            "`--decide` takes the tags that reach their thresholds, chosen on validation clips; in "
+            "Python `tagger.decide(probabilities)`."
+        )
     samples, rate = model.segment_samples, model.sample_rate
     yield (
         f"The network hears segments of {samples:,} samples at {rate:,} Hz ({samples / rate:.1f} s). "

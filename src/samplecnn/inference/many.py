@@ -19,13 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from samplecnn.data.audio import AudioError, DecoderProcess
-from samplecnn.inference.tagger import Tagger
+from samplecnn.inference.tagger import Predict, Tagger
 from samplecnn.inference.timeline import Timeline
 
 AHEAD = 16  # files per worker whose results may wait for those of an earlier, longer one
 GPU_BATCH = 160  # segments at most
 
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 FileProgress = Callable[[Path, float, float | None], object]  # file, seconds done, seconds there are if known
 
 
@@ -65,12 +64,13 @@ def listen_to(
     overlap: float = 0.0,
     strict: bool = True,
     progress: FileProgress | None = None,
+    predict: Predict | None = None,
 ) -> Generator[Heard, None, None]:
     """Yield what is heard in files, in their order, with a worker for each of the decoders.
 
     Memory depends on the number of workers, not on that of the files or on their length. ``overlap`` and
-    ``strict`` are as for `Tagger.timeline`; ``progress`` is called in the workers' threads. Whoever leaves
-    before the end waits for a batch of each worker.
+    ``strict`` are as for `Tagger.timeline`, ``predict`` is as for `Tagger.listen`; ``progress`` is called in
+    the workers' threads. Whoever leaves before the end waits for a batch of each worker.
     """
     decoders = decoders[: len(paths)]
     if not decoders:
@@ -78,7 +78,7 @@ def listen_to(
     free: SimpleQueue[DecoderProcess] = SimpleQueue()
     for decoder in decoders:
         free.put(decoder)
-    predict = tagger.predict_segments
+    predict = predict or tagger.predict_segments
     together = SharedBatches(predict, GPU_BATCH) if tagger.device.type == "cuda" else predict
     left = threading.Event()
 

@@ -9,7 +9,6 @@ that is written again gets a new row in place of its old one. The rows of a tabl
 in one way (`Source`); a table of another one is refused and left as it is.
 """
 
-import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked
 from samplecnn.inference.many import Heard, Stamp
 from samplecnn.inference.tagger import Tagger
+from samplecnn.runs import weights
 
 ENDINGS = (".csv", ".jsonl", ".sqlite", ".parquet")
 DIGITS = 6  # of a probability
@@ -46,8 +46,7 @@ class Source:
     @classmethod
     def of(cls, tagger: Tagger, name: str, average: str, overlap: float) -> "Source":
         """Describe a tagger; its file of weights is read."""
-        with tagger.checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = weights.file_sha256(tagger.checkpoint)
         return cls(name, digest[:16], __version__, average, overlap, tagger.tags)
 
     def columns(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 tagger = samplecnn.load("runs/demo")
 tagger.predict(waveform, sample_rate)  # one probability per tag, in the order of tagger.tags
 tagger.timeline("song.mp3").probabilities  # of every segment, 2.7 s of a SampleCNN's
+tagger.embed(waveform, sample_rate)  # what the network tags by
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +20,21 @@ from samplecnn import threads
 from samplecnn.data import audio
 from samplecnn.errors import UserError
 from samplecnn.hardware import multiplies_bfloat16
+from samplecnn.inference.embedding import Embedder, mean_over_time
 from samplecnn.inference.locate import local
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
+from samplecnn.inference.waveforms import floats, mono
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.runs.folder import Model, load_model
+from samplecnn.runs.thresholds import Thresholds, read_thresholds
 
 BATCH = 10  # segments at once: 29 s of audio
-MAX_CHANNELS = 32
 
 Progress = Callable[[float, float | None], object]  # seconds done, and seconds there are if that is known
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Tagger:
@@ -70,20 +74,7 @@ class Tagger:
         "mean", "median" or "max". Raises UserError for samples that are not finite floats or far outside of
         [-1, 1], for no samples, and for what is not allowed.
         """
-        samples = _floats(waveform, "the waveform")
-        if samples.ndim == 2 and samples.shape[0] <= MAX_CHANNELS:
-            samples = samples.mean(axis=0)
-        if samples.ndim != 1:
-            turned = samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS
-            raise UserError(
-                f"a waveform is (samples,) or (channels, samples) with up to {MAX_CHANNELS} channels, "
-                f"not {samples.shape}" + (": turn it round with .T" if turned else "")
-            )
-        if samples.size == 0:
-            raise UserError("the waveform has no samples")
-        resampled = audio.resample(samples, sample_rate, self.sample_rate)
-        hop = hop_samples(overlap, self.segment_samples)
-        batches = audio.frames([resampled], hop, BATCH, self.segment_samples)
+        batches = self._batches(waveform, sample_rate, overlap)
         return averaged(np.concatenate([self.predict_segments(batch) for batch in batches]), average)
 
     def predict_file(
@@ -95,6 +86,45 @@ class Tagger:
         """
         return self.timeline(path, overlap=overlap, strict=strict).average(average)
 
+    def embed(
+        self,
+        waveform: ArrayLike | Tensor,
+        sample_rate: int,
+        levels: Sequence[str] | None = None,
+        *,
+        overlap: float = 0.0,
+        over_time: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the embedding of a waveform, ``(features,)``: the mean over its segments.
+
+        With ``over_time`` that of each segment, ``(segments, features)``. ``levels`` of the network are
+        joined in their order (see `samplecnn.model.levels`); by default what the network tags by: of a
+        SampleCNN the maxima over time of its last three blocks, of other networks what their last layer
+        hears. Raises UserError as `predict` does, and for levels that the network does not have.
+        """
+        with Embedder(self, levels) as predict:
+            rows = [predict(batch) for batch in self._batches(waveform, sample_rate, overlap)]
+        embeddings = np.concatenate(rows)[:, len(self.tags) :]
+        return embeddings if over_time else mean_over_time(embeddings)
+
+    def embed_file(
+        self,
+        path: str | Path,
+        levels: Sequence[str] | None = None,
+        *,
+        overlap: float = 0.0,
+        over_time: bool = False,
+        strict: bool = True,
+    ) -> NDArray[np.float32]:
+        """Return what `embed` does, for an audio file, in constant memory but for what is returned.
+
+        ``strict`` and errors are as for `timeline`.
+        """
+        with Embedder(self, levels) as predict:
+            embeddings = self.timeline(path, overlap=overlap, strict=strict, predict=predict).embeddings
+        assert embeddings is not None
+        return embeddings if over_time else mean_over_time(embeddings)
+
     def timeline(
         self,
         path: str | Path,
@@ -102,17 +132,18 @@ class Tagger:
         overlap: float = 0.0,
         progress: Progress | None = None,
         strict: bool = True,
+        predict: Predict | None = None,
     ) -> Timeline:
         """Return the probabilities of the tags over time, for an audio file.
 
         The file is decoded as it is tagged: only what is returned grows with its length. ``progress`` is
         called now and then with the seconds that are done and those that the file states (None: it does not).
-        An incomplete file is refused, or if not ``strict`` tagged as far as it goes, with a warning. Raises
-        ``samplecnn.data.audio.AudioError`` for a file that cannot be decoded, also when that shows at its end
-        only, and UserError for another ``overlap``.
+        An incomplete file is refused, or if not ``strict`` tagged as far as it goes, with a warning.
+        ``predict`` is as for `listen`. Raises ``samplecnn.data.audio.AudioError`` for a file that cannot be
+        decoded, also when that shows at its end only, and UserError for another ``overlap``.
         """
         with audio.Decoder(path, strict=strict) as decoder:
-            timeline = self.listen(decoder, overlap=overlap, progress=progress)
+            timeline = self.listen(decoder, overlap=overlap, progress=progress, predict=predict)
         if decoder.warning is not None:
             warnings.warn(f"{path}: {decoder.warning}", stacklevel=2)
         return timeline
@@ -123,11 +154,12 @@ class Tagger:
         *,
         overlap: float = 0.0,
         progress: Progress | None = None,
-        predict: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        predict: Predict | None = None,
     ) -> Timeline:
         """Return what `timeline` does, for a file that is open, in this process or another.
 
         ``predict`` takes the place of `predict_segments`, as where several files share the network's batches.
+        What it returns behind the probabilities are the segments' embeddings.
         """
         hop = hop_samples(overlap, self.segment_samples)
         envelope = Envelope(self.sample_rate)
@@ -143,7 +175,7 @@ class Tagger:
             rows.append((predict or self.predict_segments)(batch))
             if progress is not None:
                 progress(sum(map(len, rows)) * hop / self.sample_rate, decoder.seconds)
-        probabilities = np.concatenate(rows)
+        probabilities, embeddings = np.hsplit(np.concatenate(rows), [len(self.tags)])
         return Timeline(
             tuple(self.tags),
             np.arange(len(probabilities)) * hop / self.sample_rate,
@@ -151,6 +183,7 @@ class Tagger:
             envelope.samples / self.sample_rate,
             self.segment_samples / self.sample_rate,
             envelope.finish(),
+            embeddings if embeddings.shape[1] else None,
         )
 
     def predict_segments(self, segments: ArrayLike | Tensor) -> NDArray[np.float32]:
@@ -159,13 +192,38 @@ class Tagger:
         The segments are at the model's own sample rate. Raises UserError for others, and for a model whose
         probabilities are not finite.
         """
-        batch = torch.from_numpy(_floats(segments, "segments")).to(self.device)
+        batch = torch.from_numpy(floats(segments, "segments")).to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self._autocast):
             logits = self.network(batch if self._autocast else batch.to(self.dtype))
         probabilities = logits.float().sigmoid().cpu().numpy()
         if not np.isfinite(probabilities).all():
             raise UserError("this model gives probabilities that are not finite: its training diverged")
         return probabilities
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """The tags' thresholds that came with the model; RunError, which says what to do, if none did."""
+        return read_thresholds(self.checkpoint, self.tags)
+
+    def decide(self, probabilities: ArrayLike) -> tuple[str, ...]:
+        """Return the tags whose probability reaches its threshold, the likeliest first.
+
+        ``probabilities`` are those of one recording, ``(tags,)``, the mean over its segments as `predict`
+        returns it: thresholds were chosen on such means. Raises RunError for a model without thresholds.
+        """
+        given = np.asarray(probabilities)
+        if given.shape != (len(self.tags),):
+            raise UserError(f"probabilities are ({len(self.tags)},), one per tag, not {given.shape}")
+        by_tag = dict(zip(self.tags, given.tolist(), strict=True))
+        return tuple(self.thresholds.decided(by_tag))
+
+    def _batches(
+        self, waveform: ArrayLike | Tensor, sample_rate: int, overlap: float
+    ) -> Iterator[NDArray[np.float32]]:
+        """Check a waveform and cut it into batches of segments, ``(batch, segment_samples)``."""
+        resampled = audio.resample(mono(waveform), sample_rate, self.sample_rate)
+        hop = hop_samples(overlap, self.segment_samples)
+        return audio.frames([resampled], hop, BATCH, self.segment_samples)
 
 
 def load(
@@ -198,15 +256,3 @@ def load(
         keep_freed_memory()
         threads.use_available()
     return Tagger(model, chosen, allowed[precision])
-
-
-def _floats(values: Any, what: str) -> NDArray[np.float32]:
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(
-            f"{what} must hold floats in [-1, 1], not {array.dtype}: divide 16-bit samples by 32768"
-        )
-    if not np.isfinite(array).all():
-        raise UserError(f"{what} must hold finite numbers only; some are NaN or infinite")
-    audio.check_loudness(array)
-    return np.ascontiguousarray(array, dtype=np.float32)

@@ -26,7 +26,7 @@ class Timeline:
 
     ``probabilities`` is ``(segments, tags)``; ``starts`` ``(segments,)`` in seconds; ``seconds`` the length
     of the whole recording, ``segment_seconds`` that of a segment; ``envelope`` ``(2, columns)`` the smallest
-    and largest sample of each 0.1 s.
+    and largest sample of each 0.1 s. ``embeddings`` are ``(segments, features)``, where they were asked for.
     """
 
     tags: tuple[str, ...]
@@ -35,6 +35,7 @@ class Timeline:
     seconds: float
     segment_seconds: float
     envelope: NDArray[np.float32]
+    embeddings: NDArray[np.float32] | None = None
 
     def average(self, how: str = "mean") -> Probabilities:
         """Return one probability per tag, ``(tags,)``; ``how`` is "mean", "median" or "max".

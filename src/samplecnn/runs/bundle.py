@@ -1,6 +1,7 @@
 """A model to give away: a folder in the Hugging Face Hub's layout; untrusted input.
 
-    DIR/config.json         what the network is, its tags, results, versions, checksum of the weights
+    DIR/config.json         what the network is, its tags, thresholds, results, versions, checksum of the
+                            weights
     DIR/model.safetensors   the weights, by their names in the network
     DIR/README.md           the model card
     DIR/model.onnx          the network for ONNX runtimes, where wanted; model_fp16.onnx in half the size,
@@ -43,6 +44,7 @@ class Bundle:
     config: dict[str, Any] | None  # of the run, without paths
     tested: dict[str, Any] | None  # the results of the run
     source: str  # where the weights come from, in words
+    thresholds: dict[str, Any] | None = None  # of the tags: see `samplecnn/runs/thresholds.py`
 
     def weights(self, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights; RunError unless they are sound and of the shapes and types of ``expected``."""
@@ -98,10 +100,11 @@ def read_bundle(folder: Path) -> Bundle:
     for tag in description.tags:
         if not is_printable(tag):
             raise RunError(f"{path}: tag {shown(tag)} is not a printable name")
-    stored, config, results, source = (content.get(key) for key in ("weights", "config", "results", "source"))
+    keys = ("weights", "config", "results", "thresholds", "source")
+    stored, config, results, thresholds, source = map(content.get, keys)
     if not isinstance(stored, dict) or not isinstance(stored.get("sha256"), str):
         raise RunError(f"{path} has no weights.sha256")
-    for key, value in (("config", config), ("results", results)):
+    for key, value in (("config", config), ("results", results), ("thresholds", thresholds)):
         if not isinstance(value, dict | None):
             raise RunError(f"{path}: {key} is a {type(value).__name__}, not an object")
     return Bundle(
@@ -111,4 +114,5 @@ def read_bundle(folder: Path) -> Bundle:
         config,
         results,
         source if isinstance(source, str) and is_printable(source) else "of unknown origin",
+        thresholds,
     )

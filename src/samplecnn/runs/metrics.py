@@ -56,3 +56,17 @@ def score(tags: tuple[str, ...], labels: NDArray[Any], probabilities: NDArray[An
             positives=positives,
         )
     return SplitScores.of(per_tag)
+
+
+def by_threshold(
+    truth: NDArray[np.bool_], scores: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Return what each threshold would do to clips with labels and scores of one tag, ``(clips,)``.
+
+    That is, for each different score from the highest on: the score, how many clips have at least that, and
+    how many of these are positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of clips with the same score the last
+    return ranked[ends], ends + 1, truth[order].cumsum()[ends]

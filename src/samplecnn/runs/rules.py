@@ -56,6 +56,7 @@ def _one_of(*values: str) -> Rule:
 
 POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
 NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
+UNIT = Rule("null or a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
 SHARE = Rule("a number from 0 up to, but not including, 1", lambda v: _number(v) and 0 <= v < 1)
 PROBABILITY = Rule("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
 COUNT = _at_least(1)

@@ -1,8 +1,8 @@
 """One finished run, read from its folder; untrusted input.
 
 Needed are ``results.json`` and ``config.yaml``; with ``predictions.npz`` there are intervals, with
-``metrics.csv`` learning curves, with ``robustness.json`` scores under disturbances. Checkpoints are not
-looked at.
+``metrics.csv`` learning curves, with ``robustness.json`` scores under disturbances, with ``thresholds.json``
+decisions. Checkpoints are not looked at.
 """
 
 import csv
@@ -20,6 +20,8 @@ from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results
 from samplecnn.runs.robustness import ROBUSTNESS, Robustness, read_robustness
 from samplecnn.runs.rules import flat
+from samplecnn.runs.thresholds import FILE as THRESHOLDS
+from samplecnn.runs.thresholds import Thresholds, read_run_thresholds
 from samplecnn.runs.untrusted import MAX_JSON, read_bytes
 from samplecnn.text import is_printable
 
@@ -38,6 +40,7 @@ class Run:
     epochs: tuple[Mapping[str, float], ...]  # rows of metrics.csv; none if it cannot be read
     predictions: Predictions | None
     robustness: Robustness | None = None
+    thresholds: Thresholds | None = None
     notes: tuple[str, ...] = ()  # what is wrong with it and did not keep it out
 
     @property
@@ -107,7 +110,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         epochs = read_epochs(folder / EPOCHS)
     except (ValueError, OSError, csv.Error) as error:
         notes.append(f"{EPOCHS} cannot be read ({error}): it has no learning curve")
-    robustness = None
+    robustness = thresholds = None
     try:
         robustness = read_robustness(folder / ROBUSTNESS)
         if robustness is not None and robustness.split_hash != results.split_hash:
@@ -115,7 +118,20 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     except RunError as error:
         notes.append(f"{error}: it is not shown")
         robustness = None
-    return Run(folder, name or folder.name, results, config, epochs, predictions, robustness, tuple(notes))
+    try:
+        thresholds = read_run_thresholds(folder)
+        if thresholds is not None and not _chosen_for(thresholds, results):
+            raise RunError(f"{THRESHOLDS} is of other tags or of another split")
+    except RunError as error:
+        notes.append(f"{error}: it is not shown")
+        thresholds = None
+    of_run = (epochs, predictions, robustness, thresholds)
+    return Run(folder, name or folder.name, results, config, *of_run, notes=tuple(notes))
+
+
+def _chosen_for(thresholds: Thresholds, results: Results) -> bool:
+    tags = set(thresholds.per_tag) == set(results.test.per_tag)
+    return tags and thresholds.split_hash == results.split_hash
 
 
 def read_epochs(path: Path) -> tuple[dict[str, float], ...]:

@@ -36,6 +36,12 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read(path: Path, expected: Mapping[str, Tensor], checksum: str) -> dict[str, Tensor]:
     """Return the tensors of a file by name.
 

@@ -1,5 +1,6 @@
 """A finished run, tested again from its folder; any model, tested on a prepared store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.folder import load_model, read_config, read_description
+from samplecnn.runs.folder import Model, load_model, read_config, read_description
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.text import shown
@@ -31,7 +32,7 @@ from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries
 
-BATCH_SAMPLES = 10 * SEGMENT_SAMPLES  # of `evaluate_on`, at once
+BATCH_SAMPLES = 10 * SEGMENT_SAMPLES  # of a `Subject`, at once
 
 
 def evaluate(
@@ -76,15 +77,8 @@ def evaluate_on(
     Raises RunError for a model whose tags are not the store's most frequent, StoreError for another split.
     """
     subject = subject_on(model, store, split, blocks=blocks, networks=networks)
-    part = subject.data.selection.parts["test"]
-    average = ClipAverage(len(part.clip_ids), len(subject.tags))
-    size = subject.batch_size
-    for start in tqdm(range(0, len(part.segment_spans), size), unit="batch", disable=None):
-        spans = part.segment_spans[start : start + size]
-        stored = torch.from_numpy(subject.data.store.gather(spans, samples=part.segment_samples))
-        probabilities = subject.probabilities(stored.float() / 32768)
-        average.update(probabilities, torch.from_numpy(part.segment_clip[start : start + size]))
-    return score(subject.tags, subject.labels, average.compute())
+    said = clip_means(subject.data, "test", subject.probabilities, len(subject.tags))
+    return score(subject.tags, subject.labels, said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +141,6 @@ def subject_on(
     networks: Networks | None = None,
 ) -> Subject:
     """Return a model and the test part of a store, in float32; arguments and errors as of `evaluate_on`."""
-    keep_freed_memory()
-    threads.use_available()
     loaded = load_model(model, blocks, networks)
     data = SegmentDataModule(
         store,
@@ -163,11 +155,36 @@ def subject_on(
             f"{model} knows the tag {shown(missing[0])}, which is none of the {len(theirs)} most frequent of "
             f"{store}: on other tags its scores would not be comparable"
         )
+    network, device = for_inference(loaded)
+    return Subject(network, device, "32-true", loaded.tags, data, loaded.checkpoint)
+
+
+def for_inference(model: Model) -> tuple[Network, torch.device]:
+    """Return a model's network, made for inference in float32, and the device that it is on."""
+    keep_freed_memory()
+    threads.use_available()
     usable = torch.cuda.is_available() and not missing_kernels()
     device = torch.device("cuda" if usable else "cpu")
-    network = fold(loaded.network).to(device)
+    network = fold(model.network).to(device)
     use(network, STEM)
-    return Subject(network, device, "32-true", loaded.tags, data, loaded.checkpoint)
+    return network, device
+
+
+def clip_means(
+    data: SegmentDataModule, name: str, compute: Callable[[Tensor], Tensor], columns: int
+) -> NDArray[np.float32]:
+    """Return the mean over each clip's segments of what ``compute`` makes of them, ``(clips, columns)``.
+
+    ``name`` is that of the part; ``compute`` takes float32 segments at the store's rate ``(batch, samples)``
+    and returns ``(batch, columns)`` on the CPU.
+    """
+    part = data.parts[name]
+    average = ClipAverage(len(part.clip_ids), columns)
+    for chosen in tqdm(data.in_order(name), desc=name, unit="batch", disable=None):
+        stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)
+        rows = compute(torch.from_numpy(stored).float() / 32768)
+        average.update(rows, torch.from_numpy(part.segment_clip[chosen]))
+    return average.compute()
 
 
 def open_data(
