@@ -11,7 +11,7 @@ setup: .venv/installed ## make the environment in .venv
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mini,plots,tensorboard,launchers,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,mini,plots,tensorboard,launchers,dev]'
 	touch $@
 
 demo: setup ## render a small data set, train on it, test, tag a clip

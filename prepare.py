@@ -1,4 +1,4 @@
-"""Prepare a data set: decode, resample and store its audio with all annotations.
+"""Prepare a data set: decode, resample and store its audio; `samplecnn prepare` does so from any folder.
 
     python prepare.py data=mini
     python prepare.py data=mtat               # downloads MagnaTagATune
@@ -10,46 +10,8 @@ Interrupted, it goes on where it stopped. What can be set: conf/prepare.yaml and
 """
 
 import sys
-from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
-from samplecnn.errors import UserError
-from samplecnn.text import lines
-from samplecnn.threads import wait_without_spinning
-from samplecnn.training import config as configuration
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
-def main(config: DictConfig) -> None:
-    """Prepare one data set."""
-    try:
-        plain = configuration.validate(config)
-
-        # After the checks: it loads PyTorch.
-        from samplecnn.data.store import MANIFEST, Store
-        from samplecnn.training.stores import describe, prepare_store
-
-        data, shard = plain["data"], plain["shard"]
-        rate = plain["rate"]
-        path = prepare_store(data, rate=rate, workers=plain["workers"], shard=shard, fetch=True)
-        if shard is not None and not (path / MANIFEST).is_file():
-            print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
-            return
-        print(*describe(Store.open(path), data), sep="\n")
-    except (UserError, OSError) as error:
-        sys.exit(lines(error))
-
+from samplecnn.__main__ import main
 
 if __name__ == "__main__":
-    wait_without_spinning()
-    configuration.register()
-    try:
-        main()
-    except SystemExit as stop:
-        if stop.code and (
-            hint := configuration.explain(sys.argv[1:], Path(__file__).parent / "conf", "prepare")
-        ):
-            print(hint, file=sys.stderr)
-        raise
+    sys.exit(main(["prepare", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Train and test one network, or a grid of them.
+"""Train and test one network, or a grid of them; `samplecnn train` does the same from any folder.
 
     python train.py block=se multi=true
     python train.py model=fcn               # another network of the field: conf/model/
@@ -10,95 +10,9 @@
 What can be set, and what it is by default: conf/train.yaml and the folders beside it.
 """
 
-import logging
 import sys
-from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from samplecnn.errors import UserError
-from samplecnn.overrides import override
-from samplecnn.text import lines
-from samplecnn.threads import wait_without_spinning
-from samplecnn.training import config as configuration
-from samplecnn.training.launch import rank
-from samplecnn.training.sweep import SweepGuard, position, print_table, title
-
-log = logging.getLogger(__name__)
-
-CONF = Path(__file__).parent / "conf"
-
-
-def located(model: str) -> Path:
-    """Return where a model is that ``init`` names."""
-    from samplecnn.inference.locate import local  # only now: it loads PyTorch
-
-    return local(model)
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> None:
-    """Run one job."""
-    settings = HydraConfig.get()
-    overrides = configuration.typed(settings)
-    sweep = settings.mode == RunMode.MULTIRUN
-    try:
-        plain = configuration.started(configuration.validate(config, overrides), overrides, located)
-        # A resumed run has the name that it had.
-        name = None
-        if plain["resume"] is None:
-            name = title(settings) if sweep else configuration.describe(overrides)
-            name = name.replace("${", "{")  # the run's file holds no interpolation
-
-        # After the checks: they load PyTorch.
-        from samplecnn.training.job import train
-        from samplecnn.training.resume import resumed
-
-        if plain["resume"] is not None:
-            plain = resumed(plain, overrides)
-        logger = plain["logger"]
-        if "run_name" in logger:
-            logger["run_name"] = name = logger["run_name"] or name
-        group = Path(settings.sweep.dir).name if sweep else None
-        cell = position(settings) if sweep and name is not None else None
-        if cell is not None:
-            log.info("%s: %s", cell, name)
-        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group, cell=cell)
-    except (UserError, OSError) as error:
-        if sweep:
-            raise  # Hydra goes on with the next job and fails at the end
-        sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
-    if rank() > 0:
-        return
-    auc = results.test.roc_auc
-    score = "undefined" if auc is None else f"{auc:.4f}"
-    print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
-
+from samplecnn.__main__ import main
 
 if __name__ == "__main__":
-    wait_without_spinning()
-    configuration.register()
-    SweepGuard.locate = located
-    status: int | str | None = 0
-    try:
-        main()
-    except SystemExit as stop:
-        status = stop.code
-        if (
-            status not in (None, 0, 130)
-            and rank() == 0
-            and (hint := configuration.explain(sys.argv[1:], CONF))
-        ):
-            print(hint, file=sys.stderr)
-    except KeyboardInterrupt:
-        status = 130
-    finally:
-        folder = SweepGuard.folder
-        if folder is not None and not print_table(SweepGuard.planned):
-            again = override("hydra.sweep.dir", folder)
-            print(f"for what is missing, the same command again, with {again}", file=sys.stderr)
-            status = status or 1
-    sys.exit(status)
+    sys.exit(main(["train", *sys.argv[1:]]))

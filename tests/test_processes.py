@@ -1,5 +1,6 @@
 """Processes that are started by processes."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 
 from samplecnn.data.audio import DecoderProcess
+from samplecnn.processes import ctrl_c_waits
 
 
 def rate_of(path: Path) -> int:
@@ -21,3 +23,18 @@ def test_workers_of_joblib_start_others(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, np.zeros(1000), 16_000)
     assert joblib.Parallel(n_jobs=2)(joblib.delayed(rate_of)(path) for _ in range(2)) == [16_000] * 2
+
+
+def test_ctrl_c_is_heard_at_the_end() -> None:
+    done = []
+
+    def work() -> None:
+        with ctrl_c_waits():
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    with pytest.raises(KeyboardInterrupt):  # and after it at once again
+        signal.raise_signal(signal.SIGINT)

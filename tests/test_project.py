@@ -69,3 +69,14 @@ def test_the_linter_checks_the_table_of_imports() -> None:
 def test_links_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_the_container_file_names_what_is_there() -> None:
+    text = (ROOT / "Containerfile").read_text()
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()]
+    assert {"pyproject.toml", "conf", "src"} <= set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    (extras,) = re.findall(r'"/source\[(.*)\]"', text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
+    assert "train" not in extras

@@ -2,7 +2,7 @@
 
 import pytest
 
-from samplecnn.text import csv_text, is_printable, lines, printable, shown
+from samplecnn.text import counted, csv_text, is_printable, lines, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,13 @@ def test_values_in_messages_are_short_and_flat() -> None:
 
 def test_messages_keep_their_lines() -> None:
     assert lines(ValueError("a \x1b[2Jtag\nanother")) == "a \\x1b[2Jtag\nanother"
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(number, "file") for number in (0, 1, 2, 1000)] == [
+        "0 files",
+        "1 file",
+        "2 files",
+        "1,000 files",
+    ]
+    assert [counted(number, "file was", "files were") for number in (1, 2)] == ["1 file was", "2 files were"]

@@ -1,12 +1,18 @@
-"""Overrides of the configuration as a user types them: ``key=value``, quoted for Hydra and for the shell."""
+"""Commands as a user types them: their names, and overrides ``key=value``, quoted for Hydra and the shell."""
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 # What Hydra reads as the text that it is. Folders such as `Köln`, `(2001)`, `a=b` and `null` are not.
 _PLAIN = re.compile(r"/?[A-Za-z_][\w.-]*(/[\w.-]+)*", re.ASCII)
 _NOT_TEXT = {"null", "true", "false", "nan", "inf"}
+
+
+def command(name: str) -> str:
+    """Return how the user calls ``train`` or ``prepare``: as a checkout's script if one of these runs."""
+    return f"python {name}.py" if sys.argv[0].endswith(("train.py", "prepare.py")) else f"samplecnn {name}"
 
 
 def override(key: str, value: str | Path) -> str:

@@ -1,9 +1,21 @@
-"""What child processes have in common."""
+"""What child processes have in common, and when Ctrl-C is heard."""
 
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Have Ctrl-C heard at the end: libraries in C that it interrupts as they are loaded fail in odd ways."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def let_children_start() -> None:

@@ -31,6 +31,11 @@ def _harmless(letter: str) -> bool:
     return letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs"
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its word: ``1 file``, ``2 files``; ``several`` is for other plurals."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def csv_text(text: str) -> str:
     """Return a text for a CSV file: printable, and with ``'`` in front of what spreadsheets would compute."""
     shown = printable(text)

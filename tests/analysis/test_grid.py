@@ -184,6 +184,6 @@ def test_what_is_missing(runs: Any) -> None:
         "In Table 1, seed 1 is missing of Basic (multi); others have it.",
     ]
     assert missing(groups(runs((("block=se", "block.alpha=8"), 0))), [""])[-2:] == [
-        "No run is of Table 1: python train.py -m experiment=table1",
-        "No run is of the weight decay grid: python train.py -m experiment=weight_decay",
+        "No run is of Table 1: samplecnn train -m experiment=table1",
+        "No run is of the weight decay grid: samplecnn train -m experiment=weight_decay",
     ]

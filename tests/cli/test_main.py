@@ -16,9 +16,10 @@ COMMANDS = (
 def test_alone_it_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {match[1] for line in lines if (match := re.match(r"    ([a-z-]+)( |$)", line))} == {*COMMANDS}
-    for command in COMMANDS:
-        (line,) = (line for line in lines if line.split()[:1] == [command])
+    listed = {match[1] for line in lines if (match := re.match(r"    ([a-z-]+)( |$)", line))}
+    assert listed == {*COMMANDS, "train", "prepare"}
+    for command in listed:
+        (line,) = (line for line in lines if re.match(f"    {command}( |$)", line))
         assert len(line.split()) > 3 or lines[lines.index(line) + 1].startswith(" " * 10)
 
 

@@ -27,7 +27,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
 def test_without_any_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["tag", "song.wav"], ["use"], ["serve"]):
         message = said(capsys, *command, status=1)
-        for way in ("train.py", "samplecnn models", "samplecnn import", "samplecnn use"):
+        for way in ("samplecnn train", "samplecnn models", "samplecnn import", "samplecnn use"):
             assert way in message
 
 

@@ -264,13 +264,13 @@ def test_the_same_audio_in_two_parts_is_said(tmp_path: Path, caplog: pytest.LogC
     folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,x,test"))
     (record,) = caplog.records
     assert (
-        "1 files have the same audio as one in another part of the split, such as '0.wav' and 'copy.wav'"
+        "1 file has the same audio as one in another part of the split, such as '0.wav' and 'copy.wav'"
         in (record.getMessage())
     )
     caplog.clear()
     folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,y,train"))
     (record,) = caplog.records
-    assert "have the same audio as one with other tags" in record.getMessage()
+    assert "the same audio as one with other tags" in record.getMessage()
 
 
 def test_names_that_differ_from_those_on_the_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -298,9 +298,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     write_audio(tmp_path / "loose.wav", 0.1)
     assert len(folder.catalog(tmp_path).clips) == 4
     assert "4 files passed over: .jpg 2, .txt 1, hidden 1" in caplog.text
-    assert "1 files are left out, as they have no tag: they lie beside the folders, such as loose.wav" in (
-        caplog.text
-    )
+    assert "1 file is left out, without a tag, for lying beside the folders, such as loose.wav" in caplog.text
 
 
 def test_folders_that_are_no_tags(tmp_path: Path) -> None:

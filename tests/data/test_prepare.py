@@ -459,7 +459,7 @@ def test_changed_audio_is_noticed(
     (warning,) = caplog.messages
     assert f"2 of 4 audio files in {raw / 'mp3'} have changed since the store {folder} was made" in warning
     assert "(0/a.wav, d/d.wav)" in warning
-    assert "delete the folder and prepare it again, by the same `python prepare.py`" in warning
+    assert "delete the folder and prepare it again, by the same `samplecnn prepare`" in warning
     assert content(folder) == before
 
 

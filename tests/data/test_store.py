@@ -163,7 +163,7 @@ def test_wrong_selections_say_what_is_allowed(store: Store, copy: Path) -> None:
 
 
 def test_missing_and_unfinished_stores(tmp_path: Path, copy: Path) -> None:
-    with pytest.raises(StoreError, match=r"no store at .*: make it with `python prepare\.py`"):
+    with pytest.raises(StoreError, match=r"no store at .*: make it with `samplecnn prepare`"):
         Store.open(tmp_path / "mtat")
     (copy / "manifest.json").unlink()
     with pytest.raises(StoreError, match=r"not finished.*goes on where it stopped"):
@@ -280,5 +280,5 @@ def test_damage_is_noticed(store_path: Path, tmp_path: Path, monkeypatch: pytest
         damage(path)
         with pytest.raises(StoreError, match=message) as caught:
             Store.open(path)
-        assert "delete the folder and prepare it again, by the same `python prepare.py`" in str(caught.value)
+        assert "delete the folder and prepare it again, by the same `samplecnn prepare`" in str(caught.value)
     assert not Path("pickle-was-run").exists()

@@ -44,4 +44,4 @@ def test_a_sweep_and_its_report(world: World) -> None:
     done = world.run("samplecnn", "report", sweep, "--out", out, "--draws", "100")
     assert "In Table 1, seed 1 is missing of Basic (multi); others have it." in done.stdout
     assert "reported/1: block=basic seed=1" in done.stdout
-    assert "has not finished (python train.py resume=FOLDER goes on with it)" in done.stdout
+    assert "has not finished (samplecnn train resume=FOLDER goes on with it)" in done.stdout

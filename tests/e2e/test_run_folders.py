@@ -79,7 +79,8 @@ def test_ctrl_c_before_the_training_leaves_no_folder(world: World) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in err
+    assert "stopped before the training: nothing is saved" in out
     assert not made.exists()

@@ -107,7 +107,7 @@ def test_unfinished_runs_are_named(sweep: Path) -> None:
     assert names(found) == ["sweep/0", "sweep/2"]
     told = {left.name: left.reason for left in found.unfinished}
     assert set(told) == {"sweep/1", "sweep/3", "sweep/4"}
-    assert told["sweep/1"].startswith("block=se seed=1: has not finished (python train.py resume=")
+    assert told["sweep/1"].startswith("block=se seed=1: has not finished (samplecnn train resume=")
     assert told["sweep/3"] == "block=se seed=3: not started"
     assert not collect([sweep / "0", sweep / "2"]).unfinished
     (sweep / "cells.json").write_text("[" * 100_000)  # not a plan: nothing is known of other jobs

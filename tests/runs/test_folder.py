@@ -159,7 +159,7 @@ def test_folders(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
     with pytest.raises(RunError, match=r"no config\.yaml"):
         read_config(tmp_path)
-    with pytest.raises(RunError, match=r"has not finished \(python train\.py resume="):
+    with pytest.raises(RunError, match=r"has not finished \(samplecnn train resume="):
         read_results(tmp_path)
     (tmp_path / "results.json").write_text('{"test": ')
     with pytest.raises(RunError, match=r"is not JSON, or damaged: .*train the run again"):

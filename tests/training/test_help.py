@@ -1,4 +1,4 @@
-"""What ``train.py --help`` and ``prepare.py --help`` say, as a user reads it."""
+"""What ``--help`` of ``samplecnn train`` and ``prepare`` says, and of a checkout's scripts."""
 
 import subprocess
 import sys
@@ -9,9 +9,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def said(script: str, *overrides: str) -> list[str]:
+def said(script: str, *overrides: str, folder: Path | None = None) -> list[str]:
+    command = [str(ROOT / script)] if script.endswith(".py") else ["-m", "samplecnn", script]
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), "--help", *overrides], capture_output=True, text=True, check=True
+        [sys.executable, *command, "--help", *overrides],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.splitlines()
 
@@ -30,3 +35,10 @@ def said(script: str, *overrides: str) -> list[str]:
 def test_keys_with_their_meaning(script: str, overrides: list[str], parts: list[str]) -> None:
     lines = said(script, *overrides)
     assert any(all(part in line for part in parts) for line in lines), "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["train", "prepare"])
+def test_the_command_says_what_the_script_says(name: str, tmp_path: Path) -> None:
+    """From any folder."""
+    assert said(name, folder=tmp_path) == said(f"{name}.py")
+    assert list(tmp_path.iterdir()) == []

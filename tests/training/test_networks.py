@@ -218,7 +218,7 @@ def test_a_store_of_another_rate_serves(
     caplog.set_level(logging.INFO)
     resampled = world.train(tmp_path / "resampled", "model=timbre")
     assert re.search(
-        r"there is no store .*tiny-16000 \(prepare.py rate=16000 makes it\): .*22050 Hz", caplog.text
+        r"there is no store .*tiny-16000 \(samplecnn prepare rate=16000 makes it\): .*22050 Hz", caplog.text
     )
     caplog.clear()
     root = tmp_path / "stores"

@@ -41,19 +41,19 @@ def data(root: Path, raw: Path | None = None, name: str = "mine", **catalog: obj
 @pytest.mark.parametrize(
     ("name", "target", "message"),
     [
-        ("mtat", DATASETS["mtat"].catalog, "`python prepare.py data=mtat` downloads MagnaTagATune and prep"),
-        ("x", DATASETS["mtat"].catalog, "`python prepare.py data=mtat data.name=x data.raw=DIR` takes files"),
+        ("mtat", DATASETS["mtat"].catalog, "`samplecnn prepare data=mtat` downloads MagnaTagATune and prep"),
+        ("x", DATASETS["mtat"].catalog, "`samplecnn prepare data=mtat data.name=x data.raw=DIR` takes files"),
         (
             "msd",
             DATASETS["msd"].catalog,
-            "of the Million Song Dataset: python prepare.py data=msd data.raw=D",
+            "of the Million Song Dataset: samplecnn prepare data=msd data.raw=D",
         ),
         (
             "x",
             DATASETS["folder"].catalog,
-            "your own music: python prepare.py data=folder data.name=x data.raw",
+            "your own music: samplecnn prepare data=folder data.name=x data.raw",
         ),
-        ("gtzan", "my.gtzan.catalog", "annotations of gtzan: python prepare.py data=gtzan data.raw=DIR"),
+        ("gtzan", "my.gtzan.catalog", "annotations of gtzan: samplecnn prepare data=gtzan data.raw=DIR"),
     ],
 )
 def test_what_to_do_without_a_store(tmp_path: Path, name: str, target: str, message: str) -> None:

@@ -17,6 +17,7 @@ from samplecnn.analysis.published import (
 from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import number, span
 from samplecnn.data.datasets import DATASETS
+from samplecnn.overrides import command
 from samplecnn.runs.run import Run
 
 EXPERIMENTS = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": "the weight decay grid"}
@@ -135,7 +136,7 @@ def missing(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
                     lacking.append(f"{title[0].upper()}{title[1:]} lacks: {'; '.join(absent)}.")
         sentences += [f"With {name}: {s}" if name else s for s in (*lacking, *_seeds(group))]
     return sentences + [
-        f"No run is of {title}: python train.py -m experiment={experiment}"
+        f"No run is of {title}: {command('train')} -m experiment={experiment}"
         for experiment, title in EXPERIMENTS.items()
         if experiment not in begun
     ]

@@ -21,12 +21,15 @@ from samplecnn.cli import (
     serve,
     tag,
     thresholds,
+    training,
     use,
 )
 from samplecnn.cli.help import explain
 from samplecnn.errors import UserError
 from samplecnn.text import lines
 from samplecnn.threads import wait_without_spinning
+
+TRAINING = ("hydra", "lightning_fabric", "omegaconf", "pytorch_lightning", "wandb")  # the extra "train"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"samplecnn {options.name}: {lines(error)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (library := str(error.name).partition(".")[0]) not in TRAINING:
+            raise
+        needed = f'{library} is not installed: pip install "samplecnn[train]"'
+        print(f"samplecnn {options.name}: {needed}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -65,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"samplecnn {__version__}")
     commands = top.add_subparsers(dest="name", metavar="COMMAND")
     listed = (
-        *(tag, embed, runs, evaluate, thresholds, probe, data, excitation, report),
+        *(training, tag, embed, runs, evaluate, thresholds, probe, data, excitation, report),
         *(models, published, serve, use, doctor),
     )
     for module in listed:

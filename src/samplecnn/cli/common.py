@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.errors import UserError
@@ -82,7 +83,7 @@ def newest_run(folder: Path) -> Path:
             f"there is no model: none was chosen, and no finished run below {folder.resolve()}.\n"
             "  samplecnn pull mtat-musicnn  fetches published weights (samplecnn models lists them)\n"
             "  samplecnn import FILE DIR    makes a model of published weights that you have\n"
-            "  python train.py              trains one\n"
+            "  samplecnn train              trains one\n"
             "  samplecnn use MODEL          chooses one that is elsewhere: a run, checkpoint, bundle or name"
         )
     return max(trained, key=lambda run: (run / "results.json").stat().st_mtime)
@@ -128,17 +129,23 @@ def own_classes(options: argparse.Namespace) -> dict[str, Any]:
 def _classes(option: str, named: Sequence[str]) -> dict[str, Any]:
     classes: dict[str, Any] = {}
     for text in named:
-        from hydra.utils import get_class
-
         name, separator, target = text.partition("=")
         if not separator or "." not in target:
             raise UserError(f"{option} {text}: write NAME=MODULE.CLASS, such as mine=my_module.MyBlock")
-        sys.path.insert(0, "")  # as `python train.py` finds it: beside where one stands
+        find_own_modules()
         try:
-            classes[name] = get_class(target)
-        except Exception as error:  # Hydra wraps whatever an import raises
+            classes[name] = resolve_name(target)
+        except Exception as error:  # an import may raise anything
             raise UserError(f"{option} {text}: {target} cannot be imported: {error}") from error
+        if not isinstance(classes[name], type):
+            raise UserError(f"{option} {text}: {target} is a {type(classes[name]).__name__}, not a class")
     return classes
+
+
+def find_own_modules() -> None:
+    """Have Python find the user's own modules in the current folder."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def comma_separated(text: str) -> list[str]:

@@ -8,8 +8,8 @@ WORDS = {
     "if no other ends so (`samplecnn runs` lists them).",
     "MODEL": "MODEL is a run (its folder, or the end of its path below runs/ if no other ends so),\n"
     "a checkpoint, a bundle, a name that `samplecnn models` lists, or hf:OWNER/NAME of the Hugging Face Hub.",
-    "STORE": "STORE is a prepared data set: data/NAME, which `python prepare.py data=NAME` makes of\n"
-    "audio and annotations.",
+    "STORE": "STORE is a prepared data set: data/NAME, which `samplecnn prepare data=NAME` makes\n"
+    "of audio and annotations.",
 }
 EXAMPLES = {
     "tag": """
@@ -62,6 +62,7 @@ EXAMPLES = {
     "export": """
         samplecnn export runs/demo bundle
         samplecnn export 12-00-00 bundle --onnx --half --int8 --license cc-by-4.0
+        samplecnn export 12-00-00 bundle --page --runtime package/dist
     """,
     "models": """
         samplecnn models

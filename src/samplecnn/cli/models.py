@@ -1,8 +1,8 @@
 """``samplecnn export`` and ``push``: models to give away."""
 
 import argparse
+import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplecnn.inference.onnx_export import OnnxFile
+    from samplecnn.runs.folder import Model
 
 CALIBRATION = 200  # segments of music, half of which check what the other half gave
 
@@ -43,6 +44,15 @@ def add_commands(commands: Any) -> None:
         help="music that --int8 is calibrated on (default: validation clips of the run)",
     )
     export.add_argument(
+        "--page", action="store_true", help="ONNX, and a page that tags music in a browser, without a server"
+    )
+    export.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="DIR",
+        help="with --page, the folder dist/ of the npm package onnxruntime-web, whose files the page needs",
+    )
+    export.add_argument(
         "--license", metavar="ID", help="of the weights, for the card, such as mit or cc-by-4.0"
     )
     export.add_argument(
@@ -60,21 +70,15 @@ def add_commands(commands: Any) -> None:
 def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
     from samplecnn.analysis.statistics import results_with_intervals
-    from samplecnn.inference.bundle import check_place, write_bundle
+    from samplecnn.inference.bundle import write_bundle
     from samplecnn.inference.locate import local
-    from samplecnn.inference.onnx_export import require_libraries, write_onnx
+    from samplecnn.inference.onnx_export import write_onnx
+    from samplecnn.inference.page.export import write_page
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
     from samplecnn.runs.thresholds import FILE, read_thresholds
 
-    for variant in ("half", "int8"):
-        if getattr(options, variant) and not options.onnx:
-            raise UserError(f"--{variant} is a variant of the ONNX file: say --onnx --{variant}")
-    if options.calibrate and not options.int8:
-        raise UserError("--calibrate is for the file in 8-bit integers: say --onnx --int8 --calibrate ...")
-    check_place(options.folder.resolve(), force=options.force)
-    if options.onnx:
-        require_libraries()
+    check_export(options)
     options.run = local(options.run)
     model = load_model(options.run, **own_classes(options))
     source, config, results, has_thresholds = "trained with samplecnn", None, None, False
@@ -89,6 +93,12 @@ def run_export(options: argparse.Namespace) -> int:
         else:
             results = results_with_intervals(options.run, draws=options.draws)
     music = calibration_music(options) if options.int8 else None
+
+    def export_onnx(model: "Model", folder: Path) -> "list[OnnxFile]":
+        if options.page:
+            write_page(folder, options.runtime)
+        return write_onnx(model, folder, half=options.half, music=music)
+
     exported = write_bundle(
         model,
         options.folder,
@@ -97,11 +107,34 @@ def run_export(options: argparse.Namespace) -> int:
         config=config,
         thresholds=read_thresholds(model.checkpoint, model.tags) if has_thresholds else None,
         license_id=options.license,
-        onnx=partial(write_onnx, half=options.half, music=music) if options.onnx else None,
+        onnx=export_onnx if options.onnx else None,
         force=options.force,
     )
     print_bundle(options.folder, exported)
+    if options.page:
+        print_page(options.folder, with_runtime=options.runtime is not None)
     return 0
+
+
+def check_export(options: argparse.Namespace) -> None:
+    """Raise UserError for what cannot be carried out, before anything is loaded."""
+    from samplecnn.inference.bundle import check_place
+    from samplecnn.inference.onnx_export import require_libraries
+    from samplecnn.inference.page.export import require_runtime
+
+    options.onnx = options.onnx or options.page
+    for variant in ("half", "int8"):
+        if getattr(options, variant) and not options.onnx:
+            raise UserError(f"--{variant} is a variant of the ONNX file: say --onnx --{variant}")
+    if options.calibrate and not options.int8:
+        raise UserError("--calibrate is for the file in 8-bit integers: say --onnx --int8 --calibrate ...")
+    if options.runtime:
+        if not options.page:
+            raise UserError("--runtime is for the page: say --page --runtime DIR")
+        require_runtime(options.runtime)
+    check_place(options.folder.resolve(), force=options.force)
+    if options.onnx:
+        require_libraries()
 
 
 def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
@@ -114,7 +147,6 @@ def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
     from samplecnn.data import audio
     from samplecnn.data.audio_files import walk
     from samplecnn.runs.folder import read_description
-    from samplecnn.training.evaluate import validation_segments
 
     heard = read_description(options.run)
     if options.calibrate:
@@ -133,6 +165,8 @@ def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
         raise UserError(
             f"{options.run} is not a run with data of its own: name music, --int8 --calibrate PATH"
         )
+    from samplecnn.training.evaluate import validation_segments  # only here: it needs the extra "train"
+
     return validation_segments(options.run, CALIBRATION)
 
 
@@ -148,6 +182,18 @@ def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
             f"{file.path.name}: opset {file.opset}, {file.bytes:,} bytes; "
             f"probabilities {file.agreement} {file.difference:.1e} of PyTorch's "
             f"({file.tolerance:.0e} allowed)"
+        )
+
+
+def print_page(folder: Path, *, with_runtime: bool) -> None:
+    """Say how the page is seen, and what it still needs."""
+    from samplecnn.inference.page.export import RUNTIME
+
+    print(f"to see the page: python3 -m http.server --directory {shlex.quote(str(folder))}")
+    if not with_runtime:
+        print(
+            f"it needs onnxruntime-web in {folder / RUNTIME}: `npm pack onnxruntime-web`, unpack that, and "
+            "export again with --force --page --runtime package/dist"
         )
 
 

@@ -11,7 +11,7 @@ from samplecnn.cli.common import share
 from samplecnn.cli.tag_output import TOP, complain, ranked
 from samplecnn.errors import UserError
 from samplecnn.inference import file_tags
-from samplecnn.text import printable
+from samplecnn.text import counted, printable
 
 if TYPE_CHECKING:
     from samplecnn.inference.table import Table
@@ -69,7 +69,8 @@ def run_undo(options: argparse.Namespace) -> int:
         left += reason is not None
         if reason is not None:
             complain(reason)
-    print(f"{done} files are as they were before, {left} were left as they are")
+    restored = counted(done, "file is as it was", "files are as they were")
+    print(f"{restored} before, {counted(left, 'was left as it is', 'were left as they are')}")
     return 1 if left else 0
 
 
@@ -161,9 +162,9 @@ class Players:
 
         if self._options.playlists:
             written = write_playlists(self._songs, self._options.playlists)
-            complain(f"{len(written)} playlists in {self._options.playlists}")
+            complain(f"{counted(len(written), 'playlist')} in {self._options.playlists}")
         if self._options.write_tags and self._options.dry_run:
-            complain(f"{self._changed} files would be changed")
+            complain(f"{counted(self._changed, 'file')} would be changed")
         elif self._options.write_tags:
             undo = f"samplecnn tag --undo {self._options.journal}"
-            complain(f"{self._changed} files were changed; {undo} takes that back")
+            complain(f"{counted(self._changed, 'file was', 'files were')} changed; {undo} takes that back")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
 
-from samplecnn.text import FORMULA, csv_text, printable
+from samplecnn.text import FORMULA, counted, csv_text, printable
 
 if TYPE_CHECKING:
     from samplecnn.cli.tag_files import Players
@@ -70,7 +70,7 @@ class Progress:
         """Say what all files took."""
         seconds = time.monotonic() - self._began
         hours = f"{self.audio_seconds / 3600:.2f} hours of audio"
-        return f"{self.done} file{'s' if self.done != 1 else ''}, {hours} in {seconds:.0f} s"
+        return f"{counted(self.done, 'file')}, {hours} in {seconds:.0f} s"
 
     def __enter__(self) -> Self:
         return self

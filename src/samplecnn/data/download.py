@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, network_reason
 from samplecnn.files import write
 
 CHUNK = 1 << 20  # bytes
@@ -278,7 +278,7 @@ def _network() -> Iterator[None]:
     except urllib.error.HTTPError:
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise _InterruptedError(str(getattr(error, "reason", error)) or type(error).__name__) from error
+        raise _InterruptedError(network_reason(error)) from error
 
 
 def _read(response: Any) -> bytes:

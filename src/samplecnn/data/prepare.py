@@ -26,7 +26,7 @@ from samplecnn.data.writer import (
     write_manifest,
 )
 from samplecnn.files import BusyError, locked
-from samplecnn.text import printable
+from samplecnn.text import counted, printable
 from samplecnn.threads import available
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def prepare(
     count = shard_count(catalog, shard_clips)
     if shard is not None and not 0 <= shard < count:
         raise StoreError(
-            f"shard is {shard}: {catalog.name} has {count} shards of {shard_clips} clips, allowed are 0 to"
-            f" {count - 1}, or null for all"
+            f"shard is {shard}: {catalog.name} has {counted(count, 'shard')} of {shard_clips} clips,"
+            f" allowed are 0 to {count - 1}, or null for all"
         )
     folder = store_folder(root, catalog.name, rate)
     jobs = shard_jobs(catalog, folder, shard_clips, rate)
@@ -166,8 +166,8 @@ def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob], rate: int)
     shards = [shard for job in jobs if (shard := job.finished())]
     if len(shards) < len(jobs):
         raise StoreError(
-            f"{len(jobs) - len(shards)} shards of {folder} were removed meanwhile: another process prepares"
-            " another data set there. Run it again, with another data.name"
+            f"of {folder}, {counted(len(jobs) - len(shards), 'shard was', 'shards were')} removed meanwhile:"
+            " another process prepares another data set there. Run it again, with another data.name"
         )
     skipped = [clip for shard in shards for clip in shard.skipped]
     reasons = _some([f"{clip['path']}: {clip['reason']}" for clip in skipped], "; ")

@@ -22,11 +22,13 @@ from samplecnn.data.catalog import PARTS, Split
 from samplecnn.data.resampling import RATES, SAMPLE_RATE
 from samplecnn.data.shards import Shards
 from samplecnn.errors import UserError
+from samplecnn.overrides import command
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 LABELS = "labels.npy"
-AGAIN = "delete the folder and prepare it again, by the same `python prepare.py`"
+PREPARE = command("prepare")
+AGAIN = f"delete the folder and prepare it again, by the same `{PREPARE}`"
 # What reading a file of any content may raise.
 DAMAGE = (
     ValueError,
@@ -109,11 +111,11 @@ class Store:
         """
         path = Path(path)
         if not path.is_dir():
-            raise StoreError(f"no store at {path}: make it with `python prepare.py`")
+            raise StoreError(f"no store at {path}: make it with `{PREPARE}`")
         if not (path / MANIFEST).is_file():
             raise StoreError(
                 f"{path} has no {MANIFEST}: its preparation is not finished."
-                " Run the same `python prepare.py` again, it goes on where it stopped"
+                f" Run the same `{PREPARE}` again, it goes on where it stopped"
             )
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())

@@ -15,6 +15,7 @@ from typing import Any
 
 from samplecnn.inference import card
 from samplecnn.inference.onnx_export import OnnxFile
+from samplecnn.inference.page.export import PAGE, RUNTIME
 from samplecnn.runs import weights
 from samplecnn.runs.bundle import CARD, CONFIG, FILES, FORMAT, WEIGHTS
 from samplecnn.runs.config import identity
@@ -42,9 +43,9 @@ def write_bundle(
 
     ``source`` says in words where the weights come from. ``results`` are those of a run's test, ``config``
     its configuration in plain values, of which paths, logger and machine are left out, ``thresholds`` those
-    of its tags. ``onnx`` writes the ONNX files into the folder that it is given. Raises RunError where
-    something is in the folder's place: with ``force`` a bundle is replaced, and any other folder is still
-    left alone.
+    of its tags. ``onnx`` writes the ONNX files, and what builds on them, into the folder that it is given.
+    Raises RunError where something is in the folder's place: with ``force`` a bundle is replaced, and any
+    other folder is still left alone.
     """
     data = weights.encode(model.network.state_dict())
     content = {
@@ -119,7 +120,7 @@ def check_place(folder: Path, *, force: bool) -> None:
     entries = sorted(path.name for path in folder.iterdir())
     if entries and not force:
         raise RunError(f"{folder} is there already: --force replaces a bundle, or choose another folder")
-    others = [name for name in entries if name not in FILES]
+    others = [name for name in entries if name not in (*FILES, *PAGE, RUNTIME)]
     if others:
         raise RunError(
             f"{folder} has {others[0]!r} in it, which is not of a bundle: it is left as it is. "

@@ -146,7 +146,7 @@ def _network(model: Description) -> str:
 
 
 def _use(model: Description, decides: bool) -> Iterator[str]:
-    yield "In this folder, with `samplecnn` installed:"
+    yield "In this folder, with `samplecnn` installed (tagging needs none of its extras):"
     yield "```sh\nsamplecnn tag song.mp3 --model .\n```"
     yield """```python
 import samplecnn

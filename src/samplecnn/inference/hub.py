@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, network_reason
 from samplecnn.inference.bundle import check_place, replacing
 from samplecnn.inference.onnx_export import MAX_BYTES
 from samplecnn.runs.bundle import (
@@ -175,5 +175,14 @@ def _client(what: str) -> Iterator["HfApi"]:
     except HubError:
         raise
     except Exception as error:  # the client raises its own, its HTTP library's and the system's
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise HubError(f"{what}: {reason}") from error
+        raise HubError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RepositoryNotFoundError):
+        return "Repository not found: it has another name, or is private and needs `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return "it has no such branch, tag or commit"
+    return network_reason(error)

@@ -98,6 +98,7 @@ def _chosen(
     if name not in known:
         raise error(
             f"unknown {kind} {name!r}; known are {', '.join(known)}. "
-            f"A {kind} of your own is passed in by the caller: {kind}s={{{name!r}: TheClass}}"
+            f"A {kind} of your own is passed in by the caller: {kind}s={{{name!r}: TheClass}}, "
+            f"on the command line --{kind} {name}=MODULE.CLASS"
         )
     return known[name]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from samplecnn.overrides import command
 from samplecnn.runs.config import CONFIG
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import RESULTS
@@ -89,7 +90,7 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
                 found.left_out.append(LeftOut(name, reason))
             else:
                 cell = _planned(folder.parent).get(folder.name)
-                reason = "has not finished (python train.py resume=FOLDER goes on with it)"
+                reason = f"has not finished ({command('train')} resume=FOLDER goes on with it)"
                 found.unfinished.append(LeftOut(name, f"{cell}: {reason}" if cell else reason))
     return problems
 

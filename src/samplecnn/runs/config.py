@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import OmegaConf
-
 from samplecnn.data.datasets import find
 from samplecnn.files import write
 from samplecnn.runs.description import NAMED
@@ -163,4 +161,6 @@ def read_config(run: Path) -> RunConfig:
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Write the configuration into a run folder."""
+    from omegaconf import OmegaConf  # here, since tagging reads runs without it
+
     write(run / CONFIG, OmegaConf.to_yaml(OmegaConf.create({**config.plain, "resume": None})))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from samplecnn.files import write
-from samplecnn.overrides import override
+from samplecnn.overrides import command, override
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.rules import (
     COUNT,
@@ -185,7 +185,7 @@ def read_results(run: Path) -> Results:
     """Return the results of a finished run; RunError if there are none, or no sound ones."""
     path = run / RESULTS
     if not path.is_file():
-        again = f"python train.py {override('resume', run)}"
+        again = f"{command('train')} {override('resume', run)}"
         raise RunError(f"{run} has no {RESULTS}: the run has not finished ({again} goes on with it)")
     try:
         plain = read_json(path)

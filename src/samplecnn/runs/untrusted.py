@@ -4,16 +4,14 @@ Every fault is a ``RunError`` that names the file. No class that a file names is
 environment or to other values is followed.
 """
 
-import io
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from samplecnn.runs.errors import RunError
 from samplecnn.text import printable, shown
@@ -65,6 +63,28 @@ def strict_json(data: bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as Hydra does: 1e-3 is a number, a date is a text, and a key that is repeated an error."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return what a mapping holds."""
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := [key for key, count in keys.items() if count > 1]:
+            problem = f"found duplicate key {repeated[0]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys and plain values of a YAML file.
 
@@ -76,13 +96,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
         _check_events(text)
-        found: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        found: Any = yaml.load(text, _Loader)  # noqa: S506 a SafeLoader
         if not isinstance(found, dict):
             raise ValueError("it does not hold keys and values")
         _check_plain(found, "")
     except RecursionError as error:
         raise RunError(f"{path} cannot be read: it refers to itself") from error
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]

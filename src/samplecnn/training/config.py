@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class ConfigError(UserError):
     """The configuration asks for something impossible."""
 
 
+CONF = (Path(__file__).parents[1] / "conf").resolve()  # in a checkout a link to its own
 PATHS = ("data.raw", "data.root")
 FOLDERS = (*PATHS, "init", "resume", "hydra.run.dir", "hydra.sweep.dir")
 GROUPS = (
@@ -168,6 +170,12 @@ def describe(overrides: Sequence[str]) -> str:
     """Name a run by what was asked for: ``block=se,multi=true``; where things are does not matter."""
     elsewhere = (*PATHS, "logger", "trainer.accelerator", "hydra")
     return ",".join(o for o in overrides if not o.startswith(elsewhere)) or "default"
+
+
+def print_hint(name: str) -> None:
+    """Print what the command line, which has failed, may have meant."""
+    if hint := explain(sys.argv[1:], CONF, name):
+        print(hint, file=sys.stderr)
 
 
 def explain(arguments: Sequence[str], folder: Path, name: str = "train") -> str | None:

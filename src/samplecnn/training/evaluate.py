@@ -1,5 +1,6 @@
 """A finished run, tested again from its folder; any model, tested on a prepared store."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,8 +240,11 @@ def example_clip(run: Path, clip_id: str | None = None, *, data_root: Path | Non
     elif clip_id in part.clip_ids:
         index = part.clip_ids.index(clip_id)
     else:
-        some = ", ".join(part.clip_ids[:3])
-        raise RunError(f"clip {clip_id!r} is not in the test split of {run}; it has {some}, ...")
+        near = difflib.get_close_matches(clip_id, part.clip_ids) or part.clip_ids[:3]
+        raise RunError(
+            f"clip {clip_id!r} is not in the test split of {run}: the nearest of {len(part.clip_ids)} are "
+            f"{', '.join(near)} (all are in its predictions.npz)"
+        )
     clip = int(part.clips[index])
     tags = tuple(tag for tag, label in zip(data.selection.tags, part.labels[index], strict=True) if label)
     path = store.clip_paths[clip]

@@ -1,4 +1,4 @@
-"""What ``python train.py --help`` prints: the comments of the yaml files, and the rules of their keys."""
+"""What ``samplecnn train --help`` prints: the comments of the yaml files, and the rules of their keys."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One run from configuration to results: what `python train.py` does once Hydra has composed."""
+"""One run from configuration to results: what `samplecnn train` does once Hydra has composed."""
 
 import logging
 import statistics
@@ -18,7 +18,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked, remove_empty, remove_unfinished
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
-from samplecnn.overrides import override
+from samplecnn.overrides import command, override
 from samplecnn.runs.config import RunConfig, config_hash, read_config, write_config
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST, LOCK
@@ -73,7 +73,7 @@ def train(
             from_rank_zero(lambda: stack.enter_context(owned(run)))
             results = train_owned(config, run, name=name, group=group, cell=cell)
         gather(None)  # all have come to here
-    except (UserError, OSError, KeyboardInterrupt):
+    except (UserError, OSError):
         if rank() == 0:
             discard(run)
         raise
@@ -99,13 +99,14 @@ def owned(run: Path) -> Iterator[None]:
         yield
 
 
-def discard(run: Path) -> None:
-    """Remove a folder in which nothing was begun."""
+def discard(run: Path) -> bool:
+    """Remove a folder if nothing was begun in it; return whether it is gone."""
     with suppress(OSError):
         if all(path.name in (LOCK, LOG) for path in run.iterdir()):
             for path in run.iterdir():
                 path.unlink()
             remove_empty(run)
+    return not run.exists()
 
 
 def train_owned(
@@ -146,7 +147,7 @@ def say_how_to_go_on(run: Path) -> None:
     """Print what to do about a run that has stopped."""
     if (run / LAST).is_file():
         again = override("resume", run)
-        print(f"stopped; to go on from its last checkpoint: python train.py {again}", flush=True)
+        print(f"stopped; to go on from its last checkpoint: {command('train')} {again}", flush=True)
     else:
         print("stopped before the first checkpoint: nothing is saved", flush=True)
 

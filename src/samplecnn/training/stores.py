@@ -14,6 +14,7 @@ from samplecnn.data.inspect import count_clips
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.resampling import SAMPLE_RATE
 from samplecnn.data.store import MANIFEST, Store, store_folder
+from samplecnn.overrides import command
 from samplecnn.runs.config import RunConfig
 from samplecnn.training.config import ConfigError
 
@@ -52,20 +53,20 @@ def prepare_store(
 
 
 def _how_to_prepare(name: str, path: Path, known: Dataset | None, rate: int) -> str:
-    command = f"python prepare.py data={known.name if known else name}"
+    said = f"{command('prepare')} data={known.name if known else name}"
     if known and known.name != name:
-        command += f" data.name={name}"
+        said += f" data.name={name}"
     if rate != SAMPLE_RATE:
-        command += f" rate={rate}"
+        said += f" rate={rate}"
     title = known.title if known else name
     if known and known.fetch:
         return (
-            f"there is no prepared store {path}. `{command}` downloads {title} and prepares it;"
-            f" `{command} data.raw=DIR` takes files that you have"
+            f"there is no prepared store {path}. `{said}` downloads {title} and prepares it;"
+            f" `{said} data.raw=DIR` takes files that you have"
         )
     return (
         f"there is no prepared store {path}. Give the folder with the audio and annotations of {title}:"
-        f" {command} data.raw=DIR"
+        f" {said} data.raw=DIR"
     )
 
 
@@ -131,8 +132,8 @@ def find_store(root: str | Path, name: str, rate: int) -> Path:
         return wanted
     best = max(finished)
     log.info(
-        "there is no store %s (prepare.py rate=%d makes it): %s is resampled from %d Hz on the device",
-        *(wanted, rate, finished[best], best),
+        "there is no store %s (%s rate=%d makes it): %s is resampled from %d Hz on the device",
+        *(wanted, command("prepare"), rate, finished[best], best),
     )
     return finished[best]
 

@@ -18,6 +18,7 @@ from samplecnn.data.datasets.splits import divide, warn_of_rare_tags
 from samplecnn.data.datasets.tables import read_table
 from samplecnn.data.datasets.tags import refuse_senseless, split_tags, warn_of_mistakes
 from samplecnn.overrides import override
+from samplecnn.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,8 @@ def _from_folders(raw: Path) -> list[Row]:
         )
     if loose:
         log.warning(
-            "%d files are left out, as they have no tag: they lie beside the folders, such as %s",
-            *(len(loose), loose[0]),
+            "%s left out, without a tag, for lying beside the folders, such as %s",
+            *(counted(len(loose), "file is", "files are"), loose[0]),
         )
     return rows
 
@@ -151,8 +152,8 @@ def _join_links(raw: Path, rows: Sequence[Row]) -> list[Row]:
             joined[identity] = first._replace(tags=tags, group=first.group or row.group)
     if len(joined) < len(rows):
         log.warning(
-            "%d files have several names by links: each is one clip, with the tags of all its names",
-            len(rows) - len(joined),
+            "%s several names by links: each is one clip, with the tags of all its names",
+            counted(len(rows) - len(joined), "file has", "files have"),
         )
     return list(joined.values())
 
@@ -192,6 +193,12 @@ def _warn_of_copies(raw: Path, rows: Sequence[Row], parts: Sequence[str]) -> Non
         if pairs:
             one, two = pairs[0]
             log.warning(
-                "%d files have the same audio as one %s, such as %r and %r: %s",
-                *(len(pairs), what, rows[two].path, rows[one].path, advice),
+                "%s the same audio as one %s, such as %r and %r: %s",
+                *(
+                    counted(len(pairs), "file has", "files have"),
+                    what,
+                    rows[two].path,
+                    rows[one].path,
+                    advice,
+                ),
             )

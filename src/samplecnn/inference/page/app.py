@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from samplecnn.inference.page.export import HERE, SCRIPTS
 from samplecnn.inference.page.sounds import SoundError, Sounds
 from samplecnn.inference.page.tagging import has_excitations, lines
 from samplecnn.inference.tagger import Tagger
@@ -30,8 +31,7 @@ HOST = "127.0.0.1"
 UPLOADS = 4  # at once, each as large as a file may be
 STALL_SECONDS = 20.0  # without a byte
 UPLOAD_SECONDS = 600.0  # for the whole of a file, from this computer
-HERE = Path(__file__).parent
-FILES = {"/": "index.html"} | {f"/{name}": name for name in ("page.css", "page.js", "panel.js", "draw.js")}
+FILES = {"/": "index.html"} | {f"/{name}": name for name in ("page.css", *SCRIPTS)}
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

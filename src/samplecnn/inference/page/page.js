@@ -1,16 +1,20 @@
-// The page: a song goes to the server, plays here, and everything that shows it moves with it.
+// The page: songs are sent and tagged one after the other, one plays, and everything that shows it moves with it.
 
 import { drawWave, repaint } from "./draw.js";
-import { Panel } from "./panel.js";
+import { Panel, plural } from "./panel.js";
+import { add, open, playable, tags } from "./server.js";
+import { Song, table } from "./songs.js";
 
-const AT_ONCE = 3; // models that are asked at the same time: a browser opens six connections to a server
+const AT_ONCE = 2; // models that are asked about a song at the same time: a browser opens six connections
 const STEPS = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5, PageDown: -30, PageUp: 30 }; // seconds
 
 const find = (id) => document.getElementById(id);
 const [audio, wave] = [find("audio"), find("wave")];
-const panels = new Map(); // by the model's name, those that were chosen once
-const waiting = []; // models to ask
-let server, song, choosing, position = 0, asked = 0;
+const songs = [];
+let server; // what it takes, and its models
+let wanted, song; // the song that was chosen last, and the one on display
+let working = false; // on one song after the other
+let position = 0; // in seconds
 
 // Messages
 
@@ -23,79 +27,149 @@ function complain(text) {
   if (text) say("");
 }
 
-/** What went wrong, as a sentence. */
-async function reason(response) {
-  try {
-    return (await response.json()).error;
-  } catch {
-    return `The server answers with error ${response.status}.`;
+// The list
+
+function take(files) {
+  if (!server) return;
+  const taken = [...files].map((file) => songs.find((known) => known.is(file)) ?? new Song(file, want));
+  for (const one of taken.filter((made) => !songs.includes(made))) {
+    songs.push(one);
+    find("list").append(one.node);
   }
+  find("songs").hidden = false;
+  want(taken[0]);
 }
 
-const unreachable = "The server does not answer. Is samplecnn serve still running?";
-
-// The song
-
-async function choose(file) {
-  choosing?.abort();
-  const { signal } = (choosing = new AbortController());
+/** Show a song as soon as it has been sent, and send it before all others. */
+function want(one) {
+  wanted = one;
   complain("");
-  if (!server) return complain(unreachable);
-  if (file.size > server.max_bytes) {
-    return complain(`${file.name} is too large: up to ${server.max_bytes / 1e6} MB are taken.`);
-  }
-  say(`Reading ${file.name} …`);
+  one.retry();
+  if (one.sound) show(one);
+  work();
+}
+
+/** Do what is left to do: at once for the song that is wanted, for the others one after the other. */
+async function work() {
+  const left = (one) => !one.busy && !one.problem && (!one.sound || one.lacks(chosen()).length > 0);
+  if (wanted && left(wanted)) listen(wanted);
+  if (working) return;
+  working = true;
+  for (let one; (one = songs.find(left)); ) await listen(one);
+  working = false;
+}
+
+/** Send a song if that has not happened, and ask the chosen models about it that have not been asked. */
+async function listen(one) {
+  one.busy = true;
   try {
-    const response = await fetch("api/sounds", { method: "POST", body: file, signal });
-    if (response.ok) begin(file, await response.json());
-    else complain(`${file.name}: ${await reason(response)}`);
+    if (!one.sound) await send(one);
+    const models = one.lacks(chosen());
+    for (const model of models) {
+      one.panels.set(model.name, new Panel(model, seek));
+      one.panels.get(model.name).begin(one.sound.seconds);
+    }
+    one.say("being tagged");
+    if (one === wanted || one === song) show(one);
+    const ask = async () => {
+      for (let model; (model = models.shift()); ) await hear(one, model);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, ask));
+    one.conclude();
   } catch (error) {
-    if (error.name !== "AbortError") complain(`${file.name}: ${unreachable}`);
+    one.fail(error.message);
+    complain(error.message.startsWith(one.name) ? error.message : `${one.name}: ${error.message}`);
+  }
+  one.busy = false;
+  find("download").disabled = !table(songs, server.models);
+  work(); // other models may have been chosen meanwhile
+}
+
+async function send(one) {
+  if (one.file.size > server.max_bytes) {
+    throw new Error(`${one.name} is too large: up to ${server.max_bytes / 1e6} MB are taken.`);
+  }
+  one.say("being read");
+  if (one === wanted) say(`Reading ${one.name} …`);
+  one.sound = await add(one.file);
+}
+
+/** Fill a panel with what its model hears in a song. */
+async function hear(one, model) {
+  const panel = one.panels.get(model.name), controller = new AbortController();
+  if (!panel) return; // not chosen any more
+  panel.stop = () => controller.abort();
+  const ask = async () => {
+    for await (const line of tags(one.sound, model, controller.signal)) panel.take(line);
+  };
+  try {
+    await ask().catch(async (error) => {
+      if (error.status !== 404) throw error;
+      await send(one); // the server keeps the last few songs
+      await ask();
+    });
+    if (one === song && !panel.failed) say(`${model.name}: ${panel.best}.`);
+  } catch (error) {
+    if (error.name !== "AbortError") panel.fail(error.message);
+  } finally {
+    panel.stop = null;
   }
 }
 
-function begin(file, sound) {
-  for (const panel of panels.values()) panel.stop?.();
-  if (song) URL.revokeObjectURL(song.url);
-  song = { ...sound, name: file.name, url: URL.createObjectURL(file), converted: false };
-  audio.src = song.url;
-  find("song").textContent = file.name;
-  document.title = `${file.name} · Music tags over time`;
-  find("player").hidden = false;
-  wave.setAttribute("aria-valuemax", Math.floor(song.seconds));
-  say(song.cut ? `It is heard up to ${spoken(song.seconds)}.` : "");
-  drawWave(wave.firstElementChild, song.peaks);
-  panels.clear();
-  show();
-  move(0);
+find("download").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([table(songs, server.models)], { type: "text/csv" }));
+  link.download = "tags.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+
+// The song on display
+
+function show(one) {
+  if (one !== song) {
+    if (song) URL.revokeObjectURL(song.url);
+    song?.button.removeAttribute("aria-current");
+    song = one;
+    song.button.setAttribute("aria-current", "true");
+    Object.assign(song, { url: URL.createObjectURL(song.file), converted: false });
+    audio.src = song.url;
+    find("song").textContent = song.name;
+    document.title = `${song.name} · Music tags over time`;
+    find("player").hidden = false;
+    wave.setAttribute("aria-valuemax", Math.floor(song.sound.seconds));
+    say(song.sound.cut ? `It is heard up to ${spoken(song.sound.seconds)}.` : "");
+    drawWave(wave.firstElementChild, song.sound.peaks);
+    position = 0;
+  }
+  showPanels();
 }
 
 audio.addEventListener("error", () => {
   if (!song || !audio.getAttribute("src")) return;
-  if (song.converted) return complain(`${song.name} cannot be played in this browser; its tags can be seen.`);
-  song.converted = true; // a format that the browser does not know: the server's WAV
-  audio.src = `api/sounds/${song.id}/audio`;
+  const other = song.converted ? null : playable(song.sound); // for a format that the browser does not know
+  if (!other) return complain(`${song.name} cannot be played in this browser; its tags can be seen.`);
+  song.converted = true;
+  audio.src = other;
 });
 
 // Where in the song
 
 function move(seconds) {
-  position = Math.min(Math.max(0, seconds), song.seconds);
-  const share = position / song.seconds;
-  wave.lastElementChild.style.transform = `translateX(${100 * share}%)`;
+  const all = song.sound.seconds;
+  position = Math.min(Math.max(0, seconds), all);
+  wave.lastElementChild.style.transform = `translateX(${(100 * position) / all}%)`;
   for (const panel of shownPanels()) panel.at(position);
-  const whole = String(Math.floor(position));
-  if (wave.getAttribute("aria-valuenow") === whole && wave.hasAttribute("aria-valuetext")) return;
-  wave.setAttribute("aria-valuenow", whole);
-  wave.setAttribute("aria-valuetext", `${spoken(position)} of ${spoken(song.seconds)}`);
+  const text = `${spoken(position)} of ${spoken(all)}`;
+  if (wave.getAttribute("aria-valuetext") === text) return; // it is read aloud: once a second
+  wave.setAttribute("aria-valuenow", Math.floor(position));
+  wave.setAttribute("aria-valuetext", text);
 }
 
 function seek(seconds) {
   move(seconds);
   audio.currentTime = position;
 }
-
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function spoken(seconds) {
   const minutes = Math.floor(seconds / 60), rest = Math.floor(seconds % 60);
@@ -115,7 +189,7 @@ wave.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.key in STEPS) seek(position + STEPS[event.key]);
   else if (event.key === "Home") seek(0);
-  else if (event.key === "End") seek(song.seconds);
+  else if (event.key === "End") seek(song.sound.seconds);
   else if (event.key === " ") audio.paused ? audio.play() : audio.pause();
   else return;
   event.preventDefault();
@@ -123,7 +197,7 @@ wave.addEventListener("keydown", (event) => {
 
 function drag(event) {
   const box = wave.getBoundingClientRect();
-  seek(((event.clientX - box.left) / box.width) * song.seconds);
+  seek(((event.clientX - box.left) / box.width) * song.sound.seconds);
 }
 
 wave.addEventListener("pointerdown", (event) => {
@@ -136,24 +210,10 @@ wave.addEventListener("pointermove", (event) => wave.hasPointerCapture(event.poi
 // The models
 
 const chosen = () => server.models.filter((_, i) => find(`model${i}`).checked);
-const shownPanels = () => chosen().map((model) => panels.get(model.name)).filter(Boolean);
+const shownPanels = () => chosen().map(({ name }) => song.panels.get(name)).filter(Boolean);
 
-/** Show the panels of the chosen models; ask those that have not been asked about this song. */
-function show() {
-  if (!song) return;
-  for (const [name, panel] of panels) {
-    if ((panel.stop || panel.failed) && !chosen().some((model) => model.name === name)) {
-      panel.stop?.();
-      panels.delete(name);
-    }
-  }
-  for (const model of chosen()) {
-    if (panels.has(model.name)) continue;
-    const panel = new Panel(model, seek);
-    panel.begin(song.seconds);
-    panels.set(model.name, panel);
-    ask(panel);
-  }
+/** Show what the chosen models hear in the song on display. */
+function showPanels() {
   const none = document.createElement("p");
   none.textContent = "No model is chosen.";
   find("panels").replaceChildren(...(chosen().length ? shownPanels().map((panel) => panel.node) : [none]));
@@ -161,43 +221,17 @@ function show() {
   move(position);
 }
 
-function ask(panel) {
-  const controller = new AbortController(), url = `api/sounds/${song.id}/tags?model=${encodeURIComponent(panel.model.name)}`;
-  panel.stop = () => controller.abort();
-  waiting.push(async () => {
-    try {
-      const response = await fetch(url, { signal: controller.signal });
-      if (!response.ok) return panel.fail(await reason(response));
-      for await (const line of lines(response)) panel.take(line);
-      if (panel.node.getAttribute("aria-busy")) panel.fail(unreachable);
-      else if (!panel.failed) say(`${panel.model.name}: ${panel.best}.`);
-    } catch (error) {
-      if (error.name !== "AbortError") panel.fail(unreachable);
-    } finally {
-      panel.stop = null;
+/** Stop the models that are not chosen any more, and ask those that are now. */
+function change() {
+  for (const one of songs) {
+    for (const [name, panel] of one.panels) {
+      if (panel.finished || chosen().some((model) => model.name === name)) continue;
+      panel.stop?.();
+      one.panels.delete(name);
     }
-  });
-  next();
-}
-
-function next() {
-  if (asked >= AT_ONCE || !waiting.length) return;
-  asked += 1;
-  waiting.shift()().finally(() => {
-    asked -= 1;
-    next();
-  });
-}
-
-/** The lines of a response as they come, as objects. */
-async function* lines(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (let part; !(part = await reader.read()).done; ) {
-    const whole = (rest + part.value).split("\n");
-    rest = whole.pop();
-    yield* whole.map(JSON.parse);
   }
+  if (song) showPanels();
+  work();
 }
 
 function offer(model, i) {
@@ -207,35 +241,36 @@ function offer(model, i) {
   about.textContent = model.about;
   text.append(model.name, about);
   label.append(box, text);
-  box.addEventListener("change", show);
+  box.addEventListener("change", change);
   find("models").append(label);
 }
 
 // The start
 
 find("file").addEventListener("change", ({ target }) => {
-  if (target.files.length) choose(target.files[0]);
+  if (target.files.length) take(target.files);
   target.value = ""; // so that the same file can be chosen again
 });
 for (const name of ["dragover", "dragleave", "drop"]) {
   addEventListener(name, (event) => {
     event.preventDefault();
     find("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop" && event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+    if (name === "drop" && event.dataTransfer.files.length) take(event.dataTransfer.files);
   });
 }
-new ResizeObserver(() => song && drawWave(wave.firstElementChild, song.peaks)).observe(wave);
+new ResizeObserver(() => song && drawWave(wave.firstElementChild, song.sound.peaks)).observe(wave);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   repaint();
-  if (song) drawWave(wave.firstElementChild, song.peaks);
-  for (const panel of panels.values()) panel.draw();
+  if (!song) return;
+  drawWave(wave.firstElementChild, song.sound.peaks);
+  for (const panel of song.panels.values()) panel.draw();
 });
 
 try {
-  server = await (await fetch("api/models")).json();
+  server = await open();
   server.models.forEach(offer);
   find("limits").textContent =
-    `MP3, FLAC, Ogg, WAV, AIFF; up to ${server.max_bytes / 1e6} MB and ${plural(server.max_minutes, "minute")}`;
-} catch {
-  complain(unreachable);
+    `MP3, FLAC, Ogg, WAV, AIFF; up to ${server.max_bytes / 1e6} MB and ${plural(server.max_minutes, "minute")} each`;
+} catch (error) {
+  complain(error.message);
 }

@@ -7,6 +7,8 @@ const TOP = 12; // tags shown before "all"
 export const clock = (seconds) =>
   `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
+export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const descending = (values) => Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
@@ -78,7 +80,7 @@ export class Panel {
     }
     this.order = descending(this.means);
     this.find("progress").value = this.done / this.count;
-    this.find(".state").textContent = `${this.done} of ${this.count} segments`;
+    this.find(".state").textContent = `${this.done} of ${plural(this.count, "segment")}`;
     this.fillBlocks();
   }
 
@@ -87,7 +89,7 @@ export class Panel {
     this.order = descending(mean);
     this.find("progress").hidden = true;
     this.find(".state").textContent =
-      `${this.count} segments of ${this.length.toFixed(1)} s, ${this.tags.length} tags`;
+      `${plural(this.count, "segment")} of ${this.length.toFixed(1)} s, ${plural(this.tags.length, "tag")}`;
     this.node.removeAttribute("aria-busy");
     this.find(".means").hidden = false;
     this.find("tbody").replaceChildren(...this.order.map((tag) => this.tableRow(tag)));
@@ -95,6 +97,10 @@ export class Panel {
 
   get failed() {
     return this.node.classList.contains("failed");
+  }
+
+  get finished() {
+    return !this.failed && !this.node.hasAttribute("aria-busy");
   }
 
   fail(message) {

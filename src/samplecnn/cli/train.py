@@ -1,0 +1,97 @@
+"""``samplecnn train``, or ``python train.py`` in a checkout: one network, or a grid of them.
+
+Hydra composes the configuration out of ``samplecnn/conf`` and starts the jobs; what each does is `job.py`.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from samplecnn.errors import UserError
+from samplecnn.overrides import override
+from samplecnn.processes import ctrl_c_waits
+from samplecnn.text import lines
+from samplecnn.training import config as configuration
+from samplecnn.training.launch import rank
+from samplecnn.training.sweep import SweepGuard, position, print_table, title
+
+log = logging.getLogger(__name__)
+
+
+def located(model: str) -> Path:
+    """Return where a model is that ``init`` names."""
+    from samplecnn.inference.locate import local  # only now: it loads PyTorch
+
+    return local(model)
+
+
+@hydra.main(version_base="1.3", config_path=str(configuration.CONF), config_name="train")
+def train_jobs(config: DictConfig) -> None:
+    """Run one job."""
+    settings = HydraConfig.get()
+    overrides = configuration.typed(settings)
+    sweep = settings.mode == RunMode.MULTIRUN
+    try:
+        plain = configuration.started(configuration.validate(config, overrides), overrides, located)
+        # A resumed run has the name that it had.
+        name = None
+        if plain["resume"] is None:
+            name = title(settings) if sweep else configuration.describe(overrides)
+            name = name.replace("${", "{")  # the run's file holds no interpolation
+
+        with ctrl_c_waits():  # after the checks: these load PyTorch
+            from samplecnn.training.job import train
+            from samplecnn.training.resume import resumed
+
+        if plain["resume"] is not None:
+            plain = resumed(plain, overrides)
+        logger = plain["logger"]
+        if "run_name" in logger:
+            logger["run_name"] = name = logger["run_name"] or name
+        group = Path(settings.sweep.dir).name if sweep else None
+        cell = position(settings) if sweep and name is not None else None
+        if cell is not None:
+            log.info("%s: %s", cell, name)
+        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group, cell=cell)
+    except (UserError, OSError) as error:
+        if sweep:
+            raise  # Hydra goes on with the next job and fails at the end
+        sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
+    except KeyboardInterrupt:
+        from samplecnn.training.job import discard
+
+        if rank() == 0 and discard(Path(settings.runtime.output_dir)):
+            print("stopped before the training: nothing is saved", flush=True)
+        raise
+    if rank() > 0:
+        return
+    auc = results.test.roc_auc
+    score = "undefined" if auc is None else f"{auc:.4f}"
+    print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
+
+
+def main() -> int | str | None:
+    """Train what the command line asks for; return the exit status, or a message in its place."""
+    configuration.register()
+    SweepGuard.locate = located
+    status: int | str | None = 0
+    try:
+        train_jobs()
+    except SystemExit as stop:
+        status = stop.code
+        if status not in (None, 0, 130) and rank() == 0:
+            configuration.print_hint("train")
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        folder = SweepGuard.folder
+        if folder is not None and not print_table(SweepGuard.planned):
+            again = override("hydra.sweep.dir", folder)
+            print(f"for what is missing, the same command again, with {again}", file=sys.stderr)
+            status = status or 1
+    return status
