@@ -245,7 +245,7 @@ def test_the_slurm_launcher_with_two_tasks(world: World, two: Path) -> None:
     sweep = world.folder / "sweeps" / "devices"
     there = World(world.folder, {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"})
     command = [
-        *("-m", "seed=3,4", "fast=true", "trainer.max_epochs=2", *world.data, *TINY, "logger=none"),
+        *("-m", "seed=3,4", *world.data, *TINY, "fast=true", "trainer.max_epochs=2", "logger=none"),
         *("hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.gpus_per_node=0"),
         *("trainer.accelerator=cpu", f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir='seed=${seed}'"),
     ]
