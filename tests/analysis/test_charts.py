@@ -1,10 +1,11 @@
 """Scales, and what is drawn where."""
 
+import re
 from xml.etree import ElementTree
 
 import pytest
 
-from samplecnn.analysis.charts import Mark, curve_chart, interval_chart, learning_chart
+from samplecnn.analysis.charts import Mark, curve_chart, interval_chart
 from samplecnn.analysis.svg import Scale, shortened
 
 
@@ -21,6 +22,10 @@ def test_ticks_are_round_numbers(low: float, high: float, expected: list[str]) -
     assert [text for _, text in Scale(low, high, 0, 100).ticks()] == expected
 
 
+def test_there_is_never_a_single_tick() -> None:
+    assert [text for _, text in Scale(0.62, 0.93, 0, 1).ticks(3)] == ["0.7", "0.8", "0.9"]
+
+
 def test_epochs_are_whole() -> None:
     assert [value for value, _ in Scale(1, 3, 0, 1).ticks(smallest=1)] == [1, 2, 3]
     assert [value for value, _ in Scale(1, 40, 0, 1).ticks(smallest=1)] == [10, 20, 30, 40]
@@ -33,24 +38,39 @@ def test_a_scale_holds_what_it_is_made_over() -> None:
     assert flat(0.5) == pytest.approx(50)
 
 
+def share(element: ElementTree.Element, key: str) -> float:
+    """Return a place as per cent of the chart's width."""
+    text = element.get(key, "")
+    assert text.endswith("%")
+    return float(text[:-1])
+
+
 def test_intervals_and_marks_are_where_their_numbers_are() -> None:
-    marks = [Mark("a", 0.9, (0.8, 0.95), seeds=(0.89, 0.91), paper=0.92), Mark("b", 0.7, None, multi=False)]
+    marks = [
+        Mark("a", 0.9, (0.8, 0.95), seeds={3: 0.89, 5: 0.91}, paper=0.92),
+        Mark("b", 0.7, None, multi=False),
+    ]
     root = ElementTree.fromstring(interval_chart(marks, "scores"))
     assert root.get("aria-label") == "scores"
     assert root.get("role") == "img"
     first, second = root.findall("g")
-    assert first.findtext("title") == "a: 0.9000, 95 % interval 0.8000 to 0.9500, the paper 0.9200"
+    assert (
+        first.findtext("title")
+        == "a: 0.9000, 95 % interval 0.8000 to 0.9500, the paper 0.9200, seed 3 0.8900, seed 5 0.9100"
+    )
     circle, line = first.find("circle"), first.find("line[@class='interval']")
     assert circle is not None
     assert line is not None
     scale = Scale.over([0.9, 0.8, 0.95, 0.89, 0.91, 0.92, 0.7], 0, 1)
-    inside = (float(circle.get("cx", 0)) - float(line.get("x1", 0))) / (
-        float(line.get("x2", 0)) - float(line.get("x1", 0))
-    )
+    ends = [share(line, "x1"), share(line, "x2")]
+    inside = (share(circle, "cx") - ends[0]) / (ends[1] - ends[0])
     assert inside == pytest.approx((scale(0.9) - scale(0.8)) / (scale(0.95) - scale(0.8)), abs=0.01)
-    assert len(first.findall("line[@class='seed']")) == 2
-    assert first.find("rect[@class='paper']") is not None
-    assert second.find("path[@class='mark']") is not None  # a diamond
+    assert all(0 < place < 100 for place in ends)
+    third, fifth = first.findall("line[@class='seed']")
+    assert share(third, "x1") < share(fifth, "x1")  # their scores
+    assert float(third.get("y2", 0)) <= float(fifth.get("y1", 0))  # in lanes, so that they are told apart
+    assert first.find("svg/path[@class='paper']") is not None
+    assert second.find("svg/path[@class='mark']") is not None  # a diamond
     assert second.find("line[@class='interval']") is None
     assert (first.get("class"), second.get("class")) == ("multi", "single")
 
@@ -75,8 +95,12 @@ def test_curves_of_one_and_of_several_lines() -> None:
     assert {"low", "high", "axis"} <= {text.text for text in root.findall("text")}
 
 
-def test_learning_curves_of_a_single_epoch_have_a_mark() -> None:
-    root = ElementTree.fromstring(learning_chart([(True, "one", [(1.0, 0.5)])], (1, 1), (0.5, 0.5), "label"))
-    assert root.find("g/circle") is not None
-    longer = learning_chart([(False, "two", [(1.0, 0.5), (2.0, 0.6)])], (1, 2), (0.5, 0.6), "label")
-    assert ElementTree.fromstring(longer).find("g/path[@class='line']") is not None
+def test_a_chart_grows_between_its_margins_alone() -> None:
+    """Names keep their place left of it, numbers right of it, whatever its width."""
+    root = ElementTree.fromstring(interval_chart([Mark("a name", 0.9, None)], "scores"))
+    assert root.get("viewBox") is None
+    name, value = root.findall("g/text")
+    assert (name.get("x"), value.get("x")) == ("0.00%", "100.00%")
+    assert float(name.get("dx", 0)) < 0 < float(value.get("dx", 0))
+    left, right = (float(px) for px in re.findall(r"([\d.]+)px", root.get("style", ""))[1::-1])
+    assert f"width:calc(100% - {left + right:g}px)" in root.get("style", "")

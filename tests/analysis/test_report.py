@@ -1,5 +1,8 @@
 """The report as its readers have it: the page, the CSV files, the command."""
 
+import base64
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +161,12 @@ def test_the_papers_numbers_stand_apart_from_those_of_other_data(made: Made) -> 
 
 def test_the_page_needs_nothing_beside_it(made: Made) -> None:
     page = Page(made.page)
-    assert not page.all("script", "link", "img", "iframe", "object")
+    assert not page.all("link", "img", "iframe", "object")
+    (script,) = re.findall(r"<script>(.*?)</script>", made.page, re.DOTALL)
+    assert len(page.all("script")) == 1
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (tag["content"] or "" for tag in page.all("meta") if "http-equiv" in tag)
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert all("src" not in attributes for _, attributes in page.tags)
     assert "@import" not in made.page
     assert "url(" not in made.page
@@ -175,10 +183,27 @@ def test_the_page_can_be_heard(made: Made) -> None:
     assert page.all("html")[0]["lang"] == "en"
     assert len(page.all("table")) == len(page.all("caption")) > 10
     assert {cell.get("scope") for cell in page.all("th")} == {"col", "row"}
-    assert len(page.all("svg")) >= 12
-    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    charts = [svg for svg in page.all("svg") if svg["class"] == "chart"]
+    assert len(charts) >= 12
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in charts)
     assert all(box["tabindex"] == "0" and box["aria-label"] for box in page.all("div") if box.get("role"))
     assert "prefers-color-scheme: dark" in made.page
+
+
+def test_columns_have_names_of_their_own_and_the_best_is_marked(made: Made) -> None:
+    for _, table in made.report.tables:
+        assert len(set(table.heads)) == len(table.heads), table.name
+    found = {table.name: table for _, table in made.report.tables}
+    assert found["table1"].heads[-3:] == ["seeds", "PR-AUC", "95 % interval\nof PR-AUC"]
+    scores = [float(row["roc_auc"]) for row in made.table("table1")]
+    column = [row[1] for row in found["table1"].cells]
+    assert [cell.mark for cell in column].count("highest") == 1
+    assert column[int(np.argmax(scores))].mark == "highest"
+    marks = [mark for mark in Page(made.page).all("span") if mark.get("aria-label") == "highest"]
+    assert len(marks) == 2 + 1 + 1  # both scores of Table 1, and one of each search
+    # What cannot be compared is not ranked.
+    assert not any(cell.mark for row in found["per_tag"].cells for cell in row)
+    assert not any(cell.mark for row in found["published"].cells for cell in row)
 
 
 def test_the_page_names_no_place_and_no_time(made: Made, tmp_path: Path) -> None:

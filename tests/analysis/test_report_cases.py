@@ -40,8 +40,11 @@ def test_what_runs_say_of_themselves_is_escaped(tmp_path: Path) -> None:
             stored = dict(file)
         stored["tags"] = np.array(list(results["test"]["per_tag"]))
         np.savez(folder / "predictions.npz", **stored)
-    page = Page(make(tmp_path / "runs", tmp_path / "out", 10).page)
-    assert not page.all("script", "img", "b", "i")
+    made = make(tmp_path / "runs", tmp_path / "out", 10)
+    page = Page(made.page)
+    assert not page.all("img", "b", "i")
+    assert len(page.all("script")) == 1  # our own
+    assert "<script>1" not in made.page
     assert "</svg><script>1</script>" in page.words
     assert "mine x <i>, multi" in page.words
 

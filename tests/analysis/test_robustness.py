@@ -79,7 +79,7 @@ def test_the_figure_has_a_panel_for_each_and_a_line_for_each_model() -> None:
     assert figure.legend == [(f"series{index}", f"model {index}") for index in range(6)]
     assert "first 6 of 8" in figure.note
     noise, pitch = (ElementTree.fromstring(svg) for _, svg in figure.panels)
-    assert len([path for path in noise.findall("path") if "line" in path.get("class", "")]) == 6
+    assert len([path for path in noise.findall("svg/path") if "line" in path.get("class", "")]) == 6
     titles = [title.text for title in noise.findall("g/title")]
     assert titles[:3] == [
         "model 0, noise none: 0.9000",

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from samplecnn.analysis.tabular import Column, Table, compact, duration, number, span, write_tables
+from samplecnn.analysis.tabular import (
+    ROC_AUC,
+    ROC_INTERVAL,
+    Column,
+    Table,
+    compact,
+    duration,
+    number,
+    span,
+    write_tables,
+)
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -16,7 +26,10 @@ MINUS = "\N{MINUS SIGN}"
         (0.91113, False, "0.9111"),
         (0.00206, True, "+0.0021"),
         (-0.00206, True, f"{MINUS}0.0021"),
-        (-0.00001, True, f"{MINUS}0.0000"),  # which side of 0 an interval ends on
+        (-0.00001, True, f"{MINUS}0.00001"),  # what is not 0 does not look like it
+        (0.00004999, True, "+0.00005"),
+        (0.00005001, True, "+0.0001"),
+        (1e-12, True, "0.0000"),  # floats that are rounded
         (-0.00001, False, "0.0000"),
         (0.0, True, "0.0000"),
         (-1234.5, False, f"{MINUS}1,234.5000"),
@@ -68,3 +81,37 @@ def test_names_in_csv_files_are_no_formulas(tmp_path: Path) -> None:
             ["'@all", "'=HYPERLINK(1)", "-0.5"],
             ["'@all", "'-2+3", "-0.001"],
         ]
+
+
+def test_columns_have_names_of_their_own() -> None:
+    columns = [
+        Column("tag", "tag"),
+        ROC_AUC,
+        ROC_INTERVAL,
+        Column("PR-AUC", "pr_auc", optional=True),
+        Column("95 % interval", "pr_auc_interval", span),
+    ]
+    record = {"tag": "rock", "roc_auc": 0.9, "roc_auc_interval": None, "pr_auc": 0.5, "pr_auc_interval": None}
+    heads = ["tag", "ROC-AUC", "95 % interval\nof ROC-AUC", "PR-AUC", "95 % interval\nof PR-AUC"]
+    assert Table("t", "", "", columns, [record]).heads == heads
+    assert Table("t", "", "", columns[:3], [record]).heads == ["tag", "ROC-AUC", "95 % interval"]
+
+
+def test_the_best_of_a_column_is_what_looks_best() -> None:
+    """Two that are alike to a reader are both marked; what is not known is no candidate."""
+    scores = [0.90004, 0.90001, 0.8, None, float("nan")]
+    records = [{"a": "x", "roc_auc": score, "seconds": score} for score in scores]
+    columns = [Column("a", "a"), ROC_AUC, Column("seconds", "seconds", number)]
+    table = Table("t", "", "", columns, records, highest=("roc_auc",), lowest=("seconds",))
+    assert [row[1].mark for row in table.cells] == ["highest", "highest", "", "", ""]
+    assert [row[2].mark for row in table.cells] == ["", "", "lowest", "", ""]
+    assert [row[1].place for row in table.cells[:4]] == scores[:4]
+    assert [row[0].place for row in table.cells] == [None] * 5
+    alone = Table("t", "", "", columns, records[:1], highest=("roc_auc",))
+    assert alone.cells[0][1].mark == ""
+    assert not any(cell.mark for row in Table("t", "", "", columns, records).cells for cell in row)
+
+
+def test_an_interval_is_sorted_by_where_it_begins() -> None:
+    table = Table("t", "", "", [ROC_INTERVAL], [{"roc_auc_interval": ends} for ends in ((0.8, 0.9), None)])
+    assert [row[0].place for row in table.cells] == [0.8, None]

@@ -1,6 +1,8 @@
 """``samplecnn runs``: what lies below a folder, and names that are the end of a path."""
 
+import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,96 @@ def test_as_a_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("finished", "se", "true", "mini", f"{auc:.4f}", "0:54"):
         assert f" {word} " in line
     assert "samplecnn runs: sweep/2: " in err
+
+
+def test_a_long_name_is_whole(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "block=se,multi=True,seed=0," * 6 + "end"
+    make_run(Path("runs") / name, "block=se", "logger=none")
+    assert main(["runs"]) == 0
+    cells = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert name in "".join(cells)
+
+
+def test_intervals_are_those_of_a_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {entry["run"]: entry["interval"] for entry in listed(capsys)}
+    assert set(found.values()) == {None}
+    found = {entry["run"]: entry["interval"] for entry in listed(capsys, "--intervals")}
+    assert {name for name, interval in found.items() if interval} == {"2026-01-31/12-00-00", "sweep/0"}
+    assert main(["report", "sweep/0", "--out", "out"]) == 0
+    with Path("out/table1.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert found["sweep/0"] == pytest.approx(
+        [float(row["roc_auc_low"]), float(row["roc_auc_high"])], abs=1e-6
+    )
+    capsys.readouterr()
+    assert main(["runs", "--intervals"]) == 0
+    assert f"[{found['sweep/0'][0]:.4f}, {found['sweep/0'][1]:.4f}]" in capsys.readouterr().out
+
+
+def test_the_names_that_it_prints_are_taken(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below runs, in a part of it, and elsewhere; a name that others end in too is the run that has it."""
+    make_run(Path("elsewhere/a/0"), "block=se", "logger=none")
+    make_run(Path("runs/older/sweep/0"), "block=se", "logger=none")
+    for folder in ([], ["runs/sweep"], ["elsewhere"], ["runs/sweep/0"], [str(here / "elsewhere")]):
+        finished = [entry["run"] for entry in listed(capsys, *folder) if entry["state"] == "finished"]
+        assert finished
+        for name in finished:
+            assert main(["report", name, "--draws", "10"]) == 0, name
+            capsys.readouterr()
+            assert main(["runs", "--open", name]) == 0
+            assert (Path(capsys.readouterr().out.strip()) / "results.json").is_file()
+    assert named_run("sweep/0") == Path("runs/sweep/0")
+
+
+@pytest.fixture
+def opened(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A desktop, whose opener writes down what it is to open."""
+    programs = here / "bin"
+    programs.mkdir()
+    for name in ("xdg-open", "open"):
+        (programs / name).write_text(f'#!/bin/sh\nprintf %s "$1" > {here}/opened\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("DISPLAY", ":0")
+    return here / "opened"
+
+
+def test_a_folder_is_opened(opened: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "--open", "12-00-00"]) == 0
+    folder = str(Path("runs/2026-01-31/12-00-00").resolve())
+    assert capsys.readouterr().out == f"{folder}\n"
+    assert opened.read_text() == folder
+
+
+def test_a_page_is_opened(opened: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("runs/sweep/0")
+    assert main(["runs", "--open", "sweep/0", "--web"]) == 1
+    assert "was not recorded by Weights & Biases" in capsys.readouterr().err
+    (run / "wandb" / "offline-run-20260131_120000-abc").mkdir(parents=True)
+    assert main(["runs", "--open", "sweep/0", "--web"]) == 1
+    assert "wandb sync runs/sweep/0/wandb/offline-run-20260131_120000-abc" in capsys.readouterr().err
+    for address in ("file:///etc/passwd", "--help", "https://x.org/\x1b[2J", "https://x.org/a b", ""):
+        (run / "wandb_url.txt").write_text(address)
+        assert main(["runs", "--open", "sweep/0", "--web"]) == 1
+        assert "holds no address of a page" in capsys.readouterr().err
+    (run / "wandb_url.txt").write_text("https://wandb.ai/me/samplecnn/runs/abc\n")
+    assert main(["runs", "--open", "sweep/0", "--web"]) == 0
+    assert capsys.readouterr().out == "https://wandb.ai/me/samplecnn/runs/abc\n"
+    assert opened.read_text() == "https://wandb.ai/me/samplecnn/runs/abc"
+
+
+def test_without_a_desktop_it_is_printed_alone(
+    opened: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["runs", "--open", "sweep/0"]) == 0
+    assert capsys.readouterr().out == f"{Path('runs/sweep/0').resolve()}\n"
+    assert not opened.exists()
+    assert main(["runs", "--open", "nowhere"]) == 1
+    assert "there is no run nowhere: `samplecnn runs` lists them" in capsys.readouterr().err
+    assert main(["runs", "--web"]) == 1
+    assert "--web is of one run" in capsys.readouterr().err
 
 
 def test_names_that_are_the_end_of_a_path(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

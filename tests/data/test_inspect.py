@@ -17,6 +17,7 @@ from samplecnn.data.datasets import mtat
 from samplecnn.data.inspect import check, info, plot, render
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import StoreError
+from samplecnn.style import PlotsMissingError
 
 
 @pytest.fixture
@@ -150,6 +151,8 @@ def test_plots_that_cannot_be_drawn(
         plot(store_path, "11", tmp_path / "a.gif")
     with pytest.raises(StoreError, match=r"no clip '1O' in store .*: the nearest of 9 are 1"):
         plot(store_path, "1O", tmp_path / "a.png")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(StoreError, match=r"plots need matplotlib: pip install 'samplecnn\[plots\]'"):
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    with pytest.raises(
+        PlotsMissingError, match=r"pictures need matplotlib: pip install 'samplecnn\[plots\]'"
+    ):
         plot(store_path, "11", tmp_path / "a.png")

@@ -14,7 +14,7 @@ import numpy as np
 from samplecnn.analysis.comparison import Spread, critical_value, difference_interval, standard_error
 from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1
 from samplecnn.analysis.statistics import Estimate
-from samplecnn.analysis.tabular import Record, compact
+from samplecnn.analysis.tabular import NOTHING, Record, compact
 from samplecnn.model import blocks
 from samplecnn.model.architecture import SAMPLECNN
 from samplecnn.model.blocks import BLOCKS
@@ -173,8 +173,10 @@ class Difference:
 
 
 def verdict(interval: Interval | None) -> str:
-    """Say whether an interval leaves out 0."""
-    return "too few clips" if interval is None else "no" if interval[0] <= 0 <= interval[1] else "yes"
+    """Say whether an interval leaves out 0; one that touches it does not."""
+    if interval is None:
+        return "too few clips"
+    return "yes" if interval[0] > NOTHING or interval[1] < -NOTHING else "no"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,25 +1,25 @@
 """The charts of a report: scores, searches, tags and learning curves, as SVG inside the page.
 
 They are drawn for a narrow screen and grow with the page. Multi-level aggregation and none differ in colour,
-shape and dashes. A mark has a title that a pointer shows; all numbers are also in the tables.
+shape and dashes, seeds in where their marks stand. page.js shows the title of what is pointed at; all numbers
+are also in the tables.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
 from samplecnn.analysis.architectures import Architecture
 from samplecnn.analysis.few import SCRATCH, Curve, size, size_name
 from samplecnn.analysis.searches import Search, Series
-from samplecnn.analysis.svg import Canvas, Point, Scale, path, shortened
+from samplecnn.analysis.svg import Canvas, Scale, shortened
 from samplecnn.analysis.tabular import compact, number, span
 from samplecnn.runs.results import Interval
 
 WIDTH = 360.0  # of a chart, in pixels on a phone
 PANEL = 240.0  # of one of several charts side by side
-LETTER = 6.1  # width of a label's letter, at most
+LETTER = 6.7  # width of a label's letter, at most
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Mark:
     value: float
     interval: Interval | None
     multi: bool = True
-    seeds: tuple[float, ...] = ()  # scores of single trainings
+    seeds: Mapping[int, float] = field(default_factory=dict)  # scores of several trainings
     paper: float | None = None
     css: str | None = None  # a style class of its own
 
@@ -55,25 +55,27 @@ class Mark:
         """What a pointer shows."""
         interval = f", 95 % interval {span(self.interval)}" if self.interval else ""
         paper = f", the paper {number(self.paper)}" if self.paper is not None else ""
-        return f"{self.label}: {number(self.value)}{interval}{paper}"
+        seeds = "".join(f", seed {seed} {number(score)}" for seed, score in self.seeds.items())
+        return f"{self.label}: {number(self.value)}{interval}{paper}{seeds}"
 
     @property
     def extent(self) -> list[float]:
         """All that has to be on the scale."""
         paper = () if self.paper is None else (self.paper,)
-        return [self.value, *(self.interval or ()), *self.seeds, *paper]
+        return [self.value, *(self.interval or ()), *self.seeds.values(), *paper]
 
     @classmethod
     def of(cls, scored: Architecture, label: str, *, comparable: bool = False) -> "Mark":
         """Return the mark of an architecture, single seeds included where there are several."""
-        seeds = tuple(scored.by_seed) if len(scored.by_seed) > 1 else ()
+        tested = {run.seed: run.results.test.roc_auc for run in scored.runs}
+        seeds = {seed: score for seed, score in tested.items() if score is not None}
         paper = scored.paper_auc if comparable else None
         return cls(
             label,
             scored.roc_auc or 0.0,
             scored.roc_interval,
             bool(scored.multi),
-            seeds,
+            seeds if len(seeds) > 1 else {},
             paper,
         )
 
@@ -83,7 +85,8 @@ def style_of(multi: bool) -> str:
     return "multi" if multi else "single"
 
 
-def _legend(scored: Sequence[Architecture], *more: tuple[str, str]) -> list[tuple[str, str]]:
+def legend(scored: Sequence[Architecture], *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """Return what colours and shapes stand for, and ``more``."""
     present = {one.multi for one in scored}
     both = (True, "multi-level aggregation"), (False, "no multi-level aggregation")
     return [(style_of(multi), name) for multi, name in both if multi in present] + list(more)
@@ -95,7 +98,7 @@ def score_figure(scored: Sequence[Architecture], comparable: bool) -> Figure | N
     if not ranked:
         return None
     marks = [Mark.of(one, one.label, comparable=comparable) for one in ranked]
-    more = [("seed", "single seeds")] if any(mark.seeds for mark in marks) else []
+    more = [("seed", "single seeds, the lowest on top")] if any(mark.seeds for mark in marks) else []
     if any(mark.paper is not None for mark in marks):
         more.append(("paper", "the paper"))
     note = (
@@ -104,7 +107,7 @@ def score_figure(scored: Sequence[Architecture], comparable: bool) -> Figure | N
         "paired differences."
     )
     chart = interval_chart(marks, f"Macro ROC-AUC of {len(marks)} architectures with 95 % intervals")
-    return Figure("Scores", note, [("", chart)], _legend(ranked, *more))
+    return Figure("Scores", note, [("", chart)], legend(ranked, *more))
 
 
 def tag_figure(best: Architecture) -> Figure:
@@ -150,7 +153,7 @@ def search_figure(search: Search, series: Sequence[Series]) -> Figure:
         panels.append((block, chart))
     note = f"Macro ROC-AUC by {search.varied}, with 95 % intervals over test clips."
     scored = [each for one in series for each in one.architectures]
-    return Figure(f"Scores by {search.varied}", note, panels, _legend(scored))
+    return Figure(f"Scores by {search.varied}", note, panels, legend(scored))
 
 
 def few_figure(curves: Sequence[Curve]) -> Figure:
@@ -178,28 +181,8 @@ def few_figure(curves: Sequence[Curve]) -> Figure:
         panels.append((curve.name, chart))
     note = "Macro ROC-AUC by the number of training clips, with 95 % intervals over test clips."
     styles = ("multi", "from a trained model"), ("single", f"from {SCRATCH}")
-    legend = [entry for entry in styles if any(bool(c.start) == (entry[0] == "multi") for c in curves)]
-    return Figure("Scores by training clips", note, panels, legend)
-
-
-def learning_figure(scored: Sequence[Architecture], key: str, title: str, note: str) -> Figure | None:
-    """Draw a column of metrics.csv by epoch: a panel per block, a line per run; None without one."""
-    by_block: dict[str, list[tuple[bool, str, list[Point]]]] = {}
-    for one in scored:
-        for run in one.runs:
-            points = [(row["epoch"] + 1, row[key]) for row in run.epochs if math.isfinite(row[key])]
-            if points:
-                lines = by_block.setdefault(one.name, [])
-                lines.append((bool(one.multi), f"{one.label}, seed {run.seed}", points))
-    if not by_block:
-        return None
-    xs, ys = zip(*(p for lines in by_block.values() for *_, points in lines for p in points), strict=True)
-    across, upwards = (min(xs), max(xs)), (min(ys), max(ys))
-    panels = [
-        (block, learning_chart(lines, across, upwards, f"{title} of {block} by epoch"))
-        for block, lines in by_block.items()
-    ]
-    return Figure(title, note, panels, _legend(scored))
+    kinds = [entry for entry in styles if any(bool(c.start) == (entry[0] == "multi") for c in curves)]
+    return Figure("Scores by training clips", note, panels, kinds)
 
 
 def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC") -> Markup:
@@ -207,7 +190,7 @@ def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC
     row, top = 20.0, 6.0
     left = min(max(len(mark.label) for mark in marks) * LETTER + 10, 0.45 * WIDTH)
     bottom = top + row * len(marks)
-    canvas = Canvas(WIDTH, bottom + 36, label)
+    canvas = Canvas(WIDTH, bottom + 36, label, left=left + 6, right=48)
     scale = Scale.over([value for mark in marks for value in mark.extent], left + 6, WIDTH - 48)
     for value, _ in scale.ticks():
         canvas.line("grid", scale(value), top, scale(value), bottom)
@@ -215,13 +198,15 @@ def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC
     for position, mark in enumerate(marks):
         y = top + row * (position + 0.5)
         with canvas.group(mark.title, style_of(mark.multi)):
+            canvas.row(y - row / 2, row)
             canvas.text(left, y + 4, shortened(mark.label, int((left - 8) / LETTER)), "label end")
             if mark.interval:
                 canvas.line("interval", scale(mark.interval[0]), y, scale(mark.interval[1]), y)
-            for score in mark.seeds:
-                canvas.line("seed", scale(score), y - 6, scale(score), y + 6)
+            for place, score in enumerate(mark.seeds.values()):
+                lane = y - 9 + 18 * place / len(mark.seeds)
+                canvas.line("seed", scale(score), lane, scale(score), lane + max(4, 18 / len(mark.seeds)))
             if mark.paper is not None:
-                canvas.draw("rect", "paper", x=scale(mark.paper) - 4, y=y - 4, width=8, height=8)
+                canvas.square(scale(mark.paper), y)
             canvas.marker(scale(mark.value), y, round_=mark.multi)
             canvas.text(WIDTH - 2, y + 4, number(mark.value, 3), "value end")
     return canvas.markup()
@@ -240,8 +225,8 @@ def curve_chart(
 
     The scale beside has to hold ``extent``.
     """
-    height, left = 0.6 * width, 44.0
-    canvas = Canvas(width, height, label)
+    height, left = 0.7 * width, 44.0
+    canvas = Canvas(width, height, label, left=left, right=4)
     across = Scale.over(range(len(names)), left + 4, width - 8)
     upwards = Scale.over(extent, height - 40, 8)
     canvas.scale_beside(upwards, left, width - 4, 4)
@@ -249,29 +234,10 @@ def curve_chart(
     for index, line in enumerate(lines):
         shift = 5.0 * (index - (len(lines) - 1) / 2)  # side by side where they are at one place
         points = [(across(place) + shift, upwards(mark.value)) for place, mark in line]
-        canvas.draw("path", f"line {line[0][1].style}", d=path(points))
+        canvas.curve(f"line {line[0][1].style}", points)
         for (x, y), (_, mark) in zip(points, line, strict=True):
             with canvas.group(mark.title, mark.style):
                 if mark.interval:
                     canvas.line("interval", x, upwards(mark.interval[0]), x, upwards(mark.interval[1]))
                 canvas.marker(x, y, round_=mark.multi)
-    return canvas.markup()
-
-
-def learning_chart(
-    lines: Sequence[tuple[bool, str, Sequence[Point]]], across: Point, upwards: Point, label: str
-) -> Markup:
-    """Draw learning curves (multi or not, title, points) on given ranges, so that panels can be compared."""
-    width, height, left = PANEL, 150.0, 40.0
-    canvas = Canvas(width, height, label)
-    x_scale = Scale(across[0], max(across[1], across[0] + 1), left + 6, width - 8)
-    y_scale = Scale.over(upwards, height - 34, 6)
-    canvas.scale_beside(y_scale, left, width - 4, 3)
-    canvas.scale_below(x_scale, x_scale.ticks(smallest=1), height - 20, "epoch")
-    for multi, title, points in lines:
-        places = [(x_scale(x), y_scale(y)) for x, y in points]
-        with canvas.group(title, style_of(multi)):
-            canvas.draw("path", "line", d=path(places))
-            if len(places) == 1:
-                canvas.marker(*places[0], round_=multi)
     return canvas.markup()

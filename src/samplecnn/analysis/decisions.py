@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from samplecnn.analysis.architectures import Architecture
 from samplecnn.analysis.charts import WIDTH, Figure
-from samplecnn.analysis.svg import Canvas, Scale, path
+from samplecnn.analysis.svg import Canvas, Scale
 from samplecnn.analysis.tabular import Column, Record, Table, number
 from samplecnn.runs.metrics import by_threshold
 from samplecnn.runs.predictions import Predictions
@@ -159,13 +159,14 @@ def reliability_figure(predictions: Predictions, of_run: str) -> Figure:
     labels, said = predictions.labels, predictions.probabilities
     bins = reliability(labels, said)
     height, left = 0.75 * WIDTH, 44.0
-    canvas = Canvas(WIDTH, height, "Share of true predictions by their probability")
+    label = "Share of true predictions by their probability"
+    canvas = Canvas(WIDTH, height, label, left=left, right=4)
     across, upwards = Scale(0, 1, left + 4, WIDTH - 12), Scale(0, 1, height - 40, 10)
     canvas.scale_beside(upwards, left, WIDTH - 4, 5)
     canvas.scale_below(across, across.ticks(), height - 22, "probability")
     canvas.line("grid", across(0), upwards(0), across(1), upwards(1))
     places = [(across(b.probability), upwards(b.share)) for b in bins]
-    canvas.draw("path", "line multi", d=path(places))
+    canvas.curve("line multi", places)
     for (x, y), b in zip(places, bins, strict=True):
         title = f"{b.count:,} predictions of {b.probability:.3f} on average: {b.share:.3f} are true"
         with canvas.group(title, "multi"):
@@ -197,7 +198,7 @@ def curves_chart(
     tag: str, drawn: Curves, truth: NDArray[np.bool_], said: NDArray[Any], threshold: float | None
 ) -> Markup:
     """Draw both curves of a tag in one square, with marks at a threshold."""
-    canvas = Canvas(SMALL, SMALL, f"ROC and PR curve of {tag}")
+    canvas = Canvas(SMALL, SMALL, f"ROC and PR curve of {tag}", left=14, right=6)
     across, upwards = Scale(0, 1, 14, SMALL - 6), Scale(0, 1, SMALL - 16, 6)
     for end in (0, 1):
         canvas.line("grid", across(end), upwards(0), across(end), upwards(1))
@@ -207,12 +208,14 @@ def curves_chart(
     precision, recall, _ = decided_scores(truth, said, threshold)
     false_rate = None if threshold is None else float((said[~truth] >= threshold).mean())
     for css, title, points, mark in (
-        ("multi", f"ROC curve of {tag}", drawn.roc, (false_rate, recall)),
-        ("single", f"PR curve of {tag}", drawn.pr, (recall, precision)),
+        ("multi", f"ROC curve of {tag}, true over false positive rate", drawn.roc, (false_rate, recall)),
+        ("single", f"PR curve of {tag}, precision over recall", drawn.pr, (recall, precision)),
     ):
+        if mark[0] is not None and mark[1] is not None:
+            title += f": {number(mark[1], 3)} over {number(mark[0], 3)} at the threshold"
         with canvas.group(title, css):
             places = _thinned([(across(x), upwards(y)) for x, y in points.tolist()])
-            canvas.draw("path", "line", d=path(places))
+            canvas.curve("line", places)
             if mark[0] is not None and mark[1] is not None:
                 canvas.marker(across(mark[0]), upwards(mark[1]), round_=css == "multi")
     return canvas.markup()

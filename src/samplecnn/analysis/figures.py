@@ -1,12 +1,10 @@
 """Figures 2 and 3 of Kim, Lee and Nam (2018), drawn from `excitation.Excitations`.
 
-Both stand on a white card, so that they read the same on light and dark pages; colours are Paul Tol's, which
-colour-blind readers can tell apart. Text in the SVG stays text, and equal data give equal bytes. Needs
-matplotlib, the extra "plots".
+Both stand on a white card, so that they read the same on light and dark pages. Text in the SVG stays text,
+and equal data give equal bytes. Needs matplotlib, the extra "plots".
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,45 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samplecnn.analysis.excitation import Excitations
-from samplecnn.errors import UserError
+from samplecnn.style import colours, pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Up to three lines: the "high-contrast" scheme, which also reads in grey. More: the "bright" one.
-THREE = ("#004488", "#BB5566", "#DDAA33")
-SEVEN = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+THREE = colours("three")
+LINES = ("ink", "mark", "series2", "series3", "series4", "series5", "text")
+SEVEN = [colour for name in LINES for colour in colours(name)]
 WIDTH = 6.5  # inches: the text of a page
 PIXELS_PER_INCH = 200
 LETTER, LINE_SAMPLE = 0.07, 0.6  # inches that a letter and a line beside it take in the legend
-
-
-class PlotsMissingError(UserError):
-    """Figures cannot be drawn because matplotlib is not installed."""
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Hold the settings under which figures are made and written; PlotsMissingError without matplotlib."""
-    try:
-        from matplotlib.style import context
-    except ImportError as error:
-        raise PlotsMissingError("figures need matplotlib: pip install 'samplecnn[plots]'") from error
-    settings = {
-        "axes.grid": True,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "font.size": 9,
-        "grid.color": "#dddddd",
-        "grid.linewidth": 0.6,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "samplecnn",
-        "text.parse_math": False,  # a tag may hold a dollar sign
-    }
-    with context(["default", settings]):  # whatever the user's own matplotlibrc says
-        yield
 
 
 def excitation_figure(excited: Excitations, tags: Sequence[str], blocks: Sequence[int]) -> "Figure":
@@ -61,7 +33,7 @@ def excitation_figure(excited: Excitations, tags: Sequence[str], blocks: Sequenc
     In each panel the channels are sorted by the mean over the tags that are shown, as in the authors' code.
     All panels have the sigmoid's whole range, so that blocks and networks can be compared.
     """
-    with style():
+    with pictures(*tags):
         from matplotlib.figure import Figure
 
         columns = 1 if len(blocks) <= 4 else 2
@@ -96,6 +68,7 @@ def _draw_block(panel: "Axes", means: NDArray[np.float64]) -> list["Line2D"]:
     colours = THREE if tags <= len(THREE) else SEVEN
     panel.set(xlim=(1, max(2, channels)), xticks=np.unique(np.linspace(0, channels, 5, dtype=int)[1:]))
     panel.set(ylim=(0, 1), yticks=np.linspace(0, 1, 6))
+    panel.grid()
     return [
         panel.plot(numbers, line, color=colour, linewidth=thickness)[0]
         for line, colour in zip(ordered, colours, strict=False)
@@ -104,13 +77,14 @@ def _draw_block(panel: "Axes", means: NDArray[np.float64]) -> list["Line2D"]:
 
 def deviation_figure(excited: Excitations) -> "Figure":
     """Draw the standard deviation of the mean excitations across the tags, per block (Figure 3)."""
-    with style():
+    with pictures():
         from matplotlib.figure import Figure
 
         deviation = excited.deviation
         figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
         panel = figure.subplots()
-        panel.plot(list(deviation), list(deviation.values()), color=THREE[0], marker="o", markersize=4)
+        panel.plot(list(deviation), list(deviation.values()), color=SEVEN[0], marker="o", markersize=4)
+        panel.grid()
         panel.set_xticks(list(deviation))
         panel.set_ylim(0, 1.1 * max(deviation.values()) or 1)
         panel.set_xlabel("block")
@@ -121,7 +95,7 @@ def deviation_figure(excited: Excitations) -> "Figure":
 def write_figure(figure: "Figure", path: Path) -> list[Path]:
     """Write a figure as ``path`` with .svg and with .png; return the two files."""
     files = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    with style():
+    with pictures():
         figure.savefig(files[0], metadata={"Date": None})
         figure.savefig(files[1], dpi=PIXELS_PER_INCH)
     return files

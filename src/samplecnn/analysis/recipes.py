@@ -69,4 +69,6 @@ def recipe_table(group: Group) -> Table | None:
         "change nothing, one is expected to look distinguishable. Rates and strengths were not searched for. "
         + seeds_in_words(group)
     )
-    return Table("recipes", "Recipes", note.strip(), columns, records) if records else None
+    if not records:
+        return None
+    return Table("recipes", "Recipes", note.strip(), columns, records, highest=("roc_auc",))

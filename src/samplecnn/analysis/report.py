@@ -8,37 +8,28 @@ writes ``report/index.html``, one page that needs nothing beside it, and each ta
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from tqdm import tqdm
 
 from samplecnn import files
 from samplecnn.analysis import few, summary, tables
 from samplecnn.analysis.architectures import Group
-from samplecnn.analysis.charts import (
-    Figure,
-    few_figure,
-    learning_figure,
-    score_figure,
-    search_figure,
-    tag_figure,
-)
+from samplecnn.analysis.charts import Figure, few_figure, score_figure, search_figure, tag_figure
 from samplecnn.analysis.decisions import decisions
 from samplecnn.analysis.few import find_curves
 from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
+from samplecnn.analysis.learning import learning_figure
+from samplecnn.analysis.page import render
 from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
 from samplecnn.analysis.recipes import recipe_table
 from samplecnn.analysis.robustness import of_groups, robustness_figure, robustness_table
 from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
-from samplecnn.analysis.statistics import CHUNK, CLIPS, PER_TAG, RARE
+from samplecnn.analysis.statistics import CHUNK
 from samplecnn.analysis.tabular import Table, write_tables
 from samplecnn.runs.collect import Collected, collect
 
-HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
 TABLES = (
@@ -241,23 +232,3 @@ def _write(report: Report, out: Path) -> None:
     for name, of_one_kind in by_file.items():
         write_tables(of_one_kind, out / name)
     files.write(page, render(report, GENERATOR, sorted(by_file)))
-
-
-def render(report: Report, generator: str, files: Sequence[str]) -> str:
-    """Return the page; ``files`` are the CSV files beside it. Whatever runs say of themselves is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
-        report=report,
-        generator=generator,
-        version=version("samplecnn"),
-        files=files,
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
-        limits={"clips": CLIPS, "rare": RARE, "per_tag": PER_TAG},
-    )
-    return page.replace(" %", "\N{NO-BREAK SPACE}%")

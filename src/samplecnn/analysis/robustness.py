@@ -30,7 +30,6 @@ from samplecnn.runs.results import mean_of_defined
 from samplecnn.runs.robustness import DISTURBANCES, Point, Robustness
 
 SERIES = 6  # models in one figure: colours of page.css
-STYLE = Path(__file__).parent / "page.css"
 
 
 def score_point(
@@ -174,5 +173,5 @@ def write_files(found: Robustness, folder: Path) -> None:
     """Write the table and the figure of one model into a folder: robustness.csv and robustness.svg."""
     models = {"model": found}
     write_tables([("all", robustness_table(models, whole=True))], folder / "robustness.csv")
-    drawn = standalone(robustness_figure(models).panels, STYLE.read_text(encoding="utf-8"))
+    drawn = standalone(robustness_figure(models).panels)
     files.write(folder / "robustness.svg", drawn)

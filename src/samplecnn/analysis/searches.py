@@ -102,4 +102,5 @@ def search_table(search: Search, group: Group, series: Sequence[Series]) -> Tabl
         *DIFFERENCE,
         *([Column("parameters", "parameters")] if search.reference == ALPHA else []),
     ]
-    return Table(search.varied.replace(" ", "_"), search.title, search.note, columns, records)
+    name = search.varied.replace(" ", "_")
+    return Table(name, search.title, search.note, columns, records, highest=("roc_auc",))

@@ -231,7 +231,8 @@ def results_with_intervals(run: Path, *, draws: int) -> Results:
         return results
     if not belong_to(predictions, results.test):
         raise RunError(f"{run}: predictions.npz and results.json are of different runs: tags or AUC differ")
-    drawn = bootstrap(predictions.labels, [predictions.probabilities], draws=draws)
+    order = np.argsort(predictions.clip_ids)  # as a report draws
+    drawn = bootstrap(predictions.labels[order], [predictions.probabilities[order]], draws=draws)
     test = replace(split_scores(drawn, predictions.tags, [0]), loss=results.test.loss)
     made = f"95 % intervals, from {draws:,} draws of the test clips (bootstrap)"
     return replace(results, test=test, interval=made)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.architectures import Architecture, Group, verdict
 from samplecnn.analysis.published import (
     ALPHA,
     ALPHAS,
@@ -97,12 +97,12 @@ def _lead(group: Group, best: Architecture, others: list[Architecture]) -> str:
     if not known:
         return "No other has predictions of single clips (predictions.npz): its lead may be chance."
     second, difference = known[0]
-    lead = f"Its lead of {number(difference.value)} over {second.label}"
+    lead = f"Its lead of {number(difference.value, sign=True).lstrip('+')} over {second.label}"
     if difference.among_all is None:
         return f"{lead} may be chance: there are too few test clips to tell."
     covers = "test clips and seeds" if group.spread else "test clips"
     interval = f"{span(difference.among_all, sign=True)} over {covers}, for all pairs at once"
-    behind = [other for other, d in known if d.among_all and d.among_all[0] > 0]
+    behind = [other for other, d in known if verdict(d.among_all) == "yes"]
     sentence = (
         f"{lead} ({interval}) {'is more than chance' if second in behind else 'cannot be told from chance'}"
     )

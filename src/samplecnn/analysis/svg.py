@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from markupsafe import Markup
+
+from samplecnn.style import STYLE
 
 Point = tuple[float, float]
 GAP = 24.0  # between charts, for a caption
@@ -36,41 +39,80 @@ class Scale:
         """Return about ``count`` round numbers, ``smallest`` or more apart, with what to write at them."""
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.999 * rough)
-        step = max(step, smallest)
+        steps = [factor * power for factor in (0.5, 1, 2, 5, 10)]
+        place = next(i for i, step in enumerate(steps) if step >= 0.999 * rough)
+        if math.floor(self.high / steps[place]) <= math.ceil(self.low / steps[place]):  # one tick, or none
+            place -= 1
+        step = max(steps[place], smallest)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(step * i, f"{step * i:.{digits}f}") for i in range(first, last + 1)]
 
 
 class Canvas:
-    """An SVG under construction; text is escaped."""
+    """An SVG under construction, as wide as its place; text is escaped.
 
-    def __init__(self, width: float, height: float, label: str) -> None:
-        view = f"0 0 {width:g} {height:g}"
-        self._root = Element("svg", {"viewBox": view, "role": "img", "aria-label": label, "class": "chart"})
+    It is drawn ``width`` pixels wide. On a wider page all between the margins ``left`` and ``right`` is drawn
+    out, while margins, heights, letters and marks keep their size.
+    """
+
+    def __init__(self, width: float, height: float, label: str, *, left: float = 0, right: float = 0) -> None:
+        self.width, self.height, self.left, self.right = width, height, left, right
+        attributes = {
+            "class": "chart",
+            "role": "img",
+            "aria-label": label,
+            "height": f"{height:g}",
+            "data-size": f"{width:g} {left:g} {right:g}",
+            "style": f"margin:0 {right:g}px 0 {left:g}px;width:calc(100% - {left + right:g}px)",
+        }
+        self._root = Element("svg", attributes)
         self._parent = self._root
 
     @contextmanager
-    def group(self, title: str, css: str) -> Iterator[None]:
-        """Let what is drawn inside be one thing with a title."""
+    def group(self, title: str, css: str, points: Iterable[str] = ()) -> Iterator[None]:
+        """Let what is drawn inside be one thing with a title.
+
+        ``points`` is what page.js says of each point of the curve inside, without semicolons.
+        """
         self._parent = SubElement(self._root, "g", {"class": css})
+        if said := ";".join(points):
+            self._parent.set("data-points", said)
         SubElement(self._parent, "title").text = title
         yield
         self._parent = self._root
 
-    def draw(self, shape: str, css: str, **at: float | str) -> None:
-        """Add a circle, path, ...; numbers are rounded to what can be seen."""
-        attributes = {k: v if isinstance(v, str) else f"{v:.1f}" for k, v in at.items()}
-        SubElement(self._parent, shape, {"class": css, **attributes})
+    def _across(self, x: float) -> float:
+        """Return a place between the margins in per cent."""
+        return 100 * (x - self.left) / (self.width - self.left - self.right)
+
+    def _draw(self, shape: str, css: str, **at: str) -> Element:
+        return SubElement(self._parent, shape, {"class": css, **at})
 
     def line(self, css: str, x1: float, y1: float, x2: float, y2: float) -> None:
         """Add a straight line."""
-        self.draw("line", css, x1=x1, x2=x2, y1=y1, y2=y2)
+        ends = {"x1": f"{self._across(x1):.2f}%", "x2": f"{self._across(x2):.2f}%"}
+        self._draw("line", css, **ends, y1=f"{y1:.1f}", y2=f"{y2:.1f}")
+
+    def curve(self, css: str, points: Sequence[Point]) -> None:
+        """Add a line through points."""
+        drawn_out = {"viewBox": f"0 0 100 {self.height:g}", "preserveAspectRatio": "none"}
+        box = self._draw("svg", "curve", width="100%", height=f"{self.height:g}", **drawn_out)
+        through = "L".join(f"{self._across(x):.2f} {y:.1f}" for x, y in points)
+        SubElement(box, "path", {"class": css, "d": f"M{through}"})
+
+    def row(self, y: float, height: float) -> None:
+        """Let the whole row be of the thing that is being drawn, for a pointer."""
+        whole = {"x": f"{-self.left:g}", "style": f"width:calc(100% + {self.left + self.right:g}px)"}
+        self._draw("rect", "row", y=f"{y:.1f}", width="100%", height=f"{height:.1f}", **whole)
 
     def text(self, x: float, y: float, text: str, css: str) -> None:
         """Write at a place: ``start``, ``middle`` or ``end`` among the classes says which side of it."""
-        SubElement(self._parent, "text", {"class": css, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
+        inside = min(max(x, self.left), self.width - self.right)
+        at = {"x": f"{self._across(inside):.2f}%", "y": f"{y:.1f}"}
+        if inside != x:
+            at["dx"] = f"{x - inside:.1f}"
+        self._draw("text", css, **at).text = text
 
     def scale_beside(self, scale: Scale, left: float, right: float, count: int) -> None:
         """Write round numbers left of the chart, with a line across it at each."""
@@ -87,18 +129,22 @@ class Canvas:
     def marker(self, x: float, y: float, *, round_: bool) -> None:
         """Draw a circle or a diamond."""
         if round_:
-            self.draw("circle", "mark", cx=x, cy=y, r=4)
+            self._draw("circle", "mark", cx=f"{self._across(x):.2f}%", cy=f"{y:.1f}", r="4")
         else:
-            self.draw("path", "mark", d=f"M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z")
+            self._shape("mark", x, y, "M0 -5l5 5l-5 5l-5 -5z")
+
+    def square(self, x: float, y: float) -> None:
+        """Draw the mark of a number that is not ours."""
+        self._shape("paper", x, y, "M-4 -4h8v8h-8z")
+
+    def _shape(self, css: str, x: float, y: float, outline: str) -> None:
+        """Draw an outline around a place, which no width of the page changes."""
+        place = self._draw("svg", "place", x=f"{self._across(x):.2f}%", y=f"{y:.1f}")
+        SubElement(place, "path", {"class": css, "d": outline})
 
     def markup(self) -> Markup:
         """Return the SVG, safe to stand in the page: all text in it was escaped by the XML writer."""
         return Markup(tostring(self._root, encoding="unicode"))  # noqa: S704
-
-
-def path(points: Sequence[Point]) -> str:
-    """Return the path through points."""
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def shortened(text: str, letters: int) -> str:
@@ -106,21 +152,27 @@ def shortened(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
-def standalone(panels: Sequence[tuple[str, Markup]], style: str, *, columns: int = 3) -> str:
-    """Return charts with captions, side by side, as an SVG file of its own; ``style`` is the page's."""
+def page_style() -> str:
+    """Return the style of the page and its charts."""
+    return "".join(file.read_text(encoding="utf-8") for file in (STYLE, Path(__file__).with_name("page.css")))
+
+
+def standalone(panels: Sequence[tuple[str, Markup]], *, columns: int = 3) -> str:
+    """Return charts with captions, side by side, as an SVG file of its own."""
     charts = [fromstring(chart) for _, chart in panels]  # noqa: S314 our own
-    sizes = [tuple(map(float, str(chart.get("viewBox")).split()[2:])) for chart in charts]
-    width, height = max(w for w, _ in sizes) + GAP, max(h for _, h in sizes) + GAP
+    heights = [float(chart.attrib["height"]) for chart in charts]
+    sizes = [tuple(map(float, chart.attrib.pop("data-size").split())) for chart in charts]
+    width, height = max(w for w, *_ in sizes) + GAP, max(heights) + GAP
     columns = min(columns, len(charts))
     whole = f"0 0 {columns * width:g} {-(-len(charts) // columns) * height:g}"
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": whole, "class": "chart"})
-    SubElement(root, "style").text = style
-    for index, ((caption, _), chart, (w, h)) in enumerate(zip(panels, charts, sizes, strict=True)):
+    root.set("style", "background:var(--paper)")
+    SubElement(root, "style").text = page_style()
+    for index, ((caption, _), chart, (w, left, right)) in enumerate(zip(panels, charts, sizes, strict=True)):
         x, y = index % columns * width, index // columns * height
-        SubElement(
-            root, "text", {"x": f"{x + w / 2:g}", "y": f"{y + 16:g}", "class": "middle"}
-        ).text = caption
-        place = {"x": x, "y": y + GAP, "width": w, "height": h}
-        chart.attrib |= {key: f"{value:g}" for key, value in place.items()}
+        middle = {"x": f"{x + w / 2:g}", "y": f"{y + 16:g}", "class": "middle"}
+        SubElement(root, "text", middle).text = caption
+        chart.attrib |= {"x": f"{x + left:g}", "y": f"{y + GAP:g}", "width": f"{w - left - right:g}"}
+        del chart.attrib["style"]
         root.append(chart)
     return tostring(root, encoding="unicode")

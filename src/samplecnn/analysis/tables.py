@@ -22,6 +22,7 @@ from samplecnn.analysis.tabular import (
 from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
+HASH = 12  # letters of it that are shown
 signed, signed_span = partial(number, sign=True), partial(span, sign=True)
 DIFFERENCE = (
     Column("difference", "difference", signed),
@@ -69,7 +70,8 @@ def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
     )
     if any("†" in one.label for one in architectures):
         note += " † weight decay of 1e-4, as in the paper's Table 1."
-    return Table("table1", "Scores on the test split", note, columns, records)
+    title = "Scores on the test split"
+    return Table("table1", title, note, columns, records, highest=("roc_auc", "pr_auc"))
 
 
 def differences(group: Group, comparable: bool) -> Table | None:
@@ -189,7 +191,8 @@ def cost(group: Group) -> Table:
         "are of width 128; it does not say with which aggregation. Trainings that shared a machine slow each "
         "other down."
     )
-    return Table("cost", "Parameters and training time", note, columns, records)
+    title = "Parameters and training time"
+    return Table("cost", title, note, columns, records, lowest=("parameters",))
 
 
 def per_tag(group: Group, best: Architecture) -> Table:
@@ -246,9 +249,7 @@ def run_table(runs: Sequence[Run]) -> Table:
         Column("seed", "seed", str),
         Column("tested", "averaged", words=True, optional=True),
         ROC_AUC,
-        *(
-            Column(key.replace("_", " "), key, words=True)
-            for key in ("precision", "hardware", "versions", "config_hash")
-        ),
+        *(Column(key.replace("_", " "), key, words=True) for key in ("precision", "hardware", "versions")),
+        Column("config hash", "config_hash", lambda digest: digest[:HASH], words=True),
     ]
     return Table("runs", "Runs", "Folders are relative to the one above all of them.", columns, records)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from samplecnn.text import csv_text
 
 Record = dict[str, Any]  # an interval stands under a key that ends in "_interval"
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+NOTHING = 1e-9  # a smaller difference is the rounding of floats
 LONG = 20  # letters: what fits beside a column of numbers on a phone
 
 
@@ -22,11 +24,19 @@ def text(value: Any) -> str:
 
 
 def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
-    """Write a number, with a true minus; a dash for none. With ``sign``, also that of a rounded 0."""
+    """Write a number, with a true minus; a dash for none.
+
+    With ``sign`` it is a difference, or the end of its interval: what is not 0 does not look like it, but has
+    as many digits as it takes.
+    """
     if value is None:
         return NONE
+    if sign and abs(value) < NOTHING:
+        value = 0.0
+    if sign and value and abs(value) < 0.5 * 10**-digits:
+        digits = -math.floor(math.log10(abs(value)))
     written = f"{value:{'+' if sign and value else ''},.{digits}f}"
-    zero = float(written.replace(",", "")) == 0 and not sign
+    zero = float(written.replace(",", "")) == 0
     return (written.lstrip("-") if zero else written).replace("-", MINUS)
 
 
@@ -65,6 +75,15 @@ ROC_INTERVAL = Column("95 % interval", "roc_auc_interval", span)
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What is shown of one key of a record."""
+
+    text: str
+    place: float | None = None  # among the numbers of its column
+    mark: str = ""  # highest or lowest of its column
+
+
+@dataclass(frozen=True)
 class Table:
     """Records, and how they are shown: the first column names the row."""
 
@@ -74,6 +93,8 @@ class Table:
     all_columns: Sequence[Column]
     records: Sequence[Record]
     unseen: Sequence[Record] = ()  # records that are in the CSV file alone
+    highest: Sequence[str] = ()  # keys whose highest value is marked
+    lowest: Sequence[str] = ()
 
     @property
     def columns(self) -> list[Column]:
@@ -85,10 +106,41 @@ class Table:
         ]
 
     @property
+    def heads(self) -> list[str]:
+        """The names of the columns, all different: with the column before, where a name comes twice."""
+        headers = [column.header for column in self.columns]
+        return [
+            f"{header}\nof {headers[place - 1]}" if headers.count(header) > 1 else header
+            for place, header in enumerate(headers)
+        ]
+
+    @property
     def rows(self) -> list[list[str]]:
         """What is shown of each record."""
         columns = self.columns
         return [[column.show(record[column.key]) for column in columns] for record in self.records]
+
+    @property
+    def cells(self) -> list[list[Shown]]:
+        """What a page shows of each record: rows that can be sorted, and the best of a column marked."""
+        by_column = [self._column(column) for column in self.columns]
+        return [list(row) for row in zip(*by_column, strict=True)]
+
+    def _column(self, column: Column) -> list[Shown]:
+        values = [record[column.key] for record in self.records]
+        # An interval is where it begins.
+        firsts = [value[0] if isinstance(value, tuple) else value for value in values]
+        places = [float(value) if isinstance(value, int | float) else None for value in firsts]
+        known = [place for place in places if place is not None and math.isfinite(place)]
+        best, mark = None, ""
+        if len(known) > 1 and column.key in (*self.highest, *self.lowest):
+            mark = "highest" if column.key in self.highest else "lowest"
+            best = column.show(values[places.index(max(known) if mark == "highest" else min(known))])
+        texts = [column.show(value) for value in values]  # alike to a reader, alike marked
+        return [
+            Shown(text, place, mark if text == best else "")
+            for text, place in zip(texts, places, strict=True)
+        ]
 
     @property
     def long_names(self) -> bool:

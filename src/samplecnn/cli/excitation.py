@@ -58,6 +58,7 @@ def run_excitation(options: argparse.Namespace) -> int:
     from samplecnn.analysis import figures
     from samplecnn.analysis.excitation import Excitations, choose_blocks, write_tables
     from samplecnn.analysis.report import refuse_unwritable
+    from samplecnn.style import PlotsMissingError
 
     again = options.run.is_file()
     out: Path = options.out or (options.run.parent if again else options.run / "excitation")
@@ -73,7 +74,7 @@ def run_excitation(options: argparse.Namespace) -> int:
     try:
         written += figures.write_figure(figures.excitation_figure(excited, tags, blocks), out / "excitation")
         written += figures.write_figure(figures.deviation_figure(excited), out / "deviation")
-    except figures.PlotsMissingError as error:
+    except PlotsMissingError as error:
         again = shlex.join(["samplecnn", "excitation", str(out / DATA)])
         print(f"samplecnn excitation: {error}, and then: {again}", file=sys.stderr)
     print("\n".join(map(str, written)))

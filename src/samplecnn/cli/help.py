@@ -26,7 +26,8 @@ EXAMPLES = {
         samplecnn embed mix.flac --levels block7,last --over-time --out mix.parquet
     """,
     "runs": """
-        samplecnn runs --sort auc
+        samplecnn runs --sort auc --intervals
+        samplecnn runs --open 12-00-00
         samplecnn runs runs/table1-mtat --only network=se --only state=finished --json
     """,
     "evaluate": """

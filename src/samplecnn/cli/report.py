@@ -102,7 +102,7 @@ def print_table(table: "Table", console: "Console | None" = None) -> None:
     shown = RichTable(title=table.title, title_justify="left")
     for index, column in enumerate(table.columns):
         left = index == 0 or column.words
-        shown.add_column(Text(column.header), justify="left" if left else "right")
+        shown.add_column(Text(table.heads[index]), justify="left" if left else "right")
     for row in table.rows:
         shown.add_row(*map(Text, row))
     (console or make_console()).print(shown)

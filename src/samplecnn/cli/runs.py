@@ -1,17 +1,25 @@
 """``samplecnn runs``: what was trained, is being trained or has stopped, and how well it does."""
 
 import argparse
+import contextlib
 import json
+import os
+import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import RUNS
+from samplecnn.cli.common import RUNS, named_run
+from samplecnn.errors import UserError
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from samplecnn.runs.listing import Entry
 
+DRAWS = 1000  # of the bootstrap, as in a report
+OPENING = 5  # seconds
 SHOWN = (
     *("run", "state", "network", "multi", "width", "recipe", "seed", "data", "split", "auc"),
     *("epochs", "seconds"),
@@ -34,6 +42,11 @@ def add_commands(commands: Any) -> None:
         help="such as network=se or state=finished; several narrow it down",
     )
     runs.add_argument("--json", action="store_true", help="a JSON object per line, with all there is")
+    runs.add_argument(
+        "--intervals", action="store_true", help="compute the 95 %% interval of each AUC, as a report does"
+    )
+    runs.add_argument("--open", type=named_run, metavar="RUN", help="show the folder of this run")
+    runs.add_argument("--web", action="store_true", help="with --open: its page in Weights & Biases")
     runs.set_defaults(command=run_runs)
 
 
@@ -46,12 +59,22 @@ def column_and_value(text: str) -> tuple[str, str]:
 
 
 def run_runs(options: argparse.Namespace) -> int:
-    """Print the runs."""
-    from samplecnn.runs.listing import entries, filtered, ordered
+    """Print the runs, or show one."""
+    from samplecnn.runs.folder import web_page
+    from samplecnn.runs.listing import FINISHED, entries, filtered, ordered
 
-    found = list(entries(options.folder))
+    if options.open is not None:
+        if not options.open.is_dir():
+            raise UserError(f"there is no run {options.open}: `samplecnn runs` lists them")
+        show(web_page(options.open) if options.web else str(options.open.resolve()))
+        return 0
+    if options.web:
+        raise UserError("--web is of one run: say --open RUN --web")
+    found = list(entries(options.folder, run_name))
     for column, value in options.only:
         found = filtered(found, column, value)
+    if options.intervals:
+        found = [with_interval(entry) if entry.state == FINISHED else entry for entry in found]
     if options.sort:
         found = ordered(found, options.sort)
     if options.json:
@@ -67,6 +90,37 @@ def run_runs(options: argparse.Namespace) -> int:
     return 0
 
 
+def with_interval(entry: "Entry") -> "Entry":
+    """Return what is known of a finished run, with the interval of its AUC where it has predictions."""
+    from samplecnn.analysis.statistics import results_with_intervals
+
+    run = RUNS / entry.run
+    try:
+        test = results_with_intervals(run if run.is_dir() else Path(entry.run), draws=DRAWS).test
+    except UserError as error:
+        return replace(entry, problem=str(error))
+    return replace(entry, interval=test.roc_auc_interval)
+
+
+def run_name(run: Path) -> str:
+    """Return the name by which other commands find a run: its path, below ``runs`` without that."""
+    return str(run.relative_to(RUNS) if run.is_relative_to(RUNS) and run != RUNS else run)
+
+
+def show(place: str) -> None:
+    """Print where a folder or page is, and open it where there is a desktop."""
+    print(place, flush=True)
+    mac = sys.platform == "darwin"
+    opener = shutil.which("open" if mac else "xdg-open")
+    if opener and (mac or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        quiet = subprocess.DEVNULL
+        shown = subprocess.Popen(
+            [opener, place], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):  # some openers stay
+            shown.wait(OPENING)
+
+
 def print_table(found: "list[Entry]") -> None:
     """Print a row per run."""
     from rich.console import Console
@@ -78,7 +132,9 @@ def print_table(found: "list[Entry]") -> None:
     for column in shown:
         right = column in ("width", "seed", "auc", "epochs", "seconds")
         table.add_column(
-            "train time" if column == "seconds" else column, justify="right" if right else "left"
+            "train time" if column == "seconds" else column,
+            justify="right" if right else "left",
+            overflow="fold" if column == "run" else "ellipsis",  # a name is whole, to be copied
         )
     for entry in found:
         table.add_row(*(Text(printable(cell(entry, column))) for column in shown))

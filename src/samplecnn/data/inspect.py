@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from samplecnn.data.catalog import PARTS, digest
 from samplecnn.data.store import LABELS, MANIFEST, Store, StoreError
+from samplecnn.style import colours, pictures, ramp
 from samplecnn.text import printable
 
 CHUNK = 1 << 20  # bytes
@@ -192,14 +193,10 @@ def render(content: dict[str, Any]) -> Group:
 def plot(store_path: str | Path, clip_id: str, out: Path) -> None:
     """Draw waveform and mel spectrogram of a clip to a .png or .svg file.
 
-    Raises `StoreError` for an unknown clip, another kind of file, and without matplotlib.
+    Raises `StoreError` for an unknown clip and another kind of file, `PlotsMissingError` without matplotlib.
     """
     if out.suffix.lower() not in PICTURES:
         raise StoreError(f"cannot draw to {out}: allowed are files that end in {' or '.join(PICTURES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise StoreError("plots need matplotlib: pip install 'samplecnn[plots]'") from error
     store = Store.open(store_path)
     if clip_id not in store.clip_ids:
         near = difflib.get_close_matches(clip_id, store.clip_ids) or store.clip_ids[:3]
@@ -215,14 +212,19 @@ def plot(store_path: str | Path, clip_id: str, out: Path) -> None:
     tags = [store.tags[tag] for tag in np.flatnonzero(store.labels[index])]
     parts = [f"{name}: {split.parts[index] or 'left out'}" for name, split in store.splits.items()]
 
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
     title = f"clip {clip_id} ({', '.join(parts)})\n{', '.join(tags) or 'no tags'}"
-    above.set_title(title, parse_math=False, wrap=True)
-    above.plot(np.arange(len(waveform)) / store.sample_rate, waveform.numpy(), linewidth=0.3)
-    above.set_ylabel("amplitude")
-    image = below.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=(0, seconds, 0, MELS))
-    below.set_xlabel("seconds")
-    below.set_ylabel("mel band")
-    figure.colorbar(image, ax=below, label="dB")
-    figure.savefig(out)
+    with pictures(title):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(10, 5), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.set_title(title, wrap=True)
+        ink = colours("ink")[0]
+        above.plot(np.arange(len(waveform)) / store.sample_rate, waveform.numpy(), color=ink, linewidth=0.3)
+        above.set_ylabel("amplitude")
+        extent = (0, seconds, 0, MELS)
+        image = below.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=extent, cmap=ramp())
+        below.set_xlabel("seconds")
+        below.set_ylabel("mel band")
+        figure.colorbar(image, ax=below, label="dB")
+        figure.savefig(out)

@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from samplecnn.errors import UserError
 from samplecnn.files import writing
 from samplecnn.inference.timeline import Timeline, clock
+from samplecnn.style import colours, pictures, ramp
 from samplecnn.text import printable
 
 WIDTH, ROW = 10, 0.17  # inches
@@ -58,15 +57,9 @@ def _short(name: str) -> str:
 def write_picture(timeline: Timeline, title: str, file: Path, *, top: int | None = None) -> None:
     """Draw to a .png file, which is written whole or not at all; its folder is made.
 
-    The tags are sorted by their mean; with ``top``, the others are left out. Raises UserError without
-    matplotlib, and OSError.
+    The tags are sorted by their mean; with ``top``, the others are left out. Raises
+    PlotsMissingError without matplotlib, and OSError.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
-    except ImportError as error:
-        raise UserError("pictures need matplotlib: pip install 'samplecnn[plots]'") from error
     order = np.argsort(-timeline.average(), kind="stable")[:top]
     hop = timeline.starts[1] if len(timeline.starts) > 1 else timeline.segment_seconds
     # A segment stands for the time around its middle, so that overlapping ones lie side by side.
@@ -74,13 +67,17 @@ def write_picture(timeline: Timeline, title: str, file: Path, *, top: int | None
     extent = (first, first + hop * len(timeline.starts), len(order) - 0.5, -0.5)
     low, high = _thin(timeline.envelope)
     times = np.arange(len(low)) * timeline.seconds / max(1, len(low))
-    with rc_context({"text.parse_math": False}):  # a tag or a file's name may hold a dollar sign
+    title, tags = printable(title), [printable(timeline.tags[tag]) for tag in order]
+    with pictures(title, *tags):
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
+
         figure = Figure(figsize=(WIDTH, 2 + ROW * len(order)), layout="constrained")
         above, below = figure.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [1, ROW * max(6, len(order))]}
         )
-        above.set_title(printable(title), loc="left", fontsize=10)
-        above.fill_between(times, low, high, color="#4477AA", linewidth=0.3)
+        above.set_title(title, loc="left", fontsize=10)
+        above.fill_between(times, low, high, color=colours("ink")[0], linewidth=0.3)
         above.set(yticks=[], xlim=(0, max(timeline.seconds, extent[1])))
         above.tick_params(bottom=False)
         above.spines[:].set_visible(False)
@@ -89,17 +86,16 @@ def write_picture(timeline: Timeline, title: str, file: Path, *, top: int | None
             extent=extent,
             aspect="auto",
             interpolation="nearest",
-            cmap="cividis",
+            cmap=ramp(),
             vmin=0,
             vmax=1,
         )
-        below.set_yticks(range(len(order)), [printable(timeline.tags[tag]) for tag in order], fontsize=7)
+        below.set_yticks(range(len(order)), tags, fontsize=7)
         below.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 6, 10]))
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(round(value))))
         figure.colorbar(image, ax=below, label="probability", pad=0.01, fraction=0.03)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with writing(file) as picture, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # of the font: a box is drawn
+        with writing(file) as picture:
             figure.savefig(picture, format="png", dpi=PIXELS_PER_INCH)
 
 

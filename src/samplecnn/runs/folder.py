@@ -10,6 +10,7 @@ All of it is untrusted input. What reads the model or the configuration of a run
 bundle too (`bundle.py`).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,14 @@ from samplecnn.runs.config import CONFIG, RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError as RunError
 from samplecnn.runs.results import RESULTS
+from samplecnn.runs.untrusted import read_bytes
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 LOCK = "run.lock"  # held while a process trains into the folder
+WANDB_ID, WANDB_URL = "wandb_id.txt", "wandb_url.txt"  # of the run in Weights & Biases
+
+
+MAX_URL = 2000  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,19 @@ def unfinished(path: Path) -> str | None:
     if not (run / CONFIG).is_file() or (run / RESULTS).is_file():
         return None
     return f"{run} has not finished training: this is its best model so far"
+
+
+def web_page(run: Path) -> str:
+    """Return the address of a run in Weights & Biases; RunError where it has none, or none that is known."""
+    file = run / WANDB_URL
+    if file.is_file():
+        address = read_bytes(file, MAX_URL).decode(errors="replace").strip()
+        if not re.fullmatch("https?://[!-~]+", address):
+            raise RunError(f"{file} holds no address of a page")
+        return address
+    if offline := sorted((run / "wandb").glob("offline-run-*")):
+        raise RunError(f"{run} was recorded offline: wandb sync {offline[-1]} uploads it, and names its page")
+    raise RunError(f"{run} was not recorded by Weights & Biases, or by an earlier version: no {WANDB_URL}")
 
 
 def find_checkpoint(path: Path) -> Path:

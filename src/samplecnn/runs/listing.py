@@ -1,6 +1,6 @@
 """What runs there are below a folder, finished or not: a line of facts each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ Value = str | int | float | bool | Interval | None
 class Entry:
     """One run; None is what its folder does not say (yet)."""
 
-    run: str  # the folder, relative to the one that was searched
+    run: str  # the name of its folder
     state: str
     network: str | None = None  # the block of a SampleCNN, the name of any other
     multi: bool | None = None
@@ -45,16 +45,15 @@ class Entry:
 COLUMNS = tuple(Entry.__dataclass_fields__)
 
 
-def entries(folder: Path) -> Iterator[Entry]:
-    """Yield the runs at or below a folder; RunError where there is no such folder."""
+def entries(folder: Path, named: Callable[[Path], str] = str) -> Iterator[Entry]:
+    """Yield the runs at or below a folder, ``named`` so; RunError where there is no such folder."""
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     for run in sorted(run_folders(folder)):
-        name = str(run.relative_to(folder)) if run != folder else run.resolve().name
         try:
-            yield _entry(run, name)
+            yield _entry(run, named(run))
         except (RunError, OSError, ValueError) as error:
-            yield Entry(name, DAMAGED, problem=str(error))
+            yield Entry(named(run), DAMAGED, problem=str(error))
 
 
 def ordered(found: Sequence[Entry], column: str) -> list[Entry]:
@@ -78,14 +77,16 @@ def written(value: Value) -> str:
 
 
 def find(name: Path, folder: Path) -> Path:
-    """Return the run below ``folder`` whose path ends like this, or the path itself where there is none.
+    """Return the run below ``folder`` whose path is this or ends like it, or the path itself without one.
 
-    Raises UserError where several end so.
+    Raises UserError where several end so, and none is it.
     """
     if not folder.is_dir() or name.exists() or name.is_absolute() or ":" in str(name):
         return name
     parts = name.parts
     found = [run for run in run_folders(folder) if parts and run.parts[-len(parts) :] == parts]
+    if folder / name in found:
+        return folder / name
     if len(found) > 1:
         some = ", ".join(str(run) for run in sorted(found)[:5])
         raise UserError(f"{len(found)} runs end in {name}: {some}{', ...' if len(found) > 5 else ''}")

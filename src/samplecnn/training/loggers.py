@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from samplecnn.errors import UserError
 from samplecnn.files import write
 from samplecnn.runs.config import RunConfig, read_config
+from samplecnn.runs.folder import WANDB_ID, WANDB_URL
 from samplecnn.runs.results import Results
 from samplecnn.runs.sweep_plan import sweep_of
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WANDB_ID = "wandb_id.txt"  # in the run folder, from before the first step
 TAG_LENGTH = 64  # characters that Weights & Biases allows
 
 
@@ -126,7 +126,10 @@ def _begin(folder: Path, **arguments: Any) -> "Run":
         if mode is None:
             mode = "online" if wandb.login(prompt=False) else "offline"
         if mode in ("online", "shared"):
-            return wandb.init(**arguments, resume="allow")
+            started = wandb.init(**arguments, resume="allow")
+            if started.url:
+                write(folder / WANDB_URL, started.url)
+            return started
     except wandb.Error as error:
         log.warning("Weights & Biases cannot be used (%s): recording offline", error)
         mode = "offline"
@@ -143,7 +146,8 @@ def attach_report(folder: Path, runs: Sequence[Path]) -> None:
     """
     import wandb
 
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != WANDB_ID)
+    own = (WANDB_ID, WANDB_URL)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in own)
     if not files:
         raise LoggerError(f"{folder} holds no files to attach")
     project, entity, group = _place(runs)

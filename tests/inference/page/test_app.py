@@ -72,10 +72,10 @@ def segments_of(file: Path, rate: int) -> np.ndarray:
 
 def test_page_and_files(client: httpx.Client) -> None:
     kinds = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-    for path, name in FILES.items():
+    for path, file in FILES.items():
         answer = client.get(path)
         assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+        assert answer.headers["content-type"].startswith(kinds[file.suffix[1:]])
     index = client.get("/")
     policy = index.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from samplecnn.inference.page.export import HERE, SCRIPTS
+from samplecnn.inference.page.export import PAGE
 from samplecnn.inference.page.sounds import SoundError, Sounds
 from samplecnn.inference.page.tagging import has_excitations, lines
 from samplecnn.inference.tagger import Tagger
@@ -31,7 +31,7 @@ HOST = "127.0.0.1"
 UPLOADS = 4  # at once, each as large as a file may be
 STALL_SECONDS = 20.0  # without a byte
 UPLOAD_SECONDS = 600.0  # for the whole of a file, from this computer
-FILES = {"/": "index.html"} | {f"/{name}": name for name in ("page.css", *SCRIPTS)}
+FILES = {"/" if name == "index.html" else f"/{name}": file for name, file in PAGE.items()}
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -89,7 +89,7 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
             finally:
                 app.state.sounds.close()
 
-    page = [Route(path, partial(_file, HERE / name)) for path, name in FILES.items()]
+    page = [Route(path, partial(_file, file)) for path, file in FILES.items()]
     app = Starlette(
         routes=[
             *page,

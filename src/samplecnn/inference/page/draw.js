@@ -74,7 +74,7 @@ export function drawKey(canvas) {
 export function drawCurve(canvas, now, means) {
   const { context, width, height } = prepare(canvas), left = 26, foot = 16;
   const y = (value) => 8 + (1 - value / 255) * (height - foot - 12), step = (width - left) / means.length;
-  context.font = "11px system-ui, sans-serif";
+  context.font = `11px ${colour("--font")}`;
   context.textBaseline = "middle";
   for (const tick of [0, 0.5, 1]) {
     context.fillStyle = colour("--rule");
