@@ -47,6 +47,8 @@ def keep(runs: Sequence[Path], to: Path) -> None:
         for key, value in MACHINE.items():
             if OmegaConf.select(config, key) is not None:
                 OmegaConf.update(config, key, value)
+        if (init := OmegaConf.select(config, "init")) is not None:
+            OmegaConf.update(config, "init", Path(init).name)
         OmegaConf.save(config, target / "config.yaml")
 
 

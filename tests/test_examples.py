@@ -21,16 +21,32 @@ def test_the_notebook_is_stripped() -> None:
     assert len({cell["id"] for cell in CELLS}) == len(CELLS)
 
 
+def lines() -> list[str]:
+    """Return the lines of all cells of code."""
+    return [
+        line.rstrip("\n") for cell in CELLS if cell["cell_type"] == "code" for line in [*cell["source"], ""]
+    ]
+
+
+def as_python(line: str) -> str:
+    """Write a line of a notebook in Python, commands included."""
+    if line.startswith("!samplecnn ") and not line.startswith("!samplecnn pull "):
+        return f"__import__('subprocess').run([{sys.executable!r}, '-m', *f{line[1:]!r}.split()], check=True)"
+    return "" if line[:1] in ("%", "!") else line
+
+
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path) -> None:
     """All but what installs and fetches; a bundle lies in the folder by the name of the model."""
     made = model(tmp_path, sample_rate=16000)
     write_bundle(made, tmp_path / "mtat-musicnn", source="made by a test")
-    lines = [line for cell in CELLS if cell["cell_type"] == "code" for line in [*cell["source"], "\n"]]
-    program = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines if line[0] not in "%!")
+    program = "\n".join(map(as_python, lines()))
     (tmp_path / "cells.py").write_text(f"import matplotlib\nmatplotlib.use('agg')\n{program}")
     done = subprocess.run(
         [sys.executable, "cells.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert all(tag in done.stdout for tag in made.tags)
+    assert "numbers; chord and chord" in done.stdout
+    assert "head_fc2.bias, for " in done.stdout  # a new last layer
+    assert (tmp_path / "runs" / "tuned" / "results.json").is_file()
