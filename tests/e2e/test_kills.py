@@ -160,7 +160,7 @@ def test_asked_to_stop_within_an_epoch(
     """A checkpoint at once, the exit status of the signal, and the same end when it goes on."""
     training = Training(world, world.folder / "runs" / number.name, "trainer.save_every_minutes=1000")
     training.stop_within_second_epoch(number)
-    assert "to go on from its last checkpoint: python train.py resume=" in training.said.read_text()
+    assert "to go on from its last checkpoint: samplecnn train resume=" in training.said.read_text()
     training.finish()
     assert_same(training.outcome(), whole[0])
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samplecnn.data.datamodule import Batch
+from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm, use_keras_statistics
 from samplecnn.training.averaging import EMA, SWA, Averaging, make_averaging
 from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
@@ -38,13 +39,24 @@ class Batches:
             yield Batch(waveforms, labels, torch.zeros(5, dtype=torch.int64), torch.arange(5))
 
 
+class Layers(Network):
+    """Two layers with a batch norm between them."""
+
+    def __init__(self) -> None:
+        super().__init__(tags=3)
+        self.layers = nn.Sequential(nn.Linear(4, 8), BatchNorm(8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, values: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(values)
+        return outputs
+
+
 class Small(TaggingModule):
     """A network of two layers that notes its weights; the losses of its validations are from a script."""
 
     def __init__(self, losses: list[float]) -> None:
         torch.manual_seed(0)
-        network: Any = nn.Sequential(nn.Linear(4, 8), BatchNorm(8), nn.ReLU(), nn.Linear(8, 3))
-        super().__init__(network, description={})
+        super().__init__(Layers(), description={})
         self.losses = losses
         self.begun: list[Weights] = []  # at the beginning of each epoch
         self.trained: list[Weights] = []  # after each step
@@ -159,7 +171,9 @@ def test_checkpoints_hold_both(tmp_path: Path) -> None:
 
 def measured(weights: Weights) -> tuple[Tensor, Tensor]:
     """The means over batches of mean and biased variance in front of the batch norm, by hand."""
-    layers = [batch.waveforms @ weights["0.weight"].T + weights["0.bias"] for batch in Batches(STEPS)]
+    layers = [
+        batch.waveforms @ weights["layers.0.weight"].T + weights["layers.0.bias"] for batch in Batches(STEPS)
+    ]
     means = torch.stack([x.mean(dim=0) for x in layers])
     variances = torch.stack([x.var(dim=0, correction=0) for x in layers])
     return means.mean(dim=0), variances.mean(dim=0)
@@ -177,8 +191,8 @@ def test_swa_against_a_loop(tmp_path: Path, *, keras: bool) -> None:
     for epoch in (1, 2, 3):
         validated = module.validated[epoch]
         mean, variance = measured(validated)
-        assert_close(validated["1.running_mean"], mean)
-        assert_close(validated["1.running_var"], variance)
+        assert_close(validated["layers.1.running_mean"], mean)
+        assert_close(validated["layers.1.running_var"], variance)
         for name, _ in module.network.named_parameters():
             expected = torch.stack([weights[name].double() for weights in ends[1 : epoch + 1]]).mean(dim=0)
             assert_close(validated[name], expected)

@@ -111,7 +111,7 @@ def test_by_command(
     assert "is there already: name another folder with --out" in capsys.readouterr().err
     listed = {entry.run: entry for entry in entries(Path("probes"))}
     assert {entry.network for entry in listed.values()} == {"linear-probe", "mlp-probe"}
-    assert listed["mlp"].seed == 1
+    assert listed["probes/mlp"].seed == 1
     assert {entry.state for entry in listed.values()} == {"finished"}
     report = make_report(["probes"], tmp_path / "report", draws=20)
     (tables,) = [table for name, table in report.tables if table.name == "table1"][:1]
