@@ -42,7 +42,8 @@ def keep(runs: Sequence[Path], to: Path) -> None:
         target = to / run.name
         target.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
-            shutil.copy(run / name, target / name)
+            if name != "metrics.csv" or (run / name).is_file():  # a probe has no epochs
+                shutil.copy(run / name, target / name)
         config = OmegaConf.load(run / "config.yaml")
         for key, value in MACHINE.items():
             if OmegaConf.select(config, key) is not None:

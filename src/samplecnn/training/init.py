@@ -60,7 +60,8 @@ def _sha256(path: Path, _written: int, blocks: Own, networks: Own) -> str:
 def _taken(plain: Mapping[str, Any], description: Description, path: Path) -> dict[str, Any]:
     """Return what a model decides, as the configuration has it."""
     name = description.model["name"]
-    rate = None if description.sample_rate == _own_rate(name) else description.sample_rate
+    said = plain["rate"] == description.sample_rate  # then it stays said, as in runs without the model
+    rate = None if description.sample_rate == _own_rate(name) and not said else description.sample_rate
     taken: dict[str, Any] = {
         "model": _with_class("model", description.model, OURS, plain, path),
         "rate": rate,
