@@ -82,6 +82,11 @@ def test_other_settings_are_other_groups(runs: Any) -> None:
     ]
 
 
+def test_the_network_s_own_rate_need_not_be_said(runs: Any) -> None:
+    found = groups(runs((("block=se",), 0), (("block=se", "rate=22050"), 1), (("block=se", "rate=16000"), 0)))
+    assert sorted(len(group.architectures[0].runs) for group in found) == [1, 2]
+
+
 def test_options_of_a_class_are_named_only_where_they_differ_within_it(runs: Any) -> None:
     paper, once = (("schedule=paper",), 0), ("schedule=onecycle", "trainer.max_epochs=8")
     found = groups(runs(paper, (once, 0), ((*once, "schedule.learning_rate=0.02"), 0)))

@@ -52,6 +52,12 @@ def build(
     return network
 
 
+def own_rate(name: str) -> int | None:
+    """Return the rate in Hz that a network of this project hears by itself, None for another network."""
+    known: Networks = {SAMPLECNN: SampleCNN, **NETWORKS}
+    return known[name].sample_rate if name in known else None
+
+
 def _sample_cnn(
     architecture: Mapping[str, Any], others: dict[str, Any], tags: int, blocks: Blocks | None
 ) -> Network:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from samplecnn.model.architecture import own_rate
 from samplecnn.runs.config import CONFIG, RunConfig, identity, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import Predictions, belong_to, read_predictions
@@ -58,9 +59,11 @@ class Run:
         """What the run computes, as one level of dotted keys: without paths, logger and machine.
 
         What is off (null or false) is left out, so that a key which an earlier version did not have yet makes
-        no difference where it is off.
+        no difference where it is off; so is the network's own rate, which need not be said.
         """
         values = {**dict(flat(identity(self.config.plain))), "trainer.precision": self.results.precision}
+        if values.get("rate") == own_rate(self.config.model["name"]):
+            values["rate"] = None
         return {
             key: value
             for key, value in values.items()

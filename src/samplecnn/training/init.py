@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from samplecnn.model.architecture import SAMPLECNN
+from samplecnn.model.architecture import SAMPLECNN, own_rate
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SampleCNN
 from samplecnn.model.networks import NETWORKS
@@ -60,8 +60,7 @@ def _sha256(path: Path, _written: int, blocks: Own, networks: Own) -> str:
 def _taken(plain: Mapping[str, Any], description: Description, path: Path) -> dict[str, Any]:
     """Return what a model decides, as the configuration has it."""
     name = description.model["name"]
-    said = plain["rate"] == description.sample_rate  # then it stays said, as in runs without the model
-    rate = None if description.sample_rate == _own_rate(name) and not said else description.sample_rate
+    rate = None if description.sample_rate == own_rate(name) else description.sample_rate
     taken: dict[str, Any] = {
         "model": _with_class("model", description.model, OURS, plain, path),
         "rate": rate,
@@ -70,11 +69,6 @@ def _taken(plain: Mapping[str, Any], description: Description, path: Path) -> di
         block = _with_class("block", description.block, BLOCKS, plain, path)
         taken |= {"block": block, "multi": description.multi, "width": description.width}
     return taken
-
-
-def _own_rate(name: str) -> int | None:
-    """Return the rate in Hz of one of the project's networks, None for another."""
-    return OURS[name].sample_rate if name in OURS else None
 
 
 def _with_class(
@@ -111,7 +105,7 @@ def _different(plain: Mapping[str, Any], taken: Mapping[str, Any], typed: Mappin
 def _network_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides shape and rate of a network, by dotted keys, less options at their defaults."""
     found = {key: config.get(key) for key in ("multi", "width")}
-    found["rate"] = config.get("rate") or _own_rate(config["model"]["name"])
+    found["rate"] = config.get("rate") or own_rate(config["model"]["name"])
     groups: tuple[tuple[str, Mapping[str, type]], ...] = (("model", OURS), ("block", BLOCKS))
     for group, ours in groups:
         options = config.get(group) or {}
