@@ -1,7 +1,6 @@
 """``samplecnn evaluate --under``: how well a model does on a disturbed test part."""
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -116,6 +115,7 @@ def measure(subject: "Subject", under: Under, path: Path) -> "Robustness":
     """
     from samplecnn.analysis.robustness import score_point
     from samplecnn.runs.robustness import Point, Robustness, read_robustness, write_robustness
+    from samplecnn.runs.weights import file_sha256
     from samplecnn.training.robustness import clip_probabilities
 
     def point(name: str | None = None, strength: float | None = None) -> Point:
@@ -123,8 +123,7 @@ def measure(subject: "Subject", under: Under, path: Path) -> "Robustness":
         return score_point(subject.tags, subject.labels, said, strength)
 
     selection = subject.data.selection
-    with subject.file.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(subject.file)
     found = read_robustness(path)
     if found is not None and (found.model, found.split_hash) != (digest, selection.split_hash):
         raise UserError(

@@ -186,10 +186,14 @@ class SegmentDataModule(pl.LightningDataModule):
     def in_order(self, part: str) -> list[np.ndarray]:
         """The segments of each batch of evaluation, all processes' together, by index."""
         segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)
+        size = self.evaluated_at_once(part)
+        return [segments[start : start + size] for start in range(0, len(segments), size)]
+
+    def evaluated_at_once(self, part: str) -> int:
+        """The most segments in a batch of evaluation."""
         most = EVAL_BATCH_GPU if self.device.type == "cuda" else EVAL_BATCH
         longer = max(1.0, self.parts[part].segment_samples / SEGMENT_SAMPLES)
-        size = self.eval_batch_size or max(1, int(most / longer))
-        return [segments[start : start + size] for start in range(0, len(segments), size)]
+        return self.eval_batch_size or max(1, int(most / longer))
 
     def _in_order(self, part: str) -> Loader:
         batches = self.in_order(part)

@@ -3,6 +3,7 @@
 By PyTorch's own rules. Why not with its ``AveragedModel`` or Lightning's callback: docs/decisions.md
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from samplecnn.training.module import TaggingModule
 BATCHES = 100  # that statistics are measured on: from there on our batch norms forget the first ones
 
 
-class Averaging(pl.Callback):
+class Averaging(pl.Callback, ABC):
     """Keeps an average of the network's weights and running statistics.
 
     From the start of a validation to the end of its epoch the average is in the network, and the training's
@@ -35,9 +36,9 @@ class Averaging(pl.Callback):
         self.aside: dict[str, Tensor] = {}  # the average; while it is in the network, the training's weights
         self._weights: dict[str, Tensor] = {}  # the network's, in its own memory
 
+    @abstractmethod
     def average(self, averaged: list[Tensor], weights: list[Tensor]) -> None:
         """Take one more set of weights into the average, in its memory."""
-        raise NotImplementedError
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average of a resumed training where the network is."""

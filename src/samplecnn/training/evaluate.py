@@ -12,7 +12,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from samplecnn import threads
-from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.hardware import missing_kernels
 from samplecnn.memory import keep_freed_memory
@@ -32,8 +31,6 @@ from samplecnn.training.graph import autocast
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import device_and_precision, make_trainer, quiet_libraries
-
-BATCH_SAMPLES = 10 * SEGMENT_SAMPLES  # of a `Subject`, at once
 
 
 def evaluate(
@@ -101,11 +98,6 @@ class Subject:
             :, [theirs.index(tag) for tag in self.tags]
         ]
         return labels
-
-    @property
-    def batch_size(self) -> int:
-        """How many segments to compute at once."""
-        return max(1, BATCH_SAMPLES // self.network.segment_samples)
 
     def probabilities(self, waveforms: Tensor) -> Tensor:
         """Return ``(batch, tags)`` of segments at the store's rate, float32 ``(batch, samples)``."""

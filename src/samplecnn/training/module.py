@@ -39,11 +39,11 @@ class TaggingModule(pl.LightningModule):
 
     ``description`` (plain values only) goes into every checkpoint under ``samplecnn``: all that is needed
     to build the network again and to name what it says. ``optimizer`` and ``weight_decay`` are as
-    `make_optimizer` takes them. The learning rate is set by a schedule, before every step; all but the
-    last layer has ``features_rate`` times that. With
-    ``label_smoothing`` e, training aims at e / 2 and 1 - e / 2 in place of 0 and 1. ``choice`` says how to
-    compute; with a CUDA graph, Lightning leaves backward pass and optimiser to this module.
-    ``augmentation`` changes what a training step hears. The loss is logged every ``log_every`` steps.
+    `make_optimizer` takes them. The learning rate is set by a schedule, before every step; all but the last
+    layer has ``features_rate`` times that. With ``label_smoothing`` e, training aims at e / 2 and 1 - e / 2
+    in place of 0 and 1. ``choice`` says how to compute; with a CUDA graph, Lightning leaves backward pass and
+    optimiser to this module. ``augmentation`` changes what a training step hears. The loss is logged every
+    ``log_every`` steps.
     Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     ``averaged`` says what the weights in the network are an average of; None: of nothing.
     """

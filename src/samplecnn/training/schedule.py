@@ -5,6 +5,7 @@ To add one: docs/new-schedule.md
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -109,7 +110,7 @@ class PaperSchedule(Schedule):
             setattr(self, name, value)
 
 
-class FixedLength(Schedule):
+class FixedLength(Schedule, ABC):
     """Up to the peak for a share of the steps of ``trainer.max_epochs``, then down.
 
     While the rate is high the validation loss says little: the weights at the end are the result.
@@ -122,9 +123,9 @@ class FixedLength(Schedule):
         self.warmup = warmup  # share of all steps
         self.step: int | None = None  # Lightning's own count starts again when a run goes on in a CUDA graph
 
+    @abstractmethod
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
-        raise NotImplementedError
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Set the rate of this step."""
