@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model.backends import fused
+from samplecnn.model.backends.pooled import pool_norm_relu, pools_first
 from samplecnn.model.backends.products import Convolution
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
@@ -106,12 +107,17 @@ class Basic(nn.Module):
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
         self.fused = False  # compute batch norms with their neighbours while training
+        self.pool_first = False  # and, on a CPU in full precision, after the pooling
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, in_channels, 1, time) -> (batch, out_channels, 1, time // 3)``."""
         if self.training and self.fused:
             return fused.conv_norm_relu_pool(self.conv1, self.bn1, x, gate=self.se and self.se.excitation)
-        x = F.relu(self.pool(self.bn1(self.conv1(x))))
+        x = self.conv1(x)
+        if self.pool_first and self.training and pools_first(self.bn1, x):
+            x = pool_norm_relu(self.bn1, x, KERNEL)
+        else:
+            x = F.relu(self.pool(self.bn1(x)))
         return x if self.se is None else self.se(x)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from samplecnn.model.backends.fused import operations
 from samplecnn.model.backends.products import Convolution
 from samplecnn.model.backends.stem import stem_by_taps
-from samplecnn.model.blocks import KERNEL, conv3, dense
+from samplecnn.model.blocks import KERNEL, Basic, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.networks.network import Network, NetworkError
 from samplecnn.model.norm import BatchNorm
@@ -22,9 +22,10 @@ LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 # Channels of each block as multiples of the width (golden network of Kim, Lee and Nam, 2018).
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 
-# Ways to compute the same function: with PyTorch's layers alone; with the gradients of kernels as matrix
-# products (training on a CPU); with the stem as one; compiled by PyTorch; or with the stem as a product and
-# the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
+# Ways to compute the same function: with PyTorch's layers alone; with the stem and the gradients of kernels
+# as matrix products (training on a CPU); with the stem alone as one; compiled by PyTorch; or with the stem as
+# a product and the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
+# In full precision on a CPU the second and third also pool before they normalise.
 PLAIN, PRODUCTS, STEM, COMPILE, TRITON = "plain", "products", "stem", "compile", "triton"
 BACKENDS = (PLAIN, PRODUCTS, STEM, COMPILE, TRITON)
 
@@ -117,9 +118,11 @@ class SampleCNN(Network):
         for block in self.blocks:
             if vars(type(block)).get("fusable"):  # not what it inherits
                 block.fused = backend == TRITON  # type: ignore[assignment]
+                if isinstance(block, Basic):
+                    block.pool_first = backend in (PRODUCTS, STEM)
 
     def _stem(self, waveforms: Tensor) -> Tensor:
-        if self.backend in (STEM, TRITON):
+        if self.backend in (PRODUCTS, STEM, TRITON):
             return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))

@@ -34,12 +34,7 @@ class BatchNorm(nn.BatchNorm2d):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         if self.synchronised:
             return self._normalise_together(x)
-        count = x.numel() // x.shape[1]
-        if count < 2:
-            raise ValueError(
-                "batch norm needs at least 2 values per channel in training mode, "
-                f"but got a batch of shape {tuple(x.shape)}: train with batches of 2 or more segments"
-            )
+        count = values_per_channel(x)
         # With a momentum of 1 PyTorch leaves the batch's own statistics here, its variance the unbiased one.
         mean, variance = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
         y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
@@ -79,6 +74,17 @@ class BatchNorm(nn.BatchNorm2d):
             return None
         assert self.num_batches_tracked is not None
         return self.num_batches_tracked.add_(1)
+
+
+def values_per_channel(x: Tensor) -> int:
+    """Return how many values ``(batch, channels, ...)`` has of each channel; ValueError for fewer than 2."""
+    count = x.numel() // x.shape[1]
+    if count < 2:
+        raise ValueError(
+            "batch norm needs at least 2 values per channel in training mode, "
+            f"but got a batch of shape {tuple(x.shape)}: train with batches of 2 or more segments"
+        )
+    return count
 
 
 def over_processes(mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:

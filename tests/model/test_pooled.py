@@ -1,0 +1,63 @@
+"""Pooling before normalising, against the plain layers in their order."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samplecnn.model.backends.pooled import pool_norm_relu, pools_first
+from samplecnn.model.norm import BatchNorm
+
+Layer = Callable[[BatchNorm, Tensor], Tensor]
+
+
+def plain(norm: BatchNorm, x: Tensor) -> Tensor:
+    return F.relu(F.max_pool2d(norm(x), (1, 3)))
+
+
+def pooled(norm: BatchNorm, x: Tensor) -> Tensor:
+    return pool_norm_relu(norm, x, 3)
+
+
+def trained(layer: Layer, x: Tensor, *, falling: bool) -> list[Tensor]:
+    """Return output, gradients and running statistics of a layer whose slopes are partly negative, or not."""
+    torch.manual_seed(1)
+    norm = BatchNorm(x.shape[1]).double()
+    with torch.no_grad():
+        slopes = torch.randn(x.shape[1]).double()
+        norm.weight.copy_(slopes if falling else slopes.abs())
+        norm.bias.normal_()
+    x = x.clone().requires_grad_()
+    for _ in range(2):
+        y = layer(norm, x)
+        (y * torch.arange(y.numel()).view(y.shape).sin()).sum().backward()
+    statistics = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    return [y.detach(), *(p.grad for p in (x, norm.weight, norm.bias)), *statistics]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("time", [27, 100])  # 100: its last step is in no window, and yet in the statistics
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_it_is_the_same_function(time: int, falling: bool, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = (3 * torch.randn(4, 8, 1, time) + 5).double().contiguous(memory_format=layout)
+    for there, here in zip(
+        trained(plain, x, falling=falling), trained(pooled, x, falling=falling), strict=True
+    ):
+        torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
+
+
+def test_it_is_for_full_precision_of_one_process() -> None:
+    """In bfloat16 gradients would be rounded twice; several processes have statistics in common."""
+    norm, x = BatchNorm(8), torch.ones(2, 8, 1, 9)
+    assert pools_first(norm, x)
+    assert not pools_first(norm, x.bfloat16())
+    norm.synchronised = True
+    assert not pools_first(norm, x)
+
+
+def test_one_value_per_channel_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 values per channel"):
+        pooled(BatchNorm(2), torch.ones(1, 2, 1, 1))
