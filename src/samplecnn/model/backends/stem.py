@@ -18,30 +18,28 @@ def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor) -> Tensor:
     and read once on the way back, where convolution, statistics, normalisation and ReLU each pass over it.
     """
     taps = conv.kernel_size[1]
-    frames = waveforms.reshape(len(waveforms), -1, taps)  # (batch, time, taps)
+    frames = waveforms.reshape(-1, taps)  # (batch * time, taps)
     weight, bias = conv.weight.flatten(1), conv.bias  # (channels, taps), (channels,)
     assert bias is not None
     if isinstance(bn, BatchNorm):
         with torch.autocast(waveforms.device.type, enabled=False):
             scale, shift = _affine(bn, frames, weight, bias)
             weight, bias = weight * scale[:, None], shift
-    # A column of ones carries the shift, and its gradient, through the same product. The matrix is row-major:
-    # autograd then takes its gradient as frames^T g, which on a CPU is many times as fast as (g^T frames)^T.
-    frames = F.pad(frames, (0, 1), value=1.0).flatten(0, 1)
-    maps = F.relu(frames @ torch.cat([weight.T, bias[None]]), inplace=True)
+    # A column of ones carries the shift, and its gradient, through the same product.
+    frames = torch.cat([frames, frames.new_ones(len(frames), 1)], dim=1)
+    # With a gap between the matrix' rows, autograd takes its gradient as frames^T g, which on a CPU is many
+    # times as fast as (g^T frames)^T, its choice where there is none.
+    matrix = F.pad(torch.cat([weight, bias[:, None]], dim=1), (0, 1))[:, :-1]  # (channels, taps + 1)
+    maps = F.relu(frames @ matrix.T, inplace=True)
     return maps.view(len(waveforms), 1, -1, conv.out_channels).permute(0, 3, 1, 2)
 
 
 def _affine(bn: BatchNorm, frames: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what ``bn`` does to ``frames @ weight.T + bias``: factor of the weight, and new bias.
-
-    ``frames`` is ``(batch, time, taps)``.
-    """
+    """Return what ``bn`` does to ``frames @ weight.T + bias``: factor of the weight, and new bias."""
     if bn.training:
-        centre = frames.mean(dim=(0, 1))
+        centre = frames.mean(dim=0)
         centred = frames - centre
-        # A product of each segment: sums over all of them at once round more.
-        covariance = (centred.mT @ centred).mean(dim=0) / frames.shape[1]
+        covariance = centred.T @ centred / len(frames)
         if bn.synchronised:
             centre, covariance = over_processes(centre, covariance)
         mean, variance = weight @ centre + bias, ((weight @ covariance) * weight).sum(dim=1)
