@@ -7,9 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from samplecnn.data.catalog import Catalog
+from samplecnn.training import config as configuration
+from samplecnn.training.stores import make_catalog
 
 RATE = 22_050  # Hz
 SECONDS = 2.8  # one segment and a little
+
+
+def configured(name: str, *overrides: str) -> DictConfig:
+    """Return what `conf/` makes of the command line of "prepare" or "train"."""
+    configuration.register()
+    with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def configured_catalog(*overrides: str) -> Catalog:
+    """Return the catalogue that these overrides prepare."""
+    return make_catalog(configuration.validate(configured("prepare", *overrides))["data"]["catalog"])
 
 
 def write_audio(file: Path, seconds: float = SECONDS, seed: int = 0) -> Path:

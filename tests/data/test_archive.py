@@ -26,7 +26,8 @@ import resource, sys
 from pathlib import Path
 from samplecnn.data.archive import unpack
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-unpack(Path(sys.argv[1]), Path(sys.argv[2]), max_bytes=10**6, max_files=9, suffixes={".mp3"}, progress=False)
+parts, folder = [Path(sys.argv[1])], Path(sys.argv[2])
+unpack(parts, folder, max_bytes=10**6, max_files=9, suffixes={".mp3"}, progress=False)
 """
 
 
@@ -34,7 +35,8 @@ def out(
     archive: Path | list[Path], folder: Path, max_bytes: int = 1_000_000, max_files: int = 9
 ) -> list[str]:
     limits = {"max_bytes": max_bytes, "max_files": max_files}
-    return unpack(archive, folder, suffixes={".mp3"}, progress=False, **limits)
+    parts = [archive] if isinstance(archive, Path) else archive
+    return unpack(parts, folder, suffixes={".mp3"}, progress=False, **limits)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from samplecnn.data import audio, decoder_process
-from samplecnn.data.decoder_process import DecoderProcess
+from samplecnn.data import audio
+from samplecnn.data.decoder_process import DecoderProcess, KilledError
 
 RATE = 22_050
 
@@ -71,7 +71,11 @@ def test_a_file_that_kills_the_decoder_is_named(tmp_path: Path, decoders: Decode
     path, other = noise(tmp_path / "culprit.wav", 300), noise(tmp_path / "a.wav")
     with decoders.open(path) as decoder:
         os.kill(decoders.pid, signal.SIGSEGV)
-        with pytest.raises(audio.AudioError, match=r"culprit\.wav: crashes the decoder"):
+        with pytest.raises(audio.AudioError, match=r"culprit\.wav: crashes the decoder \(SIGSEGV\)"):
+            list(decoder)
+    with decoders.open(path) as decoder:
+        os.kill(decoders.pid, signal.SIGKILL)
+        with pytest.raises(KilledError, match=r"culprit\.wav: its decoder was ended \(SIGKILL\)"):
             list(decoder)
     with decoders.open(other) as decoder:
         assert sum(map(len, decoder)) == 3 * RATE
@@ -81,14 +85,12 @@ def test_a_file_that_kills_the_decoder_is_named(tmp_path: Path, decoders: Decode
         assert sum(map(len, decoder)) == 3 * RATE
 
 
-def test_a_file_that_hangs_the_decoder_is_named(
-    tmp_path: Path, decoders: DecoderProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decoder_process, "SILENT_SECONDS", 0.2)
-    os.kill(decoders.pid, signal.SIGSTOP)
-    hangs = decoders.open(noise(tmp_path / "hang.wav"))
-    with pytest.raises(audio.AudioError, match=r"hang\.wav: takes too long"), hangs:
-        pass
+def test_a_file_that_hangs_the_decoder_is_named(tmp_path: Path) -> None:
+    with DecoderProcess(silent_seconds=0.2) as decoders:
+        os.kill(decoders.pid, signal.SIGSTOP)
+        hangs = decoders.open(noise(tmp_path / "hang.wav"))
+        with pytest.raises(audio.AudioError, match=r"hang\.wav: takes too long"), hangs:
+            pass
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:

@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
-from data.shaped import write_audio
+from data.shaped import configured_catalog, write_audio
 from samplecnn.data.catalog import PARTS, Catalog, CatalogError
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import folder
 from samplecnn.data.prepare import prepare
-from samplecnn.training import config as configuration
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def table(raw: Path, *lines: str, name: str = "tags.csv") -> Path:
@@ -83,10 +78,7 @@ def test_from_a_table_to_batches(tmp_path: Path) -> None:
 
 def test_through_the_configuration(tmp_path: Path) -> None:
     table(tmp_path, "path,tags", *(f"{number}.wav,{'xy'[number % 2]}" for number in range(40)))
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("prepare", overrides=["data=folder", f"data.raw={tmp_path}", "data.shares=[2,1,1]"])
-    catalog = instantiate(configuration.validate(config)["data"]["catalog"])
+    catalog = configured_catalog("data=folder", f"data.raw={tmp_path}", "data.shares=[2,1,1]")
     assert Counter(parts_of(catalog).values()) == {"train": 20, "valid": 10, "test": 10}
     assert (catalog.name, catalog.excerpt_seconds, catalog.excerpt_start) == ("folder", 29, "middle")
 

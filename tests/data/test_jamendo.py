@@ -4,18 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
-from data.shaped import write_audio, write_jamendo_split
+from data.shaped import configured, configured_catalog, write_audio, write_jamendo_split
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import jamendo
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store
-from samplecnn.training import config as configuration
 
-CONF = Path(__file__).parents[2] / "conf"
 ROCK, PIANO, HAPPY = "genre---rock", "instrument---piano", "mood/theme---happy"
 TAGS_OF = {
     number: [ROCK, *[PIANO] * (number % 2), *[HAPPY] * (number % 3 == 0)]
@@ -68,12 +64,10 @@ def test_from_raw_to_batches(raw: Path) -> None:
 
 
 def test_through_the_configuration(raw: Path) -> None:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("prepare", overrides=["data=jamendo", f"data.raw={raw}"])
-    catalog = instantiate(configuration.validate(config)["data"]["catalog"])
+    overrides = ("data=jamendo", f"data.raw={raw}")
+    catalog = configured_catalog(*overrides)
     assert (catalog.name, catalog.excerpt_seconds, catalog.excerpt_start) == ("jamendo", 29, "middle")
-    assert config.data.split in catalog.splits
+    assert configured("prepare", *overrides).data.split in catalog.splits
 
 
 def test_splits_and_audio_may_lie_in_the_folder_itself(raw: Path) -> None:

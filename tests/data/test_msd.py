@@ -7,18 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
-from data.shaped import python2_pickle, track_id, write_audio, write_database, write_lists
+from data.shaped import (
+    configured,
+    configured_catalog,
+    python2_pickle,
+    track_id,
+    write_audio,
+    write_database,
+    write_lists,
+)
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import msd
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store
-from samplecnn.training import config as configuration
 
-CONF = Path(__file__).parents[2] / "conf"
 TRAIN = 4  # tracks of the pickled training list; the two after them are for validation
 
 
@@ -112,7 +116,7 @@ def test_own_lists_and_own_tags(raw: Path, caplog: pytest.LogCaptureFixture) -> 
     with pytest.raises(CatalogError, match=r"no listed track .*\(2 others occur; .*vocabulary=50"):
         msd.catalog(raw)
     (raw / "tags.tsv").write_text("\n".join(["track_id\ttags", rows[0], rows[0]]) + "\n")
-    with pytest.raises(CatalogError, match=r"tags\.tsv, line 3: track TR.* has a line before"):
+    with pytest.raises(CatalogError, match=r"tags\.tsv, line 3: track_id 'TR.*' is also on line 2"):
         msd.catalog(raw, vocabulary=10)
 
 
@@ -204,21 +208,14 @@ def test_impossible_options(raw: Path, options: dict[str, int], message: str) ->
 def test_through_the_configuration(raw: Path) -> None:
     for part, number in (("train", 1), ("valid", 2), ("test", 3)):
         (raw / f"{part}.txt").write_text(track_id(number))
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("prepare", overrides=["data=msd", f"data.raw={raw}", "data.vocabulary=3"])
-    catalog = instantiate(configuration.validate(config)["data"]["catalog"])
+    overrides = ("data=msd", f"data.raw={raw}", "data.vocabulary=3")
+    catalog = configured_catalog(*overrides)
     assert (catalog.name, len(catalog.tags)) == ("msd", 3)
     assert (catalog.excerpt_seconds, catalog.excerpt_start) == (29, "start")
-    assert config.data.split in catalog.splits
+    assert configured("prepare", *overrides).data.split in catalog.splits
 
 
 def test_the_paper_s_networks_have_no_dropout_here() -> None:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        plain = compose("train", overrides=["data=msd", "block=rese2"])
-        assert plain.block.dropout == 0
-        assert (
-            compose("train", overrides=["data=msd", "block=res2", "block.dropout=0.1"]).block.dropout == 0.1
-        )
-        assert compose("train", overrides=["block=res2"]).block.dropout == 0.2
+    assert configured("train", "data=msd", "block=rese2").block.dropout == 0
+    assert configured("train", "data=msd", "block=res2", "block.dropout=0.1").block.dropout == 0.1
+    assert configured("train", "block=res2").block.dropout == 0.2

@@ -19,8 +19,8 @@ import pytest
 from data.file_server import FileServer, serving
 from samplecnn.data.archive import ArchiveError
 from samplecnn.data.datasets import mtat
-from samplecnn.data.datasets.mtat_fetch import SOURCE, Remote, Source, fetch_raw
-from samplecnn.data.download import DownloadError
+from samplecnn.data.datasets.mtat_fetch import SOURCE, Source, fetch_raw
+from samplecnn.data.download import DownloadError, Remote
 from samplecnn.data.store import Store
 
 SHARED = Path(__file__).parents[3] / "shared/mtat"
@@ -32,7 +32,8 @@ ANNOTATIONS = "\r\n".join(["clip_id\tloud\tslow\tmp3_path", *ROWS, ""]).encode()
 FETCH = """
 import json, sys
 from pathlib import Path
-from samplecnn.data.datasets.mtat_fetch import Remote, Source, fetch_raw
+from samplecnn.data.datasets.mtat_fetch import Source, fetch_raw
+from samplecnn.data.download import Remote
 source = json.loads(sys.argv[2])
 archives = tuple(tuple(Remote(**part) for part in parts) for parts in source["archives"])
 fetch_raw(Path(sys.argv[1]), Source(Remote(**source["annotations"]), archives), progress=False)

@@ -117,13 +117,6 @@ def test_what_fails_to_make_a_job_is_raised_too() -> None:
     assert threads() == []
 
 
-def test_nothing_ahead_is_refused() -> None:
-    with pytest.raises(ValueError, match="ahead is 0 and threads is 1: allowed are 1, 2"):
-        prefetched([int], 0)
-    with pytest.raises(ValueError, match="ahead is 2 and threads is 0: allowed are 1, 2"):
-        prefetched([int], threads=0)
-
-
 # Run by `python -c`: a consumer that an interrupt reaches in the middle, or while it waits for the thread.
 CONSUMER = """
 import sys, time

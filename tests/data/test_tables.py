@@ -43,7 +43,8 @@ def test_the_same_rows_from_every_kind(tmp_path: Path, content: bytes) -> None:
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tags.csv"
     file.write_text('path,tags\n\n"a\nb.wav",rock\n\nc.wav,jazz\n')
-    assert [line for line, _ in read_table(file, ("path", "tags"))] == [4, 6]
+    places = [where for where, _ in read_table(file, ("path", "tags"))]
+    assert places == [f"{file}, line 4", f"{file}, line 6"]
 
 
 @pytest.mark.parametrize(

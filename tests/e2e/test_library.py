@@ -138,13 +138,19 @@ def test_what_changed_and_what_is_new(library: World) -> None:
     assert {row["path"]: row for row in rows(file)} == second
 
 
+def descendants(pid: int | str) -> list[str]:
+    """Return the children of a process, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return children + [below for child in children for below in descendants(child)]
+
+
 def test_interrupted(library: World) -> None:
     """Ctrl-C: what is done stays, all processes end, and the status says so."""
     file = library.folder / "interrupted.jsonl"
     command = ("tag", "music", "--model", "made.ckpt", "--out", file, "--workers", 2)
     with library.start("samplecnn", *command) as process:
         stop(process, file, 5, signal.SIGINT)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        children = descendants(process.pid)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "files are done; the same command goes on" in said

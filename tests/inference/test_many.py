@@ -77,7 +77,7 @@ def test_a_file_that_kills_its_decoder(
         for process in decoders if path == culprit else ():
             opened = Path(f"/proc/{process.pid}/fd").iterdir()
             if any(link.exists() and link.resolve() == culprit for link in opened):
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGSEGV)
 
     heard = list(listen_to(tagger, paths, decoders, progress=kill))
     assert [file.path for file in heard if file.error] == [culprit]

@@ -42,11 +42,11 @@ def run_info(options: argparse.Namespace) -> int:
     """Print what a store holds."""
     from rich.console import Console
 
-    from samplecnn.data.inspect import info, render
+    from samplecnn.data.inspect import info
     from samplecnn.data.store import Store
 
-    split = options.split or next(iter(Store.open(options.store).splits))
-    Console().print(render(info(options.store, split, options.top)))
+    store = Store.open(options.store)
+    Console().print(info(store, options.split or next(iter(store.splits)), options.top))
     return 0
 
 

@@ -7,19 +7,18 @@ not what its header claims. A name, a kind or a size that has no place in a data
 import io
 import logging
 import re
+import shutil
 import stat
 import struct
 import zipfile
 import zlib
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tqdm import tqdm
 
+from samplecnn.data.view import View
 from samplecnn.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class ArchiveError(UserError):
 
 
 def unpack(
-    archive: Path | Sequence[Path],
+    parts: Sequence[Path],
     folder: Path,
     *,
     max_bytes: int,
@@ -54,7 +53,7 @@ def unpack(
     suffixes: Collection[str],
     progress: bool = True,
 ) -> list[str]:
-    """Unpack a zip archive, given as one file or as its parts in order; return the files' paths.
+    """Unpack a zip archive, given as its parts in order; return the files' paths.
 
     Only files with one of the `suffixes` (lower case, with the dot) are written, each of them whole or not
     at all. Files that a call before has written are kept if size and CRC are right. Nothing is written before
@@ -64,17 +63,16 @@ def unpack(
     characters, links and devices, encrypted, overlapping and repeated entries, more than `max_files` entries
     (folders included) or `max_bytes` decompressed, for damaged archives, and if a file cannot be written.
     """
-    parts = [archive] if isinstance(archive, Path) else list(archive)
     name = str(parts[0]) if len(parts) == 1 else f"{parts[0]} to {parts[-1].name}"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".unpacking.tmp"
     written, others = [], 0
     try:
-        with (
-            io.BufferedReader(_Joined(parts)) as file,
-            zipfile.ZipFile(file) as opened,
-            tqdm(desc=parts[0].name, unit="file", disable=not progress) as bar,
-        ):
+        with ExitStack() as stack:
+            files = [stack.enter_context(part.open("rb")) for part in parts]
+            whole = View([(file, 0, part.stat().st_size) for file, part in zip(files, parts, strict=True)])
+            opened = stack.enter_context(zipfile.ZipFile(io.BufferedReader(whole)))
+            bar = stack.enter_context(tqdm(desc=parts[0].name, unit="file", disable=not progress))
             for info, path in _checked(opened, max_bytes, max_files):
                 if path.suffix.lower() not in suffixes:
                     others += 1
@@ -166,53 +164,9 @@ def _is_there(target: Path, info: zipfile.ZipInfo) -> bool:
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
-    size = 0
-    with archive.open(info) as content, file.open("wb") as out:
-        while block := content.read(CHUNK):
-            size += len(block)
-            if size > info.file_size:
-                break
-            out.write(block)
-    if size != info.file_size:
-        raise ArchiveError(
-            f"entry {info.filename!r} is not of the {info.file_size:,} bytes it claims: damaged"
-        )
-
-
-class _Joined(io.RawIOBase):
-    """Several files read as one, without a copy."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        super().__init__()
-        self._stack = ExitStack()
-        self._files = [self._stack.enter_context(path.open("rb", buffering=0)) for path in paths]
-        self._starts = list(accumulate((path.stat().st_size for path in paths), initial=0))
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
-        if base + offset < 0:
-            raise EOFError("it is shorter than it claims")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        index = bisect_right(self._starts, self._position) - 1
-        if index == len(self._files):
-            return 0
-        file = self._files[index]
-        file.seek(self._position - self._starts[index])
-        left = self._starts[index + 1] - self._position
-        count = file.readinto(memoryview(buffer)[:left]) or 0
-        self._position += count
-        return count
-
-    def close(self) -> None:
-        self._stack.close()
-        super().close()
+    with archive.open(info) as content, file.open("wb") as out:  # zipfile gives no more than is claimed
+        shutil.copyfileobj(content, out, CHUNK)
+        if out.tell() != info.file_size:
+            raise ArchiveError(
+                f"entry {info.filename!r} is not of the {info.file_size:,} bytes it claims: damaged"
+            )

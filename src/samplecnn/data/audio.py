@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from samplecnn.data.decoder_process import DecoderProcess, RemoteDecoder
-from samplecnn.data.decoding import AudioError, Decoder, check_loudness, decode
+from samplecnn.data.decoding import AudioError, Decoder, check_loudness
 from samplecnn.data.resampling import SAMPLE_RATE, Resampler, resample
 from samplecnn.errors import UserError
 
@@ -43,20 +43,39 @@ SEGMENTS_PER_CLIP = CLIP_SAMPLES // SEGMENT_SAMPLES  # 10
 EXCERPT_STARTS = ("start", "middle")
 
 
+def decode(
+    path: str | Path, *, max_seconds: float | None = None, process: DecoderProcess | None = None
+) -> tuple[np.ndarray, int]:
+    """Decode a file to mono float32 `(samples,)` and its rate in Hz, reading `max_seconds` at most.
+
+    Decoded in this process or in `process`. Raises `AudioError` as `Decoder` does.
+    """
+    opened = process.open if process else Decoder
+    with opened(path, max_seconds=max_seconds) as decoder:
+        blocks = list(decoder)
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), decoder.rate
+
+
 def load(
-    path: str | Path, *, rate: int = SAMPLE_RATE, max_seconds: float | None = None, start: str = "start"
+    path: str | Path,
+    *,
+    rate: int = SAMPLE_RATE,
+    max_seconds: float | None = None,
+    start: str = "start",
+    process: DecoderProcess | None = None,
 ) -> np.ndarray:
     """Decode a file, or `max_seconds` of it, and resample it to `rate` Hz: float32 `(samples,)`.
 
     What is shorter than `max_seconds` is taken whole. `start="middle"` takes them from the middle of the
     decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
-    length, cannot be relied on.
+    length, cannot be relied on. `process` is as for `decode`.
 
     Raises `AudioError` as `Decoder` and `resample` do, always naming the file.
     """
     if start not in EXCERPT_STARTS:
         raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
-    waveform, original = decode(path, max_seconds=max_seconds if start == "start" else None)
+    decoded_seconds = max_seconds if start == "start" else None
+    waveform, original = decode(path, max_seconds=decoded_seconds, process=process)
     if max_seconds is not None and start == "middle":
         wanted = math.ceil(max_seconds * original)
         first = max(0, (len(waveform) - wanted) // 2)

@@ -5,38 +5,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from samplecnn.text import counted
+
 # What libsndfile reads.
-SOUNDFILE_ENDINGS = {
-    ".aif",
-    ".aifc",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".flac",
-    ".mp2",
-    ".mp3",
-    ".mpga",
-    ".oga",
-    ".ogg",
-}
-SOUNDFILE_ENDINGS |= {".opus", ".rf64", ".snd", ".w64", ".wav", ".wave"}
+_SOUNDFILE = "aif aifc aiff au caf flac mp2 mp3 mpga oga ogg opus rf64 snd w64 wav wave"
 # What people keep music in that it does not read: ffmpeg does, where it is installed.
-FFMPEG_ENDINGS = {
-    ".3gp",
-    ".aac",
-    ".ac3",
-    ".amr",
-    ".ape",
-    ".dff",
-    ".dsf",
-    ".m4a",
-    ".m4b",
-    ".mka",
-    ".mkv",
-    ".mov",
-}
-FFMPEG_ENDINGS |= {".mp4", ".mpc", ".spx", ".tta", ".weba", ".webm", ".wma", ".wv"}
-ENDINGS = SOUNDFILE_ENDINGS | FFMPEG_ENDINGS
+_FFMPEG = "3gp aac ac3 amr ape dff dsf m4a m4b mka mkv mov mp4 mpc spx tta weba webm wma wv"
+FFMPEG_ENDINGS = {f".{ending}" for ending in _FFMPEG.split()}
+ENDINGS = FFMPEG_ENDINGS | {f".{ending}" for ending in _SOUNDFILE.split()}
 KINDS_SHOWN = 6
 
 
@@ -90,5 +66,4 @@ def passed_over(counts: Counter[str]) -> str:
     parts = [f"{kind if kind.isprintable() else ascii(kind)} {count}" for kind, count in kinds[:KINDS_SHOWN]]
     if others := sum(count for _, count in kinds[KINDS_SHOWN:]):
         parts.append(f"others {others}")
-    total = counts.total()
-    return f"{total} file{'s' if total != 1 else ''} passed over: {', '.join(parts)}"
+    return f"{counted(counts.total(), 'file')} passed over: {', '.join(parts)}"

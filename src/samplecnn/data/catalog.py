@@ -134,10 +134,15 @@ def _require_distinct(what: str, values: Iterable[str]) -> None:
 
 
 def _check_clip(clip: Clip, tags: int) -> None:
-    path = PurePosixPath(clip.path)
-    if path.is_absolute() or ".." in path.parts or str(path) != clip.path:
+    if not stays_below(clip.path):
         raise CatalogError(
             f"clip {clip.id!r} has path {clip.path!r}: allowed are paths below the audio folder, without '..'"
         )
     if not all(0 <= tag < tags for tag in clip.tags):
         raise CatalogError(f"clip {clip.id!r} has tags {clip.tags}: allowed are 0 to {tags - 1}")
+
+
+def stays_below(path: str) -> bool:
+    """Say whether a relative path leads nowhere else, and is written as plainly as it can be."""
+    pure = PurePosixPath(path)
+    return not pure.is_absolute() and ".." not in pure.parts and str(pure) == path

@@ -3,16 +3,13 @@
 Untrusted input: every read is bounded, and what does not look as expected counts as saying nothing.
 """
 
-import io
 import os
 import struct
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import BinaryIO
 
-Part = bytes | tuple[int, int]  # bytes of our own, or from where to where in a file
+from samplecnn.data.view import Part
 
 MAX_CHUNKS = 1000
 OGG_PAGE = 65_307  # bytes at most
@@ -43,9 +40,9 @@ def layout(file: BinaryIO, size: int) -> Layout:
     if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return _riff(file, size, kind)
     if kind == b"riff":
-        return _data_chunk(size, _w64_chunks(file, size), W64_DATA)
+        return _data_chunk(size, _chunks(file, size, 40, "<16sq", align=8, counted=24), W64_DATA)
     if kind == b"FORM":
-        return _data_chunk(size, _chunks(file, size, 12, ">4sI"), b"SSND", b"BODY")
+        return _data_chunk(size, _chunks(file, size, 12, ">4sI", align=2), b"SSND", b"BODY")
     if kind == b"caff":
         return _caf(file, size)
     if kind in (b".snd", b"dns."):
@@ -78,7 +75,7 @@ def _data_chunk(size: int, chunks: Iterator[tuple[bytes, int, int]], *names: byt
 def _riff(file: BinaryIO, size: int, kind: bytes) -> Layout:
     order = ">" if kind == b"RIFX" else "<"
     long = None  # the true size of what does not fit 32 bits
-    for chunk, start, stated in _chunks(file, size, 12, f"{order}4sI"):
+    for chunk, start, stated in _chunks(file, size, 12, f"{order}4sI", align=2):
         if chunk == b"ds64":
             long = int.from_bytes(_at(file, start + 8, 8), "little")
         if chunk == b"data":
@@ -88,7 +85,7 @@ def _riff(file: BinaryIO, size: int, kind: bytes) -> Layout:
             if stated == 0 and abs(size - 8 - whole) > 1 and size > start:
                 # Written to a pipe, and libsndfile takes it at its word.
                 length = struct.pack(f"{order}I", min(size - start, 0xFFFFFFFF))
-                return Layout(parts=((0, start - 4), length, (start, size)))
+                return Layout(parts=((file, 0, start - 4), length, (file, start, size)))
             return _compare(start, stated, size)
     return Layout()
 
@@ -96,7 +93,7 @@ def _riff(file: BinaryIO, size: int, kind: bytes) -> Layout:
 def _caf(file: BinaryIO, size: int) -> Layout:
     for chunk, start, stated in _chunks(file, size, 8, ">4sq"):
         if chunk == b"data" and stated > size - start > 0:  # which libsndfile refuses
-            parts = ((0, start - 8), (size - start).to_bytes(8, "big"), (start, size))
+            parts = ((file, 0, start - 8), (size - start).to_bytes(8, "big"), (file, start, size))
             return Layout(stated=stated, present=size - start, parts=parts)
     return Layout()
 
@@ -109,27 +106,18 @@ def _asf(file: BinaryIO, size: int) -> Layout:
     return _compare(0, int.from_bytes(head[properties + 40 : properties + 48], "little"), size)
 
 
-def _chunks(file: BinaryIO, size: int, at: int, form: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, first byte and stated size of each chunk."""
+def _chunks(
+    file: BinaryIO, size: int, at: int, form: str, *, align: int = 1, counted: int = 0
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, first byte and stated size of each chunk, less the bytes of its header that this counts."""
     length = struct.calcsize(form)
     for _ in range(MAX_CHUNKS):
         head = _at(file, at, length)
         if at >= size or len(head) < length:
             return
         name, stated = struct.unpack(form, head)
-        yield name, at + length, stated
-        at += length + max(0, stated) + (stated & 1 if form[-1] == "I" else 0)
-
-
-def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    at = 40
-    for _ in range(MAX_CHUNKS):
-        head = _at(file, at, 24)
-        if at >= size or len(head) < 24:
-            return
-        stated = struct.unpack("<q", head[16:])[0] - 24  # which counts these 24 bytes too
-        yield head[:16], at + 24, stated
-        at += 24 + (max(0, stated) + 7) // 8 * 8
+        yield name, at + length, stated - counted
+        at += length + -(-max(0, stated - counted) // align) * align
 
 
 def _ogg_ends(file: BinaryIO, size: int) -> bool:
@@ -146,49 +134,3 @@ def _ogg_ends(file: BinaryIO, size: int) -> bool:
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
     return os.pread(file.fileno(), count, position) if 0 <= position < 1 << 62 else b""
-
-
-class View(io.RawIOBase):
-    """Parts of a file, and bytes of our own between them, as if they were a file."""
-
-    def __init__(self, file: BinaryIO, parts: Sequence[Part]) -> None:
-        self._descriptor, self._parts = file.fileno(), parts
-        sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in parts]
-        self._starts = [0, *accumulate(sizes)]
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return where the next byte is read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte."""
-        origin = (0, self._position, self._starts[-1])[whence]
-        self._position = max(0, origin + offset)
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read as many bytes as fit, less only at the end."""
-        done = 0
-        while done < len(buffer) and self._position < self._starts[-1]:
-            index = bisect_right(self._starts, self._position) - 1
-            part, offset = self._parts[index], self._position - self._starts[index]
-            count = min(len(buffer) - done, self._starts[index + 1] - self._position)
-            if isinstance(part, bytes):
-                piece = part[offset : offset + count]
-            else:
-                piece = os.pread(self._descriptor, count, part[0] + offset)
-            if not piece:  # the file became shorter
-                break
-            buffer[done : done + len(piece)] = piece
-            done += len(piece)
-            self._position += len(piece)
-        return done

@@ -21,13 +21,7 @@ from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
 from samplecnn.data.few import few
 from samplecnn.data.resampling import BatchResampler, samples_before
-from samplecnn.data.resident import (
-    Resident,
-    ResidentBatches,
-    ResidentPart,
-    keeps_resident,
-    part_bytes,
-)
+from samplecnn.data.resident import Resident, ResidentBatches, ResidentPart, keeps_resident, part_bytes
 from samplecnn.data.store import Part, Selection, Store
 from samplecnn.errors import UserError
 
@@ -52,8 +46,8 @@ class SegmentDataModule(pl.LightningDataModule):
     Training: in each epoch every segment of every clip, or `train_segments` random ones of each clip, or
     `random_chunks` of each clip that begin anywhere in it, in random order and full batches (`EpochBatches`).
     With `train_clips`, so many of the training part's clips are all that it has (`few`).
-    Validation, test, and prediction of the test part: every segment, or `test_segments` of each clip at even
-    distances, in the order of the clips; the last batch is short.
+    Validation and test: every segment, or `test_segments` of each clip at even distances, in the order of
+    the clips; the last batch is short.
     Of several processes, the one of rank r takes batches r, r + world, ... of these, so that a batch is the
     same whoever computes it; who has none left takes the last again, until all have the same number.
     `eval_batch_size` is 128 on a GPU and 40 on a CPU by default, fewer of longer segments.
@@ -86,19 +80,16 @@ class SegmentDataModule(pl.LightningDataModule):
         resident: Resident = "auto",
     ) -> None:
         super().__init__()
-        if batch_size < 2:
-            raise UserError(f"batch_size is {batch_size}: allowed are 2, 3, ...")
-        if eval_batch_size is not None and eval_batch_size < 1:
-            raise UserError(f"eval_batch_size is {eval_batch_size}: allowed are 1, 2, ...")
-        if seed < 0:
-            raise UserError(f"seed is {seed}: allowed are 0, 1, ...")
-        for name, value in (
-            ("train_segments", train_segments),
-            ("random_chunks", random_chunks),
-            ("test_segments", test_segments),
+        for name, value, least, what in (
+            ("batch_size", batch_size, 2, ""),
+            ("eval_batch_size", eval_batch_size, 1, ""),
+            ("seed", seed, 0, ""),
+            ("train_segments", train_segments, 1, " per clip, or None for all"),
+            ("random_chunks", random_chunks, 1, " per clip, or None for all"),
+            ("test_segments", test_segments, 1, " per clip, or None for all"),
         ):
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}: allowed are 1, 2, ... per clip, or None for all")
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}: allowed are {least}, {least + 1}, ...{what}")
         if train_segments is not None and random_chunks is not None:
             raise UserError(
                 "train_segments and random_chunks both choose what an epoch has of a clip: one of them"
@@ -159,10 +150,6 @@ class SegmentDataModule(pl.LightningDataModule):
         return self._in_order("valid")
 
     def test_dataloader(self) -> Loader:
-        """Batches of the test part in order."""
-        return self._in_order("test")
-
-    def predict_dataloader(self) -> Loader:
         """Batches of the test part in order."""
         return self._in_order("test")
 

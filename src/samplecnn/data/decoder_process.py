@@ -7,6 +7,7 @@ through a pipe, so that it decodes ahead while the network computes. Nothing tha
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,25 +18,40 @@ from typing import Any, Self
 import numpy as np
 
 from samplecnn.data.decoding import AudioError, Decoder
+from samplecnn.memory import keep_freed_memory
 from samplecnn.processes import belong_to_parent, let_children_start
 
-SILENT_SECONDS = 120.0  # without a block, after which the decoder is taken to hang
+SILENT_SECONDS = 120.0
+SECONDS_TO_END = 10.0  # for a process whose pipe is closed
 MESSAGE = 1 << 20  # bytes at most
+# How a decoder ends its process. Other signals come from outside: SIGKILL where memory is short, for one.
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+
+
+class KilledError(AudioError):
+    """The decoder was ended from outside, which says nothing about the file."""
 
 
 class DecoderProcess:
-    """A child process that decodes one file at a time, and is started again when it has died."""
+    """A child process that decodes one file at a time, and is started again when it has died.
 
-    def __init__(self) -> None:
+    A decoder that is silent for longer than ``silent_seconds`` is taken to hang.
+    """
+
+    def __init__(self, silent_seconds: float = SILENT_SECONDS) -> None:
+        self._silent_seconds = silent_seconds
         self._start()
 
     def _start(self) -> None:
         let_children_start()
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+        # Forked from a server that has imported the decoder once: a start takes milliseconds.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        ours, theirs = context.Pipe()
+        with theirs:
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+        self._pipe, self._process = ours, process
 
     @property
     def pid(self) -> int:
@@ -54,7 +70,8 @@ class DecoderProcess:
         """Begin with a file, without waiting for it; the one before has to be closed.
 
         What is returned is used in a ``with`` statement, as a `Decoder`, and raises there what that raises:
-        AudioError too for a file that kills the child, or takes more than ``deadline`` seconds.
+        AudioError too for a file that crashes the child, or takes more than ``deadline`` seconds, and
+        KilledError where somebody ends the child meanwhile.
         """
         request = _text(path=str(path), max_seconds=max_seconds, strict=strict)
         end = None if deadline is None else time.monotonic() + deadline
@@ -67,13 +84,20 @@ class DecoderProcess:
 
     def receive(self, end: float | None) -> bytes:
         """Return the child's next message. Raises EOFError if it has died, TimeoutError if it is late."""
-        patience = SILENT_SECONDS if end is None else min(SILENT_SECONDS, max(0, end - time.monotonic()))
+        patience = self._silent_seconds
+        if end is not None:
+            patience = min(patience, max(0, end - time.monotonic()))
         if not self._pipe.poll(patience):
             raise TimeoutError
         return self._pipe.recv_bytes(MESSAGE)
 
+    def ended_by(self) -> int | None:
+        """Return the exit status of a child that has closed its pipe: below 0, the signal that ended it."""
+        self._process.join(SECONDS_TO_END)
+        return self._process.exitcode
+
     def restart(self) -> None:
-        """End the child, whatever it is doing, and start another."""
+        """End the child, whatever it is doing, and start another; OSError where that is killed at once."""
         self.close()
         self._start()
 
@@ -120,10 +144,18 @@ class RemoteDecoder:
         try:
             return self._process.receive(self._end)
         except (EOFError, OSError) as error:
-            reason = "takes too long to decode" if isinstance(error, TimeoutError) else "crashes the decoder"
-            self._open = False
-            self._process.restart()
-            raise AudioError(reason, self.path) from error
+            late = isinstance(error, TimeoutError)
+            failure = AudioError("takes too long to decode", self.path) if late else self._ended()
+            self.close()
+            raise failure from error
+
+    def _ended(self) -> AudioError:
+        """Return what the end of the child says of the file."""
+        status = self._process.ended_by() or 0
+        name = signal.Signals(-status).name if status < 0 else f"status {status}"
+        if -status in CRASHES:
+            return AudioError(f"crashes the decoder ({name})", self.path)
+        return KilledError(f"its decoder was ended ({name}): out of memory, or by somebody", self.path)
 
     def __enter__(self) -> Self:
         head = self._json()
@@ -140,11 +172,8 @@ class RemoteDecoder:
             self._process.restart()
 
 
-def keep_libraries_quiet() -> None:
-    """Drop what libraries write to a process's standard error: messages that name no file.
-
-    For processes that only decode; what goes wrong is told by exceptions.
-    """
+def _keep_libraries_quiet() -> None:
+    """Drop what libraries write to the standard error: messages that name no file."""
     sys.stderr.flush()
     with Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), 2)
@@ -153,7 +182,8 @@ def keep_libraries_quiet() -> None:
 def _serve(pipe: Connection) -> None:
     """Decode file after file, until the other end of the pipe is closed."""
     belong_to_parent()
-    keep_libraries_quiet()
+    _keep_libraries_quiet()
+    keep_freed_memory()
     try:
         while True:
             request = json.loads(pipe.recv_bytes())
@@ -172,7 +202,7 @@ def _decode(pipe: Connection, path: str, options: dict[str, Any]) -> None:
                 for start in range(0, len(block), MESSAGE // 4):
                     pipe.send_bytes(np.ascontiguousarray(block[start : start + MESSAGE // 4]).data)
             last = _text(warning=decoder.warning, cut=decoder.cut)
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, MemoryError):  # not the file's fault
         raise
     except AudioError as error:
         last = _text(error=error.reason)

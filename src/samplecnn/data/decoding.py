@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -10,9 +11,10 @@ import numpy as np
 import soundfile
 
 from samplecnn.data import mpeg
-from samplecnn.data.containers import Part, layout
+from samplecnn.data.containers import layout
 from samplecnn.data.ffmpeg import FfmpegError, FfmpegFile, kind_of
 from samplecnn.data.sndfile import SndFile
+from samplecnn.data.view import Part
 from samplecnn.errors import UserError
 
 MIN_DECODED = 0.9  # of what the header promises; MTAT's complete clips decode to 0.995 of it
@@ -35,16 +37,6 @@ class AudioError(UserError):
 
     def __str__(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"
-
-
-def decode(path: str | Path, *, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
-    """Decode a file to mono float32 `(samples,)` and its rate in Hz, reading `max_seconds` at most.
-
-    Raises `AudioError` as `Decoder` does.
-    """
-    with Decoder(path, max_seconds=max_seconds) as decoder:
-        blocks = list(decoder)
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), decoder.rate
 
 
 class Decoder:
@@ -72,18 +64,13 @@ class Decoder:
         if not self.path.is_file():
             reason = "no such file" if not self.path.exists() else "is a folder or no regular file"
             raise AudioError(reason, path)
-        try:
-            self._file = self.path.open("rb", buffering=0)
-        except OSError as error:
-            raise AudioError(f"cannot be read ({error.strerror})", path) from error
-        try:
-            self._open(max_seconds)
-        except OSError as error:
-            self._file.close()
-            raise AudioError(f"cannot be read ({error.strerror})", path) from error
-        except BaseException:
-            self._file.close()
-            raise
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(self.path.open("rb", buffering=0))
+                self._open(max_seconds)
+            except OSError as error:
+                raise AudioError(f"cannot be read ({error.strerror})", path) from error
+            stack.pop_all()  # stays open
         self.rate = int(self._source.samplerate)
         length = self._stated
         if length is None and self._frames is not None:
@@ -103,7 +90,7 @@ class Decoder:
         self._frames = None if other else mpeg.scan(self._file.fileno(), size, max_seconds)
         parts: Sequence[Part] | None = self._layout.parts
         if self._frames is not None and not self._frames.plain:
-            parts = self._frames.parts()
+            parts = self._frames.parts(self._file)
         try:
             sound = SndFile(self._file, parts)
         except soundfile.LibsndfileError as error:

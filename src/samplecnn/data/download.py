@@ -16,8 +16,6 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -34,6 +32,7 @@ ATTEMPTS = 4  # in a row at one mirror, that bring less than a CHUNK
 TIMEOUT = 30  # seconds without a byte
 TRANSIENT = (408, 425, 429)  # HTTP status codes below 500 that may be better next time
 RANGE_NOT_SATISFIABLE = 416
+NETWORK = (OSError, http.client.HTTPException)
 GIT_BLOB = "git blob id"
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -59,57 +58,43 @@ class _MirrorError(Exception):
     """Why one mirror is given up."""
 
 
-class _InterruptedError(Exception):
-    """Why one attempt ended early; the next may do better."""
-
-
 @dataclass(frozen=True)
-class _Published:
-    """What is known of a file beforehand; None: nothing."""
+class Remote:
+    """A file on the web: its name here, its addresses in the order to try, and what is published of it."""
 
-    bytes: int | None
-    sha256: str | None
-    md5: str | None
-    git_blob: str | None
+    name: str
+    urls: tuple[str, ...]
+    bytes: int | None = None
+    md5: str | None = None
+    git_blob: str | None = None
 
     @property
     def has_checksum(self) -> bool:
-        return bool(self.sha256 or self.md5 or self.git_blob)
+        """Whether a wrong byte would show."""
+        return bool(self.md5 or self.git_blob)
 
     def problem(self, file: Path) -> str | None:
         """Say what is wrong with a file that should be whole."""
         size = file.stat().st_size
         if self.bytes not in (None, size):
             return f"{size:,} bytes, {self.bytes:,} are published"
-        for name, published in (("sha256", self.sha256), ("md5", self.md5), (GIT_BLOB, self.git_blob)):
-            if published and (found := checksum(file, name)) != published.lower():
-                return f"{name} {found}, {published} is published"
+        for kind, published in (("md5", self.md5), (GIT_BLOB, self.git_blob)):
+            if published and (found := checksum(file, kind)) != published.lower():
+                return f"{kind} {found}, {published} is published"
         return None
 
 
 def checksum(file: Path, kind: str) -> str:
-    """Return a file's checksum, hexadecimal: "sha256", "md5", or GIT_BLOB, by which git knows its content."""
+    """Return a file's checksum, hexadecimal: "md5", or GIT_BLOB, by which git knows its content."""
     digest = hashlib.new("sha1" if kind == GIT_BLOB else kind, usedforsecurity=False)
     if kind == GIT_BLOB:
         digest.update(b"blob %d\0" % file.stat().st_size)
     with file.open("rb") as content:
-        while block := content.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, lambda: digest).hexdigest()
 
 
-def fetch(
-    urls: Sequence[str],
-    file: Path,
-    *,
-    bytes: int | None = None,
-    sha256: str | None = None,
-    md5: str | None = None,
-    git_blob: str | None = None,
-    progress: bool = True,
-    pause: float = 1.0,
-) -> Path:
-    """Fetch `file` from the first of the addresses that has it as published; by one caller at a time.
+def fetch(remote: Remote, folder: Path, *, progress: bool = True, pause: float = 1.0) -> Path:
+    """Fetch a file into a folder from the first address that has it as published; by one caller at a time.
 
     A file that is there is checked and not fetched again. A mirror that breaks off is asked for the rest,
     after `pause` seconds and then twice as long each time. Whatever ends the call, what has come stays in
@@ -118,23 +103,23 @@ def fetch(
     Raises `DownloadError` if no mirror has the file, if one that is there is not the published one (it is
     left as it is), if it cannot be written, and for addresses that are not http:// or https://.
     """
-    for url in urls:
+    file = folder / remote.name
+    for url in remote.urls:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise DownloadError(f"address {url!r}: allowed are http:// and https://")
-    published = _Published(bytes, sha256, md5, git_blob)
     reasons = []
     try:
         if file.is_file():
-            if problem := published.problem(file):
+            if problem := remote.problem(file):
                 raise DownloadError(
                     f"{file} is not the published file ({problem}): delete it to fetch it anew"
                 )
             return file
-        file.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tqdm(desc=file.name, unit="B", unit_scale=True, disable=not progress) as bar:
-            for url in urls:
+            for url in remote.urls:
                 try:
-                    _Download(url, file, published, bar, pause).run()
+                    _Download(url, file, remote, bar, pause).run()
                     return file
                 except _MirrorError as error:
                     reasons.append(f"  {url}: {error}")
@@ -150,8 +135,8 @@ def fetch(
 class _Download:
     """One file from one mirror."""
 
-    def __init__(self, url: str, file: Path, published: _Published, bar: Any, pause: float) -> None:
-        self.url, self.file, self.published, self.bar, self.pause = url, file, published, bar, pause
+    def __init__(self, url: str, file: Path, remote: Remote, bar: Any, pause: float) -> None:
+        self.url, self.file, self.remote, self.bar, self.pause = url, file, remote, bar, pause
         self.part = file.with_name(f"{file.name}.part")
         self.note = file.with_name(f"{file.name}.part.json")
 
@@ -159,7 +144,7 @@ class _Download:
         """Return when the file is there, as published; raises `_MirrorError`."""
         resumed = self.size() > 0
         self.receive()
-        if problem := self.published.problem(self.part):
+        if problem := self.remote.problem(self.part):
             self.drop()
             if not resumed:
                 raise _MirrorError(problem)
@@ -178,13 +163,7 @@ class _Download:
     def receive(self) -> None:
         """Fill the part, in as many attempts as that takes."""
         failures, most = 0, self.size()
-        while True:
-            try:
-                if self.attempt():
-                    return
-                reason = f"broke off after {self.size():,} bytes"
-            except _InterruptedError as error:
-                reason = str(error)
+        while reason := self.attempt():
             # Against the most there ever was: a server that always begins anew makes no progress.
             failures = 0 if self.size() >= most + CHUNK else failures + 1
             most = max(most, self.size())
@@ -192,21 +171,20 @@ class _Download:
                 raise _MirrorError(f"{reason} ({ATTEMPTS} attempts)")
             time.sleep(self.pause * 2 ** max(0, failures - 1))
 
-    def attempt(self) -> bool:
-        """Make one request and add what comes to the part; True if it is whole now."""
+    def attempt(self) -> str | None:
+        """Make one request and add what comes to the part; return why it is not whole now, None if it is."""
         start, note = self.size(), self.read_note()
-        if start and start in (note.get("total"), self.published.bytes):
-            return True  # the last call ended between the last byte and the check
+        if start and start in (note.get("total"), self.remote.bytes):
+            return None  # the last call ended between the last byte and the check
         version = note.get("version")
         headers = {"User-Agent": "samplecnn", "Accept-Encoding": "identity"}
-        if start and (version or self.published.has_checksum):
+        if start and (version or self.remote.has_checksum):
             headers["Range"] = f"bytes={start}-"
             if version:
                 headers["If-Range"] = version
         request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 checked in `fetch`
         try:
-            with _network():
-                response = _OPENER.open(request, timeout=TIMEOUT)
+            response = _OPENER.open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             with error:
                 reason = f"HTTP {error.code} {error.reason}"
@@ -214,7 +192,9 @@ class _Download:
                 self.drop()
             elif error.code < 500 and error.code not in TRANSIENT:
                 raise _MirrorError(reason) from error
-            raise _InterruptedError(reason) from error
+            return reason
+        except NETWORK as error:
+            return network_reason(error)
         with response:
             return self.store(response, start, version)
 
@@ -226,8 +206,8 @@ class _Download:
             return {}
         return note if isinstance(note, dict) and note.get("url") == self.url else {}
 
-    def store(self, response: Any, start: int, version: str | None) -> bool:
-        """Write a response to the part, from byte `start` on if it is one to a range; True if it is whole."""
+    def store(self, response: Any, start: int, version: str | None) -> str | None:
+        """Write a response to the part, from byte `start` on if it is one to a range; return as `attempt`."""
         etag = response.headers.get("ETag") or "W/"  # a weak one does not vouch for the bytes
         now = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
         total = response.length
@@ -235,17 +215,17 @@ class _Download:
             sent = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if not sent or int(sent[1]) != start or (version and now and now != version):
                 self.drop()
-                raise _InterruptedError("sent another range or version than it was asked for")
+                return "sent another range or version than it was asked for"
             total = None if sent[2] == "*" else int(sent[2])
         else:
             start = 0
-        known = self.published
-        if total is not None and known.bytes not in (None, total):
-            raise _MirrorError(f"has {total:,} bytes, {known.bytes:,} are published")
+        remote = self.remote
+        if total is not None and remote.bytes not in (None, total):
+            raise _MirrorError(f"has {total:,} bytes, {remote.bytes:,} are published")
         if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
             raise _MirrorError(f"sends it encoded ({coding}), which was not asked for")
-        total = known.bytes if total is None else total
-        if total is None and not (response.chunked or known.has_checksum):
+        total = remote.bytes if total is None else total
+        if total is None and not (response.chunked or remote.has_checksum):
             raise _MirrorError(
                 "does not say how long the file is, and there is no checksum that would show a cut"
             )
@@ -258,7 +238,13 @@ class _Download:
             if not start:
                 write(self.note, json.dumps({"url": self.url, "version": now, "total": total}))
             try:
-                while block := _read(response):
+                while True:
+                    try:
+                        block = response.read1(CHUNK)  # `read` would lose what is there if no more comes
+                    except NETWORK as error:
+                        return network_reason(error)
+                    if not block:
+                        break
                     out.write(block)
                     self.bar.update(len(block))
                     if total is not None and out.tell() > total:
@@ -267,21 +253,5 @@ class _Download:
                 out.flush()
                 os.fsync(out.fileno())
         # A chunked response says itself where it ends; whether that is enough is checked by the caller.
-        return total is None or response.chunked or self.size() == total
-
-
-@contextmanager
-def _network() -> Iterator[None]:
-    """Turn the network's errors into `_InterruptedError`; the disk's are OSErrors too."""
-    try:
-        yield
-    except urllib.error.HTTPError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        raise _InterruptedError(network_reason(error)) from error
-
-
-def _read(response: Any) -> bytes:
-    with _network():
-        block: bytes = response.read1(CHUNK)  # what is there: `read` would lose it if the rest does not come
-        return block
+        whole = total is None or response.chunked or self.size() == total
+        return None if whole else f"broke off after {self.size():,} bytes"

@@ -9,33 +9,27 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from samplecnn.data.audio_files import FFMPEG_ENDINGS
 
-KINDS = {  # (where, which bytes) a file of each kind has
-    (4, b"ftyp"): "MPEG-4",
-    (4, b"moov"): "MPEG-4",
-    (4, b"mdat"): "MPEG-4",
-    (4, b"wide"): "MPEG-4",
-    (0, b"\x1a\x45\xdf\xa3"): "Matroska or WebM",
-    (0, b"\x30\x26\xb2\x75"): "WMA",
-    (0, b"MAC "): "Monkey's Audio",
-    (0, b"wvpk"): "WavPack",
-    (0, b"TTA1"): "True Audio",
-    (0, b"MP+"): "Musepack",
-    (0, b"MPCK"): "Musepack",
-    (0, b"DSD "): "DSD",
-    (0, b"FRM8"): "DSD",
-    (0, b"#!AMR"): "AMR",
-    (0, b"\xff\xf1"): "AAC",
-    (0, b"\xff\xf9"): "AAC",
-    (0, b"\x0b\x77"): "AC-3",
-    (0, b"OggS"): "Ogg of a rare kind",
-    (0, b"RIFF"): "WAV of a rare kind",
-    (0, b"caff"): "CAF of a rare kind",
+KINDS: dict[str, tuple[int, *tuple[bytes, ...]]] = {  # where a file of each kind has which bytes
+    "MPEG-4": (4, b"ftyp", b"moov", b"mdat", b"wide"),
+    "Matroska or WebM": (0, b"\x1a\x45\xdf\xa3"),
+    "WMA": (0, b"\x30\x26\xb2\x75"),
+    "Monkey's Audio": (0, b"MAC "),
+    "WavPack": (0, b"wvpk"),
+    "True Audio": (0, b"TTA1"),
+    "Musepack": (0, b"MP+", b"MPCK"),
+    "DSD": (0, b"DSD ", b"FRM8"),
+    "AMR": (0, b"#!AMR"),
+    "AAC": (0, b"\xff\xf1", b"\xff\xf9"),
+    "AC-3": (0, b"\x0b\x77"),
+    "Ogg of a rare kind": (0, b"OggS"),
+    "WAV of a rare kind": (0, b"RIFF"),
+    "CAF of a rare kind": (0, b"caff"),
 }
 READERS = "aac,ac3,amr,ape,asf,caf,dsf,eac3,iff,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpc,mpc8,ogg,tta,wav,wv"
 STATE_LENGTH = ("asf", "ape", "dsf", "iff", "matroska", "mov", "mpc", "tta", "wv")  # the others guess it
@@ -52,8 +46,8 @@ class FfmpegError(Exception):
 
 def kind_of(path: Path, head: bytes) -> str | None:
     """Name what a file is, by its first bytes or its ending, if ffmpeg is to read it."""
-    for (at, magic), kind in KINDS.items():
-        if head[at : at + len(magic)] == magic:
+    for kind, (at, *magic) in KINDS.items():
+        if head[at:].startswith(tuple(magic)):
             return kind
     return path.suffix.lower() if path.suffix.lower() in FFMPEG_ENDINGS else None
 
@@ -125,9 +119,3 @@ class FfmpegFile:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()

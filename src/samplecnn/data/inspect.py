@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from rich.text import Text
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
-from samplecnn.data.catalog import PARTS, digest
+from samplecnn.data.catalog import Catalog, CatalogError, Clip
 from samplecnn.data.store import LABELS, MANIFEST, Store, StoreError
 from samplecnn.style import colours, pictures, ramp
-from samplecnn.text import printable
+from samplecnn.text import counted, printable
 
 CHUNK = 1 << 20  # bytes
 FFT, HOP, MELS = 1024, 256, 96  # 46 ms, 12 ms
@@ -96,96 +95,52 @@ def _check_labels(store: Store) -> list[str]:
 
 
 def _check_manifest(store: Store) -> list[str]:
-    skipped_ids = [clip["id"] for clip in store.skipped]
-    columns = {"clip id": [*store.clip_ids, *skipped_ids], "path": store.clip_paths, "tag": store.tags}
-    problems = [
-        f"{MANIFEST}: {what} {value!r} appears {count} times"
-        for what, values in columns.items()
-        for value, count in Counter(values).items()
-        if count > 1
-    ]
-    for name, split in store.splits.items():
-        if unknown := sorted({str(part) for part in split.parts} - {*PARTS, "None"}):
-            problems.append(f"{MANIFEST}: split {name!r} has parts {unknown}: allowed are {PARTS} and None")
-    made = {"tags": digest(store.tags)}
-    if not store.skipped:  # else the manifest holds less than the catalogue
-        splits = {name: (split.parts, split.drop_untagged) for name, split in store.splits.items()}
-        made["splits"] = digest(dict(sorted(splits.items())))
-        rows = zip(store.clip_ids, store.clip_paths, store.labels, strict=True)
-        made["clips"] = digest(
-            [(clip_id, path, np.flatnonzero(row).tolist()) for clip_id, path, row in rows],
-        )
-    problems += [
+    rows = zip(store.clip_ids, store.clip_paths, store.labels, strict=True)
+    clips = tuple(Clip(clip_id, path, tuple(np.flatnonzero(row).tolist())) for clip_id, path, row in rows)
+    try:
+        made = Catalog(store.name, store.path, store.tags, clips, store.splits, {}).fingerprints()
+    except CatalogError as error:
+        return [f"{MANIFEST}: {error}"]
+    # Where clips were skipped, the manifest holds less than the catalogue.
+    comparable = ["tags"] if store.skipped else ["tags", "clips", "splits"]
+    return [
         f"{MANIFEST}: its {piece} are not those of the catalogue that the store was made from"
-        for piece, value in made.items()
-        if store.fingerprints.get(piece) != value
+        for piece in comparable
+        if store.fingerprints.get(piece) != made[piece]
     ]
-    return problems
 
 
-def count_clips(store: Store, top: int | None) -> dict[str, list[int]]:
-    """Count the clips of each split under the `top` tags (None: all): of train, valid and test."""
-    columns = np.argsort(-store.tag_counts, kind="stable")[:top]
-    tagged = store.labels[:, columns].any(axis=1)
-    counts = {}
-    for name, split in store.splits.items():
-        counted = tagged | (not split.drop_untagged)
-        part_of = np.array(split.parts, dtype=object)
-        counts[name] = [int(np.sum(counted & (part_of == part))) for part in PARTS]
-    return counts
+def info(store: Store, split: str, top: int | None) -> Group:
+    """Lay out what a store holds under a split and its `top` tags as tables for a terminal.
 
-
-def info(store_path: str | Path, split: str, top: int | None) -> dict[str, Any]:
-    """Count what a store holds under a split and its `top` tags, as plain values.
-
-    Raises `StoreError` for more tags than there are, and as `Store.open` and `Store.select` do.
+    Names of files and tags do not steer it. Raises `StoreError` for more tags than there are, and as
+    `Store.select` does.
     """
-    store = Store.open(store_path)
     if top is not None and top > len(store.tags):
         raise StoreError(f"top is {top}: store {store.path} has {len(store.tags)} tags")
     selection = store.select(split, top)
-    return {
-        "name": store.name,
-        "clips": len(store.clip_ids),
-        "hours": int(store.lengths.sum()) / store.sample_rate / 3600,
-        "bytes": sum(file.stat().st_size for file in store.path.iterdir() if file.is_file()),
-        "shards": len(store.shards),
-        "all_tags": len(store.tags),
-        "splits": list(store.splits),
-        "split": split,
-        "split_hash": selection.split_hash,
-        "parts": {
-            name: {
-                "clips": len(part.clips),
-                "segments": len(part.segment_clip),
-                "hours": int(store.lengths[part.clips].sum()) / store.sample_rate / 3600,
-                "tags": dict(zip(selection.tags, part.labels.sum(axis=0, dtype=int).tolist(), strict=True)),
-            }
-            for name, part in selection.parts.items()
-        },
-        "skipped": [dict(clip) for clip in store.skipped],
-    }
+    parts = selection.parts.values()
 
+    def hours(lengths: np.ndarray) -> str:
+        return f"{int(lengths.sum()) / store.sample_rate / 3600:.2f}"
 
-def render(content: dict[str, Any]) -> Group:
-    """Lay out what `info` returns as tables for a terminal, which names of files and tags do not steer."""
-    parts: dict[str, dict[str, Any]] = content["parts"]
     sizes = Table()
-    for head in (f"split {printable(content['split'])}", *parts, "whole store"):
+    for head in (f"split {printable(split)}", *selection.parts, "whole store"):
         sizes.add_column(Text(head))
-    sizes.add_row("clips", *(f"{part['clips']:,}" for part in parts.values()), f"{content['clips']:,}")
-    sizes.add_row("segments", *(f"{part['segments']:,}" for part in parts.values()), "")
-    sizes.add_row("hours", *(f"{part['hours']:.2f}" for part in parts.values()), f"{content['hours']:.2f}")
-    count = content["shards"]
-    gigabytes = f"{content['bytes'] / 1e9:.2f} GB, {count} shard{'s' if count != 1 else ''}"
-    sizes.add_row("on disk", *("" for _ in parts), gigabytes)
-    tags = Table("tag", *parts)
-    for tag in parts["train"]["tags"]:
-        tags.add_row(Text(printable(tag)), *(f"{part['tags'][tag]:,}" for part in parts.values()))
-    if not content["skipped"]:
+    sizes.add_row("clips", *(f"{len(part.clips):,}" for part in parts), f"{len(store.clip_ids):,}")
+    sizes.add_row("segments", *(f"{len(part.segment_clip):,}" for part in parts), "")
+    sizes.add_row("hours", *(hours(store.lengths[part.clips]) for part in parts), hours(store.lengths))
+    size = sum(file.stat().st_size for file in store.path.iterdir() if file.is_file())
+    sizes.add_row(
+        "on disk", *("" for _ in parts), f"{size / 1e9:.2f} GB, {counted(len(store.shards), 'shard')}"
+    )
+    tags = Table("tag", *selection.parts)
+    for column, tag in enumerate(selection.tags):
+        tags.add_row(Text(printable(tag)), *(f"{part.labels[:, column].sum(dtype=int):,}" for part in parts))
+    if not store.skipped:
         return Group(sizes, tags)
-    skipped = Table(f"skipped ({len(content['skipped'])})", "reason")
-    for clip in content["skipped"]:
+    skipped = Table(f"skipped ({len(store.skipped)})", "reason")
+    for clip in store.skipped:
         skipped.add_row(*(Text(printable(clip[key])) for key in ("path", "reason")))
     return Group(sizes, tags, skipped)
 

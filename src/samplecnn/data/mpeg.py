@@ -8,7 +8,9 @@ counted here, which takes a small part of the time to decode them.
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from samplecnn.data.view import Part
 
 CHUNK = 1 << 20  # bytes read at once
 IN_A_ROW = 3  # frames that have to follow each other before rubbish is taken for audio
@@ -53,8 +55,8 @@ class Frames:
     other: bool  # goes on with frames of another rate or layer, which are not counted
     plain: bool  # libsndfile finds all that is here by itself
 
-    def parts(self) -> list[bytes | tuple[int, int]]:
-        """Return a file made of nothing but a true length header and the frames, as `View` takes it."""
+    def parts(self, file: BinaryIO) -> list[Part]:
+        """Return what of the file makes one of nothing but a true length header and the frames."""
         length = sum(end - start for start, end in self.ranges)
         head = self.xing
         at = 4 + self.first.side
@@ -62,7 +64,8 @@ class Frames:
             head = head[: at + 8] + _big(self.count) + _big(len(head) + length) + head[at + 16 :]
         elif self.first.layer == 3:
             head = self._own_xing(length)
-        return [head, *self.ranges] if self.first.layer == 3 else [*self.ranges]
+        frames = [(file, *place) for place in self.ranges]
+        return [head, *frames] if self.first.layer == 3 else [*frames]
 
     def _own_xing(self, length: int) -> bytes:
         start = bytearray(self.xing[:4])

@@ -14,19 +14,14 @@ def prefetched(jobs: Iterable[Callable[[], T]], ahead: int = 2, *, threads: int 
 
     The jobs are made in the caller's thread, from the first item that is asked for on. The other threads end
     when the returned generator does (at its end, closed, or dropped). What a job raises is raised here, in
-    its place. Raises ValueError for `ahead` or `threads` below 1.
+    its place.
     """
-    if ahead < 1 or threads < 1:
-        raise ValueError(f"ahead is {ahead} and threads is {threads}: allowed are 1, 2, ...")
-    return _prefetched(iter(jobs), ahead, threads)
-
-
-def _prefetched(jobs: Iterator[Callable[[], T]], ahead: int, threads: int) -> Iterator[T]:
+    waiting = iter(jobs)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
-        pending = deque(pool.submit(job) for job in islice(jobs, ahead + 1))
+        pending = deque(pool.submit(job) for job in islice(waiting, ahead + 1))
         while pending:
             yield pending.popleft().result()
-            pending.extend(pool.submit(job) for job in islice(jobs, 1))
+            pending.extend(pool.submit(job) for job in islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,25 +1,24 @@
 """Catalogue to store: decode every clip in parallel, resumable, the same bytes however it came about.
 
-Worker processes write the shards (`pool.py`, `writer.py`), each under a lock of the shard's own: any number
-of calls, on any number of machines that share the disk, each take the shards that no other is at.
+Workers make the shards (`workers.py`, `writer.py`), each under a lock of its own: any number of calls, on any
+number of machines that share the disk, each take the shards that no other is at.
 """
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from errno import EDQUOT, EFBIG, ENOSPC
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.catalog import Catalog
-from samplecnn.data.pool import Pool, run_apart
 from samplecnn.data.store import AGAIN, MANIFEST, Store, StoreError, store_folder
+from samplecnn.data.workers import Workers
 from samplecnn.data.writer import (
     ShardJob,
     changed_files,
-    expected_bytes,
     remove_others,
     require_space,
     shard_jobs,
@@ -52,7 +51,7 @@ def prepare(
     shard_clips: int = SHARD_CLIPS,
     shard: int | None = None,
 ) -> Path:
-    """Make the store of a catalogue by `workers` processes (None: one per core), return its `store_folder`.
+    """Make the store of a catalogue by so many `workers` (None: one per core), return its `store_folder`.
 
     A store that was made from the same catalogue is left as it is, with a warning if audio has changed since.
     What an interrupted call has finished is kept, but for shards of which a clip's file has changed. Of
@@ -62,7 +61,7 @@ def prepare(
     With `shard` only that one is made. Whichever call finds all shards made finishes the store.
 
     Raises `StoreError` if the store was made from another catalogue, if there is no such shard, if no clip at
-    all can be used, if the disk is too small or becomes full, and if a worker is killed (after the last two,
+    all can be used, if the disk is too small or becomes full, and if a decoder is killed (after the last two,
     the next call goes on there).
     """
     workers = workers if workers is not None else available()
@@ -136,14 +135,12 @@ def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progr
                     job.remove()
         except BusyError:
             continue
-    total = sum(len(job.clips) for job in jobs)
-    left = list(chain.from_iterable(job.clips for job in todo))
-    # In a process of its own: it asks the decoder for the headers of a few files.
-    needed = run_apart(expected_bytes, catalog.audio, left, catalog.excerpt_seconds, todo[0].rate)
-    require_space(todo[0].folder, needed or 0)
+    total, left = (sum(len(job.clips) for job in some) for some in (jobs, todo))
+    bar = tqdm(total=total, initial=total - left, unit="clip", disable=not progress)
     try:
-        with tqdm(total=total, initial=total - len(left), unit="clip", disable=not progress) as bar:
-            while todo := Pool(workers, bar).make(todo):
+        with bar, closing(Workers(min(workers, left), bar)) as made_by:
+            require_space(todo[0].folder, made_by.expected_bytes(todo))
+            while todo := made_by.make(todo):
                 for job in todo:
                     with job.locked(
                         waiting=f"another process makes shard {job.index} of {job.folder}: waiting for it"

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 MOST_OPEN = 768  # descriptors; systems commonly allow a process 1024
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Shards:
@@ -25,21 +24,11 @@ class Shards:
         headers = [_header(file) for file in self.files]
         self.lengths = tuple(samples for samples, _ in headers)
         self._starts = tuple(start for _, start in headers)
-        self._begin()
-
-    def _begin(self) -> None:
         self._lock = threading.Lock()  # no other thread may close what is being read
         self._open: OrderedDict[int, int] = OrderedDict()  # descriptor by shard, the last used at the end
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: self.__dict__[key] for key in ("files", "lengths", "_starts")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._begin()
 
     def __del__(self) -> None:
         for descriptor in self.__dict__.get("_open", {}).values():
@@ -91,9 +80,9 @@ def _header(file: Path) -> tuple[int, int]:
     """Return how many samples a shard has, and at which byte they start."""
     with file.open("rb") as opened:
         version = np.lib.format.read_magic(opened)
-        if version not in HEADERS:
-            raise ValueError(f"{file.name} is in version {version} of the .npy format, not (1, 0) or (2, 0)")
-        shape, _, dtype = HEADERS[version](opened)
+        if version != (1, 0):
+            raise ValueError(f"{file.name} is in version {version} of the .npy format, not (1, 0)")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
         start = opened.tell()
     if dtype != np.dtype("<i2") or len(shape) != 1:
         held = "Python objects" if dtype.hasobject else f"{dtype} {shape}"

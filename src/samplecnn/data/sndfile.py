@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from samplecnn.data.containers import Part, View
+from samplecnn.data.view import Part, View
 
 
 class SndFile(soundfile.SoundFile):
@@ -16,7 +16,7 @@ class SndFile(soundfile.SoundFile):
     """
 
     def __init__(self, file: BinaryIO, parts: Sequence[Part] | None) -> None:
-        super().__init__(file.fileno() if parts is None else View(file, parts), closefd=False)
+        super().__init__(file.fileno() if parts is None else View(parts), closefd=False)
         self._failure: soundfile.LibsndfileError | None = None
 
     def seekable(self) -> bool:

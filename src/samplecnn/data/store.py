@@ -195,23 +195,29 @@ class Store:
             raise StoreError(f"no split {split!r} in store {self.path}: allowed are {', '.join(self.splits)}")
         if top is not None and top < 1:
             raise StoreError(f"top is {top}: allowed are 1, 2, ... tags, or null for all {len(self.tags)}")
-        columns = np.argsort(-self.tag_counts, kind="stable")[:top]
+        columns, members = self._members(split, top)
+        if empty := [part for part in PARTS if len(members[part]) == 0]:
+            raise StoreError(
+                f"split {split!r} of store {self.path} has no clips in its part {empty[0]!r} with the"
+                f" top {len(columns)} tags ({len(self.skipped)} clips of the data set could not be decoded)"
+            )
         tags = tuple(self.tags[column] for column in columns)
         labels = self.labels[:, columns]
-        usable = labels.any(axis=1) | (not self.splits[split].drop_untagged)
-        of_clip = np.array([part or "" for part in self.splits[split].parts])
-        parts = {}
-        for part in PARTS:
-            clips = np.flatnonzero((of_clip == part) & usable)
-            if len(clips) == 0:
-                raise StoreError(
-                    f"split {split!r} of store {self.path} has no clips in its part {part!r} with the"
-                    f" top {len(tags)} tags ({len(self.skipped)} clips of the data set could not be decoded)"
-                )
-            parts[part] = self._part(clips, labels, segment_samples)
+        parts = {part: self._part(clips, labels, segment_samples) for part, clips in members.items()}
         lines = sorted(f"{name}\t{clip_id}" for name, part in parts.items() for clip_id in part.clip_ids)
         split_hash = hashlib.sha256("\n".join([*lines, *tags]).encode()).hexdigest()
         return Selection(tags, split, split_hash, parts)
+
+    def count_clips(self, top: int | None) -> dict[str, list[int]]:
+        """Count the clips of each split under the `top` tags (None: all): of train, valid and test."""
+        return {split: list(map(len, self._members(split, top)[1].values())) for split in self.splits}
+
+    def _members(self, split: str, top: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the columns of the `top` tags, and the indices of the clips in each part."""
+        columns = np.argsort(-self.tag_counts, kind="stable")[:top]
+        usable = self.labels[:, columns].any(axis=1) | (not self.splits[split].drop_untagged)
+        of_clip = np.array([part or "" for part in self.splits[split].parts])
+        return columns, {part: np.flatnonzero((of_clip == part) & usable) for part in PARTS}
 
     def _part(self, clips: np.ndarray, labels: np.ndarray, samples: int) -> Part:
         spans = self.clip_spans[clips]

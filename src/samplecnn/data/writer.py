@@ -9,15 +9,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from samplecnn.data.audio import CLIP_SECONDS, AudioError, Decoder
 from samplecnn.data.catalog import Catalog, Clip, digest
 from samplecnn.data.resampling import SAMPLE_RATE
 from samplecnn.data.store import FORMAT_VERSION, LABELS, MANIFEST, StoreError, shard_file
@@ -134,7 +132,7 @@ def write_shard(job: ShardJob, decoded: Iterable[np.ndarray | str]) -> None:
     ids, lengths, skipped = [], [], []
     files = [file_state(job.audio / clip.path) for clip in job.clips]  # before they are read
     with writing(job.file) as out:
-        out.write(_header(SAMPLES, (0,)))
+        _write_header(out, SAMPLES, (0,))
         for clip, samples in zip(job.clips, decoded, strict=True):
             if isinstance(samples, str):
                 skipped.append({"id": clip.id, "path": clip.path, "reason": samples})
@@ -143,7 +141,7 @@ def write_shard(job: ShardJob, decoded: Iterable[np.ndarray | str]) -> None:
                 ids.append(clip.id)
                 lengths.append(len(samples))
         out.seek(0)
-        out.write(_header(SAMPLES, (sum(lengths),)))  # as long as before: NumPy leaves room for any number
+        _write_header(out, SAMPLES, (sum(lengths),))  # as long as before: NumPy leaves room for any number
     with job.file.open("rb") as written:
         sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     size = job.file.stat().st_size
@@ -158,7 +156,7 @@ def write_manifest(folder: Path, catalog: Catalog, shards: Sequence[Shard], rate
     labels = catalog.labels()
     counts = labels.sum(axis=0, dtype=np.int64).tolist()
     with writing(folder / LABELS) as out:
-        out.write(_header(labels.dtype, (len(kept), len(catalog.tags))))
+        _write_header(out, labels.dtype, (len(kept), len(catalog.tags)))
         for start in range(0, len(kept), ROWS):
             out.write(labels[kept[start : start + ROWS]].data)
     manifest = {
@@ -200,22 +198,6 @@ def remove_others(folder: Path, shards: int) -> None:
             file.unlink(missing_ok=True)
 
 
-def expected_bytes(
-    audio: Path, clips: Sequence[Clip], excerpt_seconds: float | None = CLIP_SECONDS, rate: int = SAMPLE_RATE
-) -> int:
-    """Estimate the room that clips take in a store from the lengths that a few of their files state."""
-    sample = clips[:: len(clips) // 16 + 1]
-    seconds = 0.0
-    for clip in sample:
-        try:
-            with Decoder(audio / clip.path) as decoder:
-                duration = decoder.seconds or 0.0
-        except AudioError:
-            continue  # takes no room: it will be skipped
-        seconds += duration if excerpt_seconds is None else min(excerpt_seconds, duration)
-    return int(seconds / max(1, len(sample)) * len(clips) * rate * SAMPLES.itemsize)
-
-
 def require_space(folder: Path, needed: int) -> None:
     """Raise `StoreError` unless `needed` bytes are free on the disk of `folder`."""
     free = disk_usage(folder).free
@@ -226,11 +208,9 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    out = BytesIO()
+def _write_header(out: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(out, header)
-    return out.getvalue()
 
 
 def _json(value: object) -> bytes:

@@ -9,17 +9,13 @@ through the same door as the real data set; it is no benchmark.
 `plan.py` decides what the set contains, `compose.py` writes the notes, `render.py` makes audio of them.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import multiprocessing
 import re
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +25,7 @@ from samplecnn.errors import UserError
 from samplecnn.files import locked, write
 from samplecnn.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.mini.render import render_clip, sound_font
-from samplecnn.processes import belong_to_parent, let_children_start
+from samplecnn.processes import belong_to_parent, ctrl_c_waits, let_children_start
 from samplecnn.threads import available
 
 if TYPE_CHECKING:
@@ -41,7 +37,7 @@ OURS = re.compile(r"mini\.(lock|json.*\.tmp)|\..*")  # may be there before mini.
 VERSION = 2  # of the composer: raised whenever the same seed gives other music
 
 
-def catalog(raw: str | Path, *, clips: int = 240, seed: int = 0, name: str = "mini") -> Catalog:
+def catalog(raw: str | Path, *, clips: int = 240, seed: int = 0, name: str = "mini") -> "Catalog":
     """Render what is not there yet, then read it as any data set in MagnaTagATune's layout.
 
     Raises what `render_mini` and `mtat.catalog` raise.
@@ -127,25 +123,12 @@ def _render(clips: list[Clip], seed: int, mp3_folder: Path, workers: int) -> Ite
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(clips)), mp_context=context, initializer=belong_to_parent)
     try:
-        with _interrupts_held():
+        with ctrl_c_waits():  # processes that are started meanwhile leave it to their parent
             jobs = [pool.submit(render_clip, clip, seed, mp3_folder) for clip in clips]
         for job in as_completed(jobs):
             yield job.result()
     finally:  # after Ctrl-C as well: the clips at work are completed, and no process is left
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait, and pass that on to processes started meanwhile: it is their parent's business."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _annotations(plan: list[Clip]) -> str:

@@ -3,8 +3,6 @@
 Pitches are MIDI numbers, times are beats (quarter notes) until the notes are written down in seconds.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ construction. Whatever decides a tag is drawn *balanced within its split*: the o
 far, ties at random. So even a small validation set has every tag, with and without.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

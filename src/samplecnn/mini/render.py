@@ -4,8 +4,6 @@ Resampling and reverberation are products on one spectrum of the whole excerpt, 
 filters in time and needs nothing but numpy.
 """
 
-from __future__ import annotations
-
 import io
 from functools import lru_cache
 from pathlib import Path

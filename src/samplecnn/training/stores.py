@@ -10,7 +10,6 @@ from typing import Any
 from samplecnn.data.catalog import Catalog
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import Dataset, find
-from samplecnn.data.inspect import count_clips
 from samplecnn.data.prepare import prepare, shard_count
 from samplecnn.data.resampling import SAMPLE_RATE
 from samplecnn.data.store import MANIFEST, Store, store_folder
@@ -112,7 +111,7 @@ def describe(store: Store, data: Mapping[str, Any]) -> list[str]:
         f"{store.path}: {len(store.clip_ids)} clips, {len(store.tags)} tags, {len(store.skipped)} skipped",
         *(
             f"split {name}, {tags} tags: clips {train:,} train, {valid:,} valid, {test:,} test"
-            for name, (train, valid, test) in count_clips(store, top).items()
+            for name, (train, valid, test) in store.count_clips(top).items()
         ),
         *(resolve_name(known.compare)(store) if known and known.compare else ()),
     ]

@@ -267,10 +267,13 @@ def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
         while not list(server.sounds.folder.glob("*.upload")):
             time.sleep(0.01)
         time.sleep(0.5)
-        os.kill(decoder.pid, signal.SIGKILL)
+        os.kill(decoder.pid, signal.SIGSEGV)
+        os.kill(decoder.pid, signal.SIGCONT)
         answer = sending.getresponse()
         assert answer.status == 422
-        assert json.loads(answer.read()) == {"error": "This file cannot be used: crashes the decoder."}
+        assert json.loads(answer.read()) == {
+            "error": "This file cannot be used: crashes the decoder (SIGSEGV)."
+        }
         sending.close()
         assert tags(client, upload(client, song)["id"], "se")[-1] == tags(client, first["id"], "se")[-1]
         folder, pid = server.sounds.folder, decoder.pid

@@ -65,14 +65,10 @@ def _loosely(path: str) -> str:
     return re.sub(r"\s", "", plain)
 
 
-def file_identities(folder: Path, paths: Sequence[str]) -> list[object]:
-    """Return a value for each path that is equal where two lead to one file by links."""
-    identities: list[object] = []
-    for path in paths:
-        file = folder / path
-        status = file.stat() if file.is_file() else None
-        identities.append((status.st_dev, status.st_ino) if status and status.st_ino else path)
-    return identities
+def file_identity(file: Path) -> object:
+    """Return a value that is equal for two paths that lead to one file by links."""
+    status = file.stat() if file.is_file() else None
+    return (status.st_dev, status.st_ino) if status and status.st_ino else file
 
 
 def same_audio(folder: Path, paths: Sequence[str]) -> Iterator[tuple[int, int]]:

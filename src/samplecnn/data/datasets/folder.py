@@ -9,11 +9,11 @@ would score for it.
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
-from samplecnn.data.datasets.files import audio_files, file_identities, find_missing, same_audio
+from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split, stays_below
+from samplecnn.data.datasets.files import audio_files, file_identity, find_missing, same_audio
 from samplecnn.data.datasets.splits import divide, warn_of_rare_tags
 from samplecnn.data.datasets.tables import read_table
 from samplecnn.data.datasets.tags import refuse_senseless, split_tags, warn_of_mistakes
@@ -88,33 +88,23 @@ def catalog(
 
 
 def _from_table(raw: Path, file: Path, separator: str | None) -> list[Row]:
-    table = list(read_table(file, ("path", "tags"), ("split", "group")))
-    first_line: dict[str, int] = {}
+    table = read_table(file, ("path", "tags"), ("split", "group"))
+    table.require_distinct("path")
     divided = any(cells.get("split") for _, cells in table)
-    for line, cells in table:
-        where, path, part = f"{file}, line {line}", cells["path"], cells.get("split")
-        if (earlier := first_line.setdefault(path, line)) != line:
-            raise CatalogError(
-                f"{where}: path {path!r} is also on line {earlier}: a file has one line, with its tags"
-                " separated by ';'"
-            )
-        if not path or "\\" in path or _leads_elsewhere(path):
+    for where, cells in table:
+        path, part = cells["path"], cells.get("split")
+        if not path or "\\" in path or not stays_below(path):
             raise CatalogError(
                 f"{where}: path {path!r}: allowed are paths below {raw}, with '/' and without '..'"
             )
         if divided and part not in PARTS:
             raise CatalogError(f"{where}: split {part!r}: allowed are {', '.join(PARTS)}")
-    paths = find_missing(raw, list(first_line), file)
-    tags = split_tags([(f"{file}, line {line}", cells["tags"]) for line, cells in table], separator)
+    paths = find_missing(raw, [cells["path"] for _, cells in table], file)
+    tags = split_tags([(where, cells["tags"]) for where, cells in table], separator)
     return [
         Row(path, of_file, cells.get("group", ""), cells.get("split", ""))
         for path, of_file, (_, cells) in zip(paths, tags, table, strict=True)
     ]
-
-
-def _leads_elsewhere(path: str) -> bool:
-    pure = PurePosixPath(path)
-    return pure.is_absolute() or ".." in pure.parts or str(pure) != path
 
 
 def _from_folders(raw: Path) -> list[Row]:
@@ -141,7 +131,8 @@ def _from_folders(raw: Path) -> list[Row]:
 def _join_links(raw: Path, rows: Sequence[Row]) -> list[Row]:
     """Make one row of those that lead to one file: else it would contradict itself, in several parts."""
     joined: dict[object, Row] = {}
-    for identity, row in zip(file_identities(raw, [row.path for row in rows]), rows, strict=True):
+    for row in rows:
+        identity = file_identity(raw / row.path)
         first = joined.setdefault(identity, row)
         if first.part != row.part:
             raise CatalogError(

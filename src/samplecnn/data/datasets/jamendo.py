@@ -78,8 +78,7 @@ def _read(folder: Path, tracks: dict[str, tuple[str, list[str]]]) -> dict[str, s
         file = folder / f"autotagging_top50tags-{theirs}.tsv"
         if not file.is_file():
             raise CatalogError(f"{file} is not there: a split is three files")
-        for line, cells in read_table(file, COLUMNS, tail="TAGS"):
-            where = f"{file}, line {line}"
+        for where, cells in read_table(file, COLUMNS, tail="TAGS"):
             track, path, tags = cells["TRACK_ID"], cells["PATH"], sorted(cells["TAGS"].split("\t"))
             if not TRACK_PATH.fullmatch(path):
                 raise CatalogError(f"{where}: path {path!r}, expected one like 00/7400.mp3")

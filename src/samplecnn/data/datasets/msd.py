@@ -80,20 +80,22 @@ def catalog(
     if len(sources) != 1:
         found = " and ".join(sources) or "none of them"
         raise CatalogError(f"{raw}: needs one of {', '.join((DATABASE, *TABLES))}, there is {found}")
+    file = raw / sources[0]
     if sources == [DATABASE]:
-        tracks_of = _from_database(raw / DATABASE, list(part_of), vocabulary, threshold)
+        tracks_of = _from_database(file, part_of, threshold)
     else:
-        tracks_of = _from_table(raw / sources[0], part_of, vocabulary, separator)
+        tracks_of = _from_table(file, part_of, separator)
+    tags = _choose(tracks_of, vocabulary, file)
     tags_of: dict[str, list[int]] = defaultdict(list)
-    for index, tracks in enumerate(tracks_of.values()):
-        for track in tracks:
+    for index, tag in enumerate(tags):
+        for track in tracks_of.get(tag, ()):
             tags_of[track].append(index)
     audio = raw / "audio" if (raw / "audio").is_dir() else raw
     path_of = _find_audio(audio, part_of)
     made = Catalog(
         name=name,
         audio=audio,
-        tags=tuple(tracks_of),
+        tags=tuple(tags),
         # Without a file a track keeps its place, so that what is missing shows, and the counts of the tags
         # do not depend on it.
         clips=tuple(
@@ -163,11 +165,10 @@ def read_pickled_list(file: Path) -> list[str]:
     return texts
 
 
-def _from_database(
-    file: Path, tracks: Sequence[str], vocabulary: str | int, threshold: float
-) -> dict[str, list[str]]:
-    """Look up the tracks of each tag in Last.fm's database, reading every table once."""
-    index = {track: number for number, track in enumerate(tracks)}
+def _from_database(file: Path, part_of: Mapping[str, str], threshold: float) -> dict[str, list[str]]:
+    """Look up the listed tracks of each tag in Last.fm's database."""
+    name_of = {track: track for track in part_of}  # one text for each track, of millions that are read
+    tracks_of: dict[str, list[str]] = defaultdict(list)
     try:
         # Immutable: no journal is looked for or made, so that the folder may be read-only.
         uri = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
@@ -178,51 +179,34 @@ def _from_database(
             names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             if missing := {"tids", "tags", "tid_tag"} - {row[0] for row in names}:
                 raise CatalogError(f"{file}: no table {min(missing)!r}, it is not Last.fm's tag database")
-            rows = database.execute("SELECT rowid, tid FROM tids")
-            listed = [(row, index[track]) for row, track in rows if track in index]
-            database.execute("CREATE TEMP TABLE listed (tid INTEGER PRIMARY KEY, track INTEGER)")
-            database.executemany("INSERT INTO listed VALUES (?, ?)", listed)
-            database.execute(
-                "CREATE TEMP TABLE used AS SELECT DISTINCT listed.track, tid_tag.tag"
-                " FROM tid_tag JOIN listed ON listed.tid = tid_tag.tid WHERE tid_tag.val > ?",
+            rows = database.execute(
+                "SELECT DISTINCT tids.tid, CAST(tags.tag AS TEXT) FROM tid_tag JOIN tids"
+                " ON tids.rowid = tid_tag.tid JOIN tags ON tags.rowid = tid_tag.tag WHERE tid_tag.val > ?",
                 (threshold,),
             )
-            counted = database.execute(
-                "SELECT CAST(tags.tag AS TEXT), tags.rowid FROM used JOIN tags ON tags.rowid = used.tag"
-                " GROUP BY used.tag ORDER BY COUNT(*) DESC, tags.tag"
-            )
-            row_of = dict(counted.fetchall())
-            chosen = _choose(list(row_of), vocabulary, file)
-            tag_of = {row_of[tag]: tag for tag in chosen if tag in row_of}
-            tracks_of: dict[str, list[str]] = {tag: [] for tag in chosen}
-            for number, row in database.execute("SELECT track, tag FROM used ORDER BY track"):
-                if row in tag_of:
-                    tracks_of[tag_of[row]].append(tracks[number])
+            for track, tag in rows:
+                if track in name_of:
+                    tracks_of[tag].append(name_of[track])
     except sqlite3.Error as error:
         raise CatalogError(f"{file}: cannot be read as Last.fm's tag database ({error})") from error
     return tracks_of
 
 
-def _from_table(
-    file: Path, part_of: Mapping[str, str], vocabulary: str | int, separator: str | None
-) -> dict[str, list[str]]:
-    """Look up the tracks of each tag in a table; tracks that are in no list are left out."""
+def _from_table(file: Path, part_of: Mapping[str, str], separator: str | None) -> dict[str, list[str]]:
+    """Look up the listed tracks of each tag in a table."""
+    table = read_table(file, ("track_id", "tags"))
+    table.require_distinct("track_id")
+    tags_of = split_tags([(where, cells["tags"]) for where, cells in table], separator)
     tracks_of: dict[str, list[str]] = defaultdict(list)
-    cell_of: dict[str, tuple[str, str]] = {}
-    for line, cells in read_table(file, ("track_id", "tags")):
-        where, track = f"{file}, line {line}", cells["track_id"]
-        if track in cell_of:
-            raise CatalogError(f"{where}: track {track} has a line before")
-        cell_of[track] = where, cells["tags"]
-    for track, tags in zip(cell_of, split_tags(list(cell_of.values()), separator), strict=True):
-        for tag in tags if track in part_of else ():
-            tracks_of[tag].append(track)
+    for (_, cells), tags in zip(table, tags_of, strict=True):
+        for tag in tags if cells["track_id"] in part_of else ():
+            tracks_of[tag].append(cells["track_id"])
+    return tracks_of
+
+
+def _choose(tracks_of: Mapping[str, Sequence[str]], vocabulary: str | int, file: Path) -> Sequence[str]:
+    """Choose the tags of the catalogue: the published ones, or the most frequent of those that occur."""
     ranked = sorted(tracks_of, key=lambda tag: (-len(tracks_of[tag]), tag))
-    return {tag: tracks_of[tag] for tag in _choose(ranked, vocabulary, file)}
-
-
-def _choose(ranked: Sequence[str], vocabulary: str | int, file: Path) -> Sequence[str]:
-    """Choose the tags of the catalogue among those that occur, the most frequent first."""
     chosen = ranked[:vocabulary] if isinstance(vocabulary, int) else PUBLISHED_TAGS
     absent = sorted(set(chosen) - set(ranked))
     if len(absent) == len(chosen):

@@ -17,9 +17,8 @@ import re
 from pathlib import Path
 
 from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
-from samplecnn.data.datasets.tables import decode, parse_table, read_bytes
+from samplecnn.data.datasets.tables import read_bytes, read_table
 from samplecnn.data.datasets.tags import warn_of_mistakes
-from samplecnn.data.inspect import count_clips
 from samplecnn.data.store import Store
 
 ANNOTATIONS = ("annotations_final.csv", "annotations_final.csv.gz")
@@ -67,8 +66,7 @@ def catalog(raw: str | Path, name: str = "mtat") -> Catalog:
     file = next((raw / file for file in ANNOTATIONS if (raw / file).is_file()), None)
     if file is None:
         raise CatalogError(f"no annotations in {raw}: looked for {' and '.join(ANNOTATIONS)}")
-    content = read_bytes(file)
-    tags, clips = _parse(decode(content, file), file)
+    tags, clips = _read(file)
 
     def parts(excluded: frozenset[str]) -> tuple[str | None, ...]:
         return tuple(None if clip.path in excluded else _part(clip.path) for clip in clips)
@@ -82,7 +80,7 @@ def catalog(raw: str | Path, name: str = "mtat") -> Catalog:
             "clean": Split(parts(UNDECODABLE | NOT_IN_CLEAN), drop_untagged=True),
             "pons": Split(parts(UNDECODABLE), drop_untagged=False),
         },
-        source={"layout": "mtat", "annotations_sha256": hashlib.sha256(content).hexdigest()},
+        source={"layout": "mtat", "annotations_sha256": hashlib.sha256(read_bytes(file)).hexdigest()},
     )
     warn_of_mistakes(made)
     return made
@@ -92,26 +90,25 @@ def _part(path: str) -> str:
     return "train" if path[0] < "c" else "valid" if path[0] == "c" else "test"
 
 
-def _parse(text: str, file: Path) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
+def _read(file: Path) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
     """Tags in column order and clips in row order, or a `CatalogError` that names the line."""
-    table = parse_table(text, file, ("clip_id", "mp3_path"))
+    table = read_table(file, ("clip_id", "mp3_path"))
     tags = tuple(column for column in table.header if column not in ("clip_id", "mp3_path"))
     if not tags:
         raise CatalogError(f"{file}, line 1: no tag columns beside clip_id and mp3_path")
+    for column in ("clip_id", "mp3_path"):
+        table.require_distinct(column)
     clips = []
-    first_line: dict[tuple[str, str], int] = {}
-    for line, cells in table:
-        where = f"{file}, line {line}"
-        clip_id, path = cells["clip_id"], cells["mp3_path"]
-        for what, value in (("clip_id", clip_id), ("mp3_path", path)):
-            if (earlier := first_line.setdefault((what, value), line)) != line:
-                raise CatalogError(f"{where}: {what} {value!r} is also on line {earlier}")
+    for where, cells in table:
+        path = cells["mp3_path"]
         if not CLIP_PATH.fullmatch(path):
             raise CatalogError(f"{where}: mp3_path {path!r}: allowed is DIR/NAME with DIR one of 0-9 and a-f")
         for tag in tags:
             if cells[tag] not in ("0", "1"):
                 raise CatalogError(f"{where}, column {tag!r}: {cells[tag]!r}, allowed are 0 and 1")
-        clips.append(Clip(clip_id, path, tuple(i for i, tag in enumerate(tags) if cells[tag] == "1")))
+        clips.append(
+            Clip(cells["clip_id"], path, tuple(i for i, tag in enumerate(tags) if cells[tag] == "1"))
+        )
     return tags, tuple(clips)
 
 
@@ -124,7 +121,7 @@ def compare(store: Store) -> list[str]:
     if (len(store.clip_ids) + len(store.skipped), len(store.tags)) != ORIGINAL:
         return []
     lines = []
-    for name, counts in count_clips(store, top=50).items():
+    for name, counts in store.count_clips(top=50).items():
         lines.append(f"split {name}, top 50 tags, clips:")
         for part, count, published in zip(PARTS, counts, PUBLISHED[name], strict=True):
             lines.append(

@@ -6,27 +6,18 @@ folder/mp3.zip.001 to .003 (or mp3.zip): may be deleted when folder/fetched is t
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from samplecnn.data.archive import unpack
-from samplecnn.data.download import DownloadError, fetch
+from samplecnn.data.download import DownloadError, Remote, fetch
 from samplecnn.files import locked
 
 log = logging.getLogger(__name__)
 
 ANNOTATIONS = "annotations_final.csv"
 FETCHED = "fetched"  # written last: archive and annotations are there and unpacked
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file of the data set: where it can be had, in the order to try, and what is published of it."""
-
-    name: str
-    urls: tuple[str, ...]
-    md5: str | None = None
-    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,23 +36,23 @@ _CITY = (
 _COPY = (
     "https://huggingface.co/datasets/confit/magnatagatune/resolve/042e24c2c26a71168dd35edc3bc0cb47b2f3c3cd/",
 )
-_PARTS = {
-    "mp3.zip.001": "179c91c8c2a6e9b3da3d4e69d306fd3b",
-    "mp3.zip.002": "acf8265ff2e35c6ff22210e46457a824",
-    "mp3.zip.003": "582dc649cabb8cd991f09e14b99349a5",
-}
+
+
+def _remote(name: str, mirrors: Sequence[str], *, md5: str | None = None, size: int | None = None) -> Remote:
+    return Remote(name, tuple(mirror + name for mirror in mirrors), size, md5)
+
+
 SOURCE = Source(
-    Remote(
-        ANNOTATIONS,
-        tuple(f"{mirror}{ANNOTATIONS}" for mirror in _CITY + _COPY),
-        md5="f04fa01752a8cc64f6e1ca142a0fef1d",
-        bytes=21_517_373,
-    ),
+    _remote(ANNOTATIONS, _CITY + _COPY, md5="f04fa01752a8cc64f6e1ca142a0fef1d", size=21_517_373),
     (
-        tuple(Remote(part, tuple(mirror + part for mirror in _CITY), md5) for part, md5 in _PARTS.items()),
+        (
+            _remote("mp3.zip.001", _CITY, md5="179c91c8c2a6e9b3da3d4e69d306fd3b"),
+            _remote("mp3.zip.002", _CITY, md5="acf8265ff2e35c6ff22210e46457a824"),
+            _remote("mp3.zip.003", _CITY, md5="582dc649cabb8cd991f09e14b99349a5"),
+        ),
         # An MD5 of the joined parts is published, but not that this copy is the same file. Each clip's CRC is
         # compared all the same.
-        (Remote("mp3.zip", tuple(f"{mirror}mp3.zip" for mirror in _COPY), bytes=2_972_769_864),),
+        (_remote("mp3.zip", _COPY, size=2_972_769_864),),
     ),
 )
 MAX_BYTES = 8_000_000_000  # unpacked; the clips are 3 GB
@@ -86,7 +77,7 @@ def fetch_raw(folder: Path, source: Source = SOURCE, *, progress: bool = True, p
             if finished.is_file():
                 return
             log.info("fetching MagnaTagATune into %s (3 GB; can be interrupted)", folder)
-            _fetch(source.annotations, folder, progress, pause)
+            fetch(source.annotations, folder, progress=progress, pause=pause)
             archive = _fetch_archive(source, folder, progress, pause)
             unpack(
                 archive,
@@ -104,11 +95,6 @@ def fetch_raw(folder: Path, source: Source = SOURCE, *, progress: bool = True, p
     log.info("%s is complete; the archive in it is needed no more", folder)
 
 
-def _fetch(remote: Remote, folder: Path, progress: bool, pause: float) -> Path:
-    file = folder / remote.name
-    return fetch(remote.urls, file, md5=remote.md5, bytes=remote.bytes, progress=progress, pause=pause)
-
-
 def _fetch_archive(source: Source, folder: Path, progress: bool, pause: float) -> list[Path]:
     """Return the parts of the first alternative that can be had; one that is there already comes first."""
     problems = []
@@ -116,7 +102,7 @@ def _fetch_archive(source: Source, folder: Path, progress: bool, pause: float) -
         source.archives, key=lambda parts: any(not (folder / p.name).is_file() for p in parts)
     ):
         try:
-            return [_fetch(part, folder, progress, pause) for part in parts]
+            return [fetch(part, folder, progress=progress, pause=pause) for part in parts]
         except DownloadError as error:
             problems.append(str(error))
     raise DownloadError("\n".join(problems))

@@ -18,14 +18,26 @@ COLUMNS_SHOWN = 6
 
 @dataclass(frozen=True)
 class Table:
-    """A table below its header line; iterating gives line numbers and cells by column."""
+    """A table below its header line; iterating gives where each row stands, and its cells by column."""
 
+    file: Path
     header: list[str]
     rows: list[tuple[int, list[str]]]  # line number, one cell per column
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, str]]]:
+    def __iter__(self) -> Iterator[tuple[str, dict[str, str]]]:
         for line, row in self.rows:
-            yield line, dict(zip(self.header, row, strict=True))
+            yield f"{self.file}, line {line}", dict(zip(self.header, row, strict=True))
+
+    def require_distinct(self, column: str) -> None:
+        """Raise `CatalogError` where two rows have the same in a column."""
+        first_line: dict[str, int] = {}
+        for line, row in self.rows:
+            value = row[self.header.index(column)]
+            if (earlier := first_line.setdefault(value, line)) != line:
+                raise CatalogError(
+                    f"{self.file}, line {line}: {column} {value!r} is also on line {earlier}:"
+                    " each has one line, with all its tags"
+                )
 
 
 def read_bytes(file: Path) -> bytes:
@@ -62,14 +74,7 @@ def decode(content: bytes, file: Path) -> str:
 
 
 def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = (), tail: str = "") -> Table:
-    """Read a table file, see `parse_table`."""
-    return parse_table(decode(read_bytes(file), file), file, required, optional, tail)
-
-
-def parse_table(
-    text: str, file: Path, required: Sequence[str], optional: Sequence[str] = (), tail: str = ""
-) -> Table:
-    """Parse a table with a header line, its cells separated by commas, tabs or semicolons.
+    """Read a table with a header line, its cells separated by commas, tabs or semicolons.
 
     The names in `required` and `optional` are found whatever their case. Spaces around cells, blank rows and
     empty cells beyond the header are dropped. If `tail` is the header's last column, it takes all further
@@ -78,6 +83,7 @@ def parse_table(
     Raises `CatalogError`, with the line, for what is no table, has no rows or lacks a `required` column, for
     columns that repeat, and for rows of another length than the header.
     """
+    text = decode(read_bytes(file), file)
     names = {name.casefold(): name for name in (*required, *optional)}
 
     def header_of(delimiter: str) -> list[str]:
@@ -116,7 +122,7 @@ def parse_table(
             )
             counts = f"{len(row)} columns, the header has {width}"
             raise CatalogError(f"{file}, line {line}: {counts}, separated by {word}s: {mend}")
-    return Table(header, rows[1:])
+    return Table(file, header, rows[1:])
 
 
 def _check_header(

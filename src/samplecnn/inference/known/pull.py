@@ -6,7 +6,7 @@ $XDG_CACHE_HOME/samplecnn/downloads/         what is on its way; what has come s
 
 from pathlib import Path
 
-from samplecnn.data.download import fetch
+from samplecnn.data.download import Remote, fetch
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder, locked
 from samplecnn.inference.bundle import check_place, write_bundle
@@ -47,8 +47,8 @@ def pull(known: Known, folder: Path | None = None, *, force: bool = False, pause
         suffix = ".hdf5" if ".hdf5" in known.url else ".pth"
         if suffix == ".hdf5":
             require_h5py()  # before a long download
-        file = downloads / f"{known.name}{suffix}"
-        fetch([known.url], file, bytes=known.bytes, git_blob=known.git_blob, pause=pause)
+        remote = Remote(f"{known.name}{suffix}", (known.url,), known.bytes, git_blob=known.git_blob)
+        file = fetch(remote, downloads, pause=pause)
         imported = _checked(known, file)
         write_bundle(
             imported.model,
