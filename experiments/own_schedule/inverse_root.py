@@ -12,6 +12,7 @@ class InverseRoot(Schedule):
     """Up in a line for ``warmup`` steps, then down with the root of the step (Vaswani et al. 2017)."""
 
     tested = "best"
+    kept = ("step",)
 
     def __init__(self, learning_rate: float, *, warmup: int) -> None:
         if warmup < 1:
@@ -26,11 +27,3 @@ class InverseRoot(Schedule):
         set_rate(
             trainer, pl_module, self.peak * min(self.step / self.warmup, math.sqrt(self.warmup / self.step))
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` says."""
-        self.step = state_dict["step"]

@@ -13,7 +13,7 @@ from training.test_evaluate import TAGS, make_store
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    store = make_store(tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores"))
+    store = make_store(tmp_path_factory.mktemp("tiny"))
     model = checkpoint(tmp_path_factory.mktemp("model") / "model.ckpt", tags=TAGS)
     return ["evaluate", str(model), "--store", str(store)]
 

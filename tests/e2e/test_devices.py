@@ -19,7 +19,7 @@ import wandb_files
 from e2e.conftest import ROOT, TINY, World
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.results import read_results
-from samplecnn.training.evaluate import evaluate
+from samplecnn.training.evaluate import open_subject
 
 SMALL = ["trainer.max_epochs=2", "seed=3", "fast=true"]
 
@@ -103,7 +103,7 @@ def test_one_folder_one_logger_one_voice(world: World, two: Path) -> None:
 
 
 def test_it_is_evaluated_on_one_device_to_the_same_numbers(two: Path) -> None:
-    found, trained = evaluate(two), read_results(two).test
+    found, trained = open_subject(two).scores(), read_results(two).test
     assert (found.roc_auc, found.pr_auc, found.per_tag) == (trained.roc_auc, trained.pr_auc, trained.per_tag)
 
 

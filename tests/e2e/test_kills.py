@@ -43,7 +43,7 @@ def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | 
     if temporary is not None:
         os.environ["TMPDIR"] = str(temporary)
     torch.set_num_threads(1)
-    train(config, run, name="killed")
+    train(config, run)
 
 
 class Training:

@@ -37,7 +37,7 @@ def train_here(config: dict[str, Any], run: Path, said: Path) -> None:
         os.dup2(out.fileno(), 2)
     logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING)
     torch.set_num_threads(1)
-    train(config, run, name="ranks")
+    train(config, run)
 
 
 class Together(Training):

@@ -11,7 +11,7 @@ from e2e.conftest import ROOT, TINY, World
 from e2e.test_kills import Training, assert_same
 from e2e.test_ranks import Together
 from samplecnn.runs.results import read_results
-from samplecnn.training.evaluate import evaluate
+from samplecnn.training.evaluate import open_subject
 
 RECIPES = [path.stem for path in (ROOT / "conf" / "recipe").glob("*.yaml")]
 
@@ -44,7 +44,7 @@ def test_stopped_within_an_epoch(world: World, average: str, settings: list[str]
     assert results.averaged is not None
     assert results.averaged.startswith(averaged)
     assert f"tested: an average of weights, {averaged}" in training.said.read_text()
-    again = evaluate(training.run)
+    again = open_subject(training.run).scores()
     assert (again.roc_auc, again.per_tag) == (results.test.roc_auc, results.test.per_tag)
 
 
@@ -66,7 +66,7 @@ def test_on_two_devices(world: World, average: str) -> None:
         outcomes.append(outcome)
     assert_same(*outcomes)
     results = read_results(training.run)
-    again = evaluate(training.run)
+    again = open_subject(training.run).scores()
     assert results.averaged is not None
     assert (again.roc_auc, again.per_tag) == (results.test.roc_auc, results.test.per_tag)
 

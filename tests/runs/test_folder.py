@@ -11,28 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from golden.reference import narrow
+from inference.models import TAGS, description
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.model.network import SampleCNN
 from samplecnn.runs.config import config_hash
 from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_config, unfinished
 from samplecnn.runs.results import read_results, versions
-
-TAGS = ["guitar", "piano", "drums"]
-
-
-def description(kind: str = "se", **changes: Any) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "block": {"name": kind, **narrow(kind)},
-        "multi": True,
-        "width": 3,
-        "dropout": 0.5,
-        "tags": TAGS,
-        "sample_rate": 22050,
-        **changes,
-    }
 
 
 def checkpoint(path: Path, told: dict[str, Any], network: nn.Module) -> Path:
@@ -47,7 +32,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path, kind: str, multi: bool
     told = description(kind, multi=multi)
     network = build(told, len(TAGS)).eval()
     model = load_model(checkpoint(tmp_path / "a.ckpt", told, network))
-    assert model.tags == tuple(TAGS)
+    assert model.tags == TAGS
     assert model.sample_rate == 22050
     assert not model.network.training
     x = torch.randn(2, 59049)
@@ -121,7 +106,7 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": 99}, "has format 99; this version reads 1"),
-        ({"width": 4}, r"has 'stem_conv.weight' with shape \(3, 1, 1, 3\); the network needs \(4, 1, 1, 3\)"),
+        ({"width": 4}, r"has 'stem_conv.weight' with shape \[3, 1, 1, 3\]; the network needs \[4, 1, 1, 3\]"),
         ({"width": 10**9}, "not a complete model"),  # and takes no memory to find out
         ({"block": {"name": "se", "alpha": 1e6}}, "with shape .*; the network needs"),
         ({"block": {"name": "se", "alpha": -1}}, "alpha must be greater than 0"),

@@ -1,5 +1,7 @@
 """A small prepared store, and a run on it whose network was not trained."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +20,44 @@ FOLDERS = "000000cccccdddddd"  # train, validation, test
 TAGS = ("loud", "odd", "slow")  # in the order of a store's columns
 
 
-def write_raw(raw: Path, *, changed: str = "") -> Path:
-    """Write clips of a second or two with three tags; those in the folders ``changed`` differ."""
-    rows = ["clip_id\tloud\todd\tslow\tmp3_path"]
-    for number, folder in enumerate(FOLDERS):
-        path = f"{folder}/{number}.wav"
-        other = folder in changed
-        # As many clips have each tag as before: other counts would be other tags.
-        first, count = FOLDERS.index(folder), FOLDERS.count(folder)
-        source = first + (number - first + other) % count
-        labels = [source % 3 > 0, source % 2 == 1, source % 5 < 2]
-        rows.append("\t".join(f'"{cell}"' for cell in (number, *map(int, labels), path)))
-        (raw / "mp3" / folder).mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number + 100 * other).normal(scale=0.1, size=(1 + number % 2) * 60_000)
-        kernel = np.ones(1 + 2 * number % 7 + other) / 8
-        soundfile.write(raw / "mp3" / path, np.convolve(noise, kernel, mode="same"), RATE)
+@dataclass(frozen=True)
+class Clip:
+    """Noise, in one of the folders by which MagnaTagATune's clips are split."""
+
+    folder: str
+    tags: Sequence[int]  # a 0 or 1 for each
+    samples: int
+    taps: int  # of a mean over so many samples: its colour
+    seed: int
+
+
+def prepare_clips(folder: Path, tags: Sequence[str], clips: Sequence[Clip], rate: int = RATE) -> Path:
+    """Prepare the store ``tiny`` below a folder, of clips at ``rate`` Hz in ``raw`` there."""
+    raw = folder / "raw"
+    rows = ["\t".join(["clip_id", *tags, "mp3_path"])]
+    for number, clip in enumerate(clips):
+        path = f"{clip.folder}/{number}.wav"
+        rows.append("\t".join(f'"{cell}"' for cell in (number, *map(int, clip.tags), path)))
+        (raw / "mp3" / clip.folder).mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(clip.seed).normal(scale=0.1, size=clip.samples)
+        heard = np.convolve(noise, np.ones(clip.taps) / 8, mode="same")
+        soundfile.write(raw / "mp3" / path, heard, rate)
     (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
-    return raw
+    return prepare(mtat.catalog(raw, "tiny"), folder / "stores", workers=1, progress=False)
 
 
 def write_store(folder: Path, *, changed: str = "") -> Path:
-    """Prepare the store ``tiny`` below a folder."""
-    raw = write_raw(folder / "raw", changed=changed)
-    return prepare(mtat.catalog(raw, "tiny"), folder / "stores", workers=1, progress=False)
+    """Prepare clips of a second or two with three tags; those in the folders ``changed`` differ."""
+    clips = []
+    for number, name in enumerate(FOLDERS):
+        other = name in changed
+        # As many clips have each tag as before: other counts would be other tags.
+        first, count = FOLDERS.index(name), FOLDERS.count(name)
+        source = first + (number - first + other) % count
+        labels = [source % 3 > 0, source % 2 == 1, source % 5 < 2]
+        taps, seed = 1 + 2 * number % 7 + other, number + 100 * other
+        clips.append(Clip(name, labels, (1 + number % 2) * 60_000, taps, seed))
+    return prepare_clips(folder, TAGS, clips)
 
 
 def write_run(folder: Path, store: Path) -> Path:

@@ -17,6 +17,7 @@ from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
 from samplecnn.training import backends as choices
 from samplecnn.training import trials
 from samplecnn.training.backends import Choice, choose, identify, memory_file
+from samplecnn.training.init import freeze
 from samplecnn.training.proof import (
     PLAIN_PLAN,
     Plan,
@@ -25,7 +26,6 @@ from samplecnn.training.proof import (
     WrongNumbersError,
     require_dropout,
 )
-from samplecnn.training.start import freeze
 from samplecnn.training.trials import Finding, examine
 
 CPU = torch.device("cpu")

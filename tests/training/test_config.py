@@ -250,6 +250,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("schedule=custom,schedule._target_=my.S,scale_rate=true", r"needs schedule\.learning_rate"),
         ("dropout='${nowhere}'", "Interpolation key 'nowhere' not found"),
         ("+widht=3", "widht: there is no such key"),
+        ("+data.clip=3", r"data\.clip: there is no such key"),
         ("+trainer.max_epoch=3", r"trainer\.max_epoch: there is no such key"),
         ("logger.name=mlflow", r"logger\.name=mlflow: must be one of wandb, csv, tensorboard, none"),
     ],

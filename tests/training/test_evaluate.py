@@ -5,45 +5,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from inference.models import checkpoint
 from samplecnn.cli import main
 from samplecnn.data import audio
-from samplecnn.data.datasets import mtat
-from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store
 from samplecnn.errors import UserError
 from samplecnn.inference.tagger import load
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.metrics import score
-from samplecnn.training.evaluate import evaluate_on
+from samplecnn.training.evaluate import open_subject
+from training.stores import Clip, prepare_clips
 
-RATE = 22_050
 TAGS = ["slow", "loud", "odd"]  # in another order than the store has them
 
 
-def make_store(raw: Path, root: Path) -> Path:
+def make_store(folder: Path) -> Path:
     """Clips of 1 to 4 segments; in the test part six."""
-    rows = ["clip_id\tloud\todd\tslow\tmp3_path"]
-    for number, folder in enumerate("0cdddddd"):
-        path = f"{folder}/{number}.wav"
-        rows.append(f'"{number}"\t"1"\t"{int(number % 4 == 3)}"\t"{number % 2}"\t"{path}"')
-        (raw / "mp3" / folder).mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).normal(scale=0.1, size=(1 + number % 4) * 60_000)
-        soundfile.write(raw / "mp3" / path, np.convolve(noise, np.ones(1 + number) / 8, mode="same"), RATE)
-    (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
-    return prepare(mtat.catalog(raw, "tiny"), root, workers=1, progress=False)
+    clips = [
+        Clip(name, [1, n % 4 == 3, n % 2], (1 + n % 4) * 60_000, taps=1 + n, seed=n)
+        for n, name in enumerate("0cdddddd")
+    ]
+    return prepare_clips(folder, ["loud", "odd", "slow"], clips)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores"))
+    return make_store(tmp_path_factory.mktemp("tiny"))
 
 
 def test_means_of_clips_and_tags_by_name(store: Path, tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model.ckpt", tags=TAGS)
-    scores = evaluate_on(model, store)
+    scores = open_subject(model, store=store).scores()
     opened = Store.open(store)
     part = opened.select("clean", 3).parts["test"]
     tagger = load(model, precision="32")
@@ -73,12 +66,12 @@ def test_by_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_another_rate_is_resampled(store: Path, tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model.ckpt", tags=TAGS, sample_rate=16_000)
-    assert evaluate_on(model, store).per_tag["odd"].roc_auc is not None
+    assert open_subject(model, store=store).scores().per_tag["odd"].roc_auc is not None
 
 
 def test_other_tags_are_not_compared(store: Path, tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model.ckpt", tags=["loud", "slow", "sitar"])
     with pytest.raises(RunError, match=r"knows the tag 'sitar', which is none of the 3 most frequent of"):
-        evaluate_on(model, store)
+        open_subject(model, store=store).scores()
     with pytest.raises(UserError, match="nowhere"):
-        evaluate_on(model, tmp_path / "nowhere")
+        open_subject(model, store=tmp_path / "nowhere").scores()

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
@@ -18,8 +16,6 @@ from torch import Tensor, nn
 from inference.known.files import file_of
 from inference.known.files import weights as published_weights
 from inference.models import checkpoint, description, model, network, noise
-from samplecnn.data.datasets import mtat
-from samplecnn.data.prepare import prepare
 from samplecnn.errors import UserError
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.known.importing import import_file
@@ -32,19 +28,19 @@ from samplecnn.runs.folder import load_model
 from samplecnn.runs.results import Results
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, started, validate
-from samplecnn.training.evaluate import evaluate
+from samplecnn.training.evaluate import open_subject
+from samplecnn.training.init import freeze
 from samplecnn.training.job import train
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import heard, make_module
 from samplecnn.training.optimiser import KerasSGD, decay_groups, with_features_rate
 from samplecnn.training.resume import resumed
 from samplecnn.training.schedules import make_schedule
-from samplecnn.training.start import freeze
 from samplecnn.training.stores import make_data
+from training.stores import Clip, prepare_clips
 
 CONF = Path(__file__).parents[2] / "conf"
 TAGS = ["loud", "slow", "rare"]  # as the store has them
-RATE = 22_050  # Hz
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class World:
         return started(validate(compose("train", overrides=said), overrides), overrides, Path)
 
     def train(self, run: Path, *overrides: str) -> Results:
-        return train(self.compose(*overrides), run, name=None)
+        return train(self.compose(*overrides), run)
 
     def module(self, *overrides: str) -> TaggingModule:
         config = RunConfig.read(self.compose(*overrides), "here")
@@ -80,19 +76,11 @@ def hydra() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Clips of one segment or two: eight to train on, two and two for the rest."""
-    raw, root = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores")
-    rows = ["clip_id\tloud\tslow\trare\tmp3_path"]
-    for number, folder in enumerate("00000000ccdd"):
-        path = f"{folder}/{number}.wav"
-        rows.append(f'"{number}"\t"1"\t"{number % 2}"\t"{int(number % 5 == 0)}"\t"{path}"')
-        (raw / "mp3" / folder).mkdir(parents=True, exist_ok=True)
-        heard = np.random.default_rng(number).normal(scale=0.1, size=(1 + number % 2) * 60_000)
-        soundfile.write(
-            raw / "mp3" / path, np.convolve(heard, np.ones(1 + number % 4) / 4, mode="same"), RATE
-        )
-    (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
-    prepare(mtat.catalog(raw, "tiny"), root, workers=1, progress=False)
-    return World(root)
+    clips = [
+        Clip(name, [1, n % 2, n % 5 == 0], (1 + n % 2) * 60_000, taps=1 + n % 4, seed=n)
+        for n, name in enumerate("00000000ccdd")
+    ]
+    return World(prepare_clips(tmp_path_factory.mktemp("tiny"), TAGS, clips).parent)
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +396,7 @@ def test_resumed_without_the_model_it_started_from(
     again = [f"resume={tmp_path / 'parts'}", "trainer.max_epochs=2"]
     composed = validate(compose("train", overrides=world.said(*again)), again)
     assert started(composed, again, Path) is composed
-    train(resumed(composed, again), tmp_path / "parts", name=None)
+    train(resumed(composed, again), tmp_path / "parts")
     for file in ("best", "last"):
         one, other = (
             torch.load(tmp_path / name / "checkpoints" / f"{file}.ckpt", weights_only=True)["state_dict"]
@@ -427,7 +415,7 @@ def test_trained_on_few_clips(world: World, run: Path, tmp_path: Path) -> None:
     whole = world.train(tmp_path / "whole", f"init={run}", "freeze=features")
     assert results.split_hash == whole.split_hash
     assert results.config_hash != whole.config_hash
-    assert evaluate(tmp_path / "run").per_tag == results.test.per_tag
+    assert open_subject(tmp_path / "run").scores().per_tag == results.test.per_tag
     with pytest.raises(UserError, match=r"data\.train_clips=9: the training part has 8 clips"):
         world.train(tmp_path / "more", "width=2", "data.train_clips=9")
     assert not (tmp_path / "more").exists()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -38,9 +37,10 @@ from samplecnn.runs.results import Results, read_results
 from samplecnn.runs.run import read_run
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError
-from samplecnn.training.evaluate import evaluate, open_data
+from samplecnn.training.evaluate import open_data, open_subject
 from samplecnn.training.job import train
 from samplecnn.training.resume import resumed
+from training.stores import Clip, prepare_clips
 
 CONF = Path(__file__).parents[2] / "conf"
 HEARD = {  # samples at once, all at 16 kHz
@@ -72,7 +72,7 @@ class World:
         return configuration.validate(compose("train", overrides=said), said)
 
     def train(self, run: Path, *overrides: str) -> Results:
-        return train(self.compose(*overrides), run, name=None)
+        return train(self.compose(*overrides), run)
 
 
 @pytest.fixture(autouse=True)
@@ -85,18 +85,10 @@ def hydra() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Two clips in each part, a little longer than 29 s; a store at 22,050 Hz."""
-    raw, root = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores")
-    rows = ["clip_id\tloud\tslow\tmp3_path"]
-    for number, folder in enumerate("00ccdd"):
-        path = f"{folder}/{number}.wav"
-        rows.append(f'"{number}"\t"1"\t"{number % 2}"\t"{path}"')
-        file = raw / "mp3" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).normal(scale=0.1, size=round(29.5 * RATE))
-        soundfile.write(file, np.convolve(noise, np.ones(8) / 8, mode="same"), RATE)
-    (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
-    prepare(mtat.catalog(raw, "tiny"), root, workers=1, progress=False)
-    return World(raw, root)
+    folder = tmp_path_factory.mktemp("tiny")
+    clips = [Clip(name, [1, n % 2], round(29.5 * RATE), taps=8, seed=n) for n, name in enumerate("00ccdd")]
+    store = prepare_clips(folder, ["loud", "slow"], clips, RATE)
+    return World(folder / "raw", store.parent)
 
 
 @pytest.mark.parametrize("model", HEARD)
@@ -110,11 +102,11 @@ def test_a_network_is_trained_tested_and_tagged_with(world: World, tmp_path: Pat
     description = read_description(run)
     assert (description.sample_rate, description.segment_samples) == (RATE, HEARD[model])
 
-    again = evaluate(run)
+    again = open_subject(run).scores()
     assert again.per_tag == results.test.per_tag
     predictions = read_predictions(run)
     assert predictions is not None
-    data = open_data(run, read_config(run), description)
+    data = open_data(run)
     (batch,) = (data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader())
     assert batch.waveforms.shape == (2, HEARD[model])
     tagger = load(run, precision="32")
@@ -198,7 +190,7 @@ def test_samplecnn_at_16_khz(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "at16").exists()
     description = read_description(tmp_path / "run")
     assert (description.sample_rate, description.segment_samples) == (RATE, 59_049)
-    assert evaluate(tmp_path / "run").per_tag == results.test.per_tag
+    assert open_subject(tmp_path / "run").scores().per_tag == results.test.per_tag
     timeline = load(tmp_path / "run").timeline(world.raw / "mp3" / "d" / "4.wav")
     assert timeline.segment_seconds == 59_049 / RATE
 
@@ -227,7 +219,7 @@ def test_a_store_of_another_rate_serves(
     assert "resampled" not in caplog.text
     assert own.split_hash == resampled.split_hash
     assert own.test.loss == pytest.approx(resampled.test.loss, rel=0.1)  # what is lost is above 7 kHz
-    assert evaluate(tmp_path / "resampled").per_tag == resampled.test.per_tag
+    assert open_subject(tmp_path / "resampled").scores().per_tag == resampled.test.per_tag
     with pytest.raises(ConfigError, match=r"no prepared store .*nowhere/tiny-16000.* rate=16000` downloads"):
         world.train(tmp_path / "none", "model=timbre", f"data.root={tmp_path / 'nowhere'}")
 
@@ -252,7 +244,7 @@ def test_a_network_of_one_s_own(world: World, tmp_path: Path, monkeypatch: pytes
         load(run)
     own = {"mine": resolve_name("own_network_module.Mine")}
     assert load(run, networks=own).segment_samples == 48_000
-    assert evaluate(run, networks=own).per_tag == results.test.per_tag
+    assert open_subject(run, networks=own).scores().per_tag == results.test.per_tag
     for taken in ("fcn", "samplecnn"):
         said[1] = f"model.name={taken}"
         with pytest.raises(UserError, match=f"'{taken}' is one of samplecnn's own networks"):
@@ -314,7 +306,7 @@ def test_a_run_is_resumed_with_its_model(world: World, tmp_path: Path) -> None:
     plain = world.compose("trainer.max_epochs=2", f"resume={tmp_path / 'run'}")
     again = resumed(plain, ["trainer.max_epochs=2"])
     assert again["model"] == read_config(tmp_path / "run").model
-    assert train(again, tmp_path / "run", name=None).epochs == 2
+    assert train(again, tmp_path / "run").epochs == 2
 
 
 def test_networks_side_by_side_in_a_report(world: World, dieleman: Path, tmp_path: Path) -> None:

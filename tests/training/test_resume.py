@@ -114,9 +114,9 @@ def test_nothing_nested_is_called(tmp_path: Path, changes: dict[str, Any]) -> No
     [
         ({"width": "wide"}, "width='wide' must be a whole number"),
         ({"trainer__devices": 0}, "trainer.devices=0 must be"),
-        ({"data__other": 3}, "data.other=3"),
-        ({"data__catalog__clips": "many"}, "data.catalog.clips='many'"),
-        ({"data__catalog__other": 3}, "data.catalog.other=3"),
+        ({"data__other": 3}, "config.yaml: data.other: there is no such key"),
+        ({"data__catalog__clips": "many"}, "config.yaml: data.clips=many: must be"),
+        ({"data__catalog__other": 3}, "data.catalog.other: there is no such key"),
         ({"whatever": 3}, "whatever: there is no such key"),
         ({"logger__project": 3}, "logger.project=3"),
     ],

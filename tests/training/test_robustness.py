@@ -13,7 +13,7 @@ from samplecnn.errors import UserError
 from samplecnn.inference.tagger import load
 from samplecnn.runs.metrics import score
 from samplecnn.runs.robustness import DISTURBANCES
-from samplecnn.training.evaluate import evaluate_on, subject_on
+from samplecnn.training.evaluate import open_subject
 from samplecnn.training.robustness import (
     DISTURB,
     check_strength,
@@ -21,12 +21,13 @@ from samplecnn.training.robustness import (
     disturbed,
     encode_mp3,
 )
-from training.test_evaluate import RATE, TAGS, make_store
+from training.stores import RATE
+from training.test_evaluate import TAGS, make_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("stores"))
+    return make_store(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def clip() -> torch.Tensor:
 
 
 def test_undisturbed_and_strength_0_are_the_test_itself(store: Path, model: Path) -> None:
-    subject = subject_on(model, store)
-    expected = evaluate_on(model, store)
+    subject = open_subject(model, store=store)
+    expected = open_subject(model, store=store).scores()
     undisturbed = clip_probabilities(subject)
     scores = score(subject.tags, subject.labels, undisturbed)
     assert scores.per_tag == expected.per_tag
@@ -54,7 +55,7 @@ def test_undisturbed_and_strength_0_are_the_test_itself(store: Path, model: Path
 
 def test_whole_clips_are_disturbed_and_then_cut(store: Path, model: Path) -> None:
     """Stretched ones have other segments; the probabilities are those of a tagger that hears them."""
-    subject, tagger = subject_on(model, store), load(model, precision="32")
+    subject, tagger = open_subject(model, store=store), load(model, precision="32")
     found = clip_probabilities(subject, "stretch", 0.5)
     part, opened = subject.data.parts["test"], subject.data.store
     for index, clip in enumerate(part.clips.tolist()):
@@ -65,7 +66,7 @@ def test_whole_clips_are_disturbed_and_then_cut(store: Path, model: Path) -> Non
 
 
 def test_as_many_segments_of_a_clip_as_the_run_s_test_has(store: Path, model: Path) -> None:
-    subject = subject_on(model, store)
+    subject = open_subject(model, store=store)
     subject.data.test_segments = 1
     found = clip_probabilities(subject)
     tagger, opened = load(model, precision="32"), subject.data.store
@@ -77,9 +78,9 @@ def test_as_many_segments_of_a_clip_as_the_run_s_test_has(store: Path, model: Pa
 
 def test_another_rate_is_resampled(store: Path, tmp_path: Path) -> None:
     other = checkpoint(tmp_path / "model.ckpt", tags=TAGS, sample_rate=16_000)
-    subject = subject_on(other, store)
+    subject = open_subject(other, store=store)
     scores = score(subject.tags, subject.labels, clip_probabilities(subject))
-    assert scores.per_tag == evaluate_on(other, store).per_tag
+    assert scores.per_tag == open_subject(other, store=store).scores().per_tag
 
 
 @pytest.mark.parametrize("name", DISTURBANCES)

@@ -201,7 +201,7 @@ def test_the_decay_within_a_stage_shows_in_long_stages(tmp_path: Path) -> None:
 
 
 def test_one_cycle(tmp_path: Path) -> None:
-    schedule = OneCycle(0.1, warmup=0.25, start=0.04)
+    schedule = OneCycle(0.1, warmup=0.25)
     module = Scripted([1.0] * 10)
     fit(module, schedule, tmp_path, max_epochs=10)
     rates = module.rates

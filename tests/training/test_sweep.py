@@ -242,7 +242,7 @@ def test_a_job_that_was_not_planned_is_not_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="was not planned"):
         title(settings)  # type: ignore[arg-type]
     write_plan(plan(config))
-    assert title(settings) == "seed=1"  # type: ignore[arg-type]
+    assert title(settings) == ("seed=1", "cell 2 of 2")  # type: ignore[arg-type]
 
 
 def test_two_cells_of_one_name() -> None:

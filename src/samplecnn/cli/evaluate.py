@@ -45,7 +45,7 @@ def add_commands(commands: Any) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Test a run again and print its scores per tag."""
     from samplecnn.inference.locate import local
-    from samplecnn.training.evaluate import evaluate, evaluate_on
+    from samplecnn.training.evaluate import open_subject
 
     if options.split is not None and options.store is None:
         raise UserError("--split is of a store: say --store STORE --split NAME")
@@ -54,11 +54,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     warn_unfinished(options.run)
     if options.under is not None:
         return robustness.run_under(options)
-    model = local(options.run)
-    if options.store is not None:
-        scores = evaluate_on(model, options.store, options.split, **own_classes(options))
-    else:
-        scores = evaluate(model, data_root=options.data_root, **own_classes(options))
+    where = {"store": options.store, "split": options.split, "data_root": options.data_root}
+    scores = open_subject(local(options.run), **where, **own_classes(options)).scores()
     if options.json:
         print(json.dumps(scores.as_dict(), indent=1))
     else:
@@ -70,14 +67,19 @@ def run_example(options: argparse.Namespace) -> int:
     """Tag one test clip and print its true tags beside."""
     import numpy as np
 
-    from samplecnn.training.evaluate import example_clip
+    from samplecnn.training.evaluate import example_clip, open_data
 
-    clip = example_clip(options.run, options.clip, data_root=options.data_root)
+    data = open_data(options.run, options.data_root)
+    part, store = data.parts["test"], data.store
+    index = example_clip(part, options.clip)
+    clip = int(part.clips[index])
+    true = {tag for tag, label in zip(data.tags, part.labels[index], strict=True) if label}
     tagger = load_tagger(options.run, options)
-    probabilities = tagger.predict(clip.samples / np.float32(32768), clip.sample_rate)
-    print(f"clip {printable(clip.id)} of the test split, never trained on: {printable(clip.path)}")
+    probabilities = tagger.predict(store.clip(clip) / np.float32(32768), store.sample_rate)
+    clip_id, path = printable(part.clip_ids[index]), printable(store.clip_paths[clip])
+    print(f"clip {clip_id} of the test split, never trained on: {path}")
     for name, probability in sorted(zip(tagger.tags, probabilities, strict=True), key=lambda pair: -pair[1]):
-        truth = "true" if name in clip.tags else ""
+        truth = "true" if name in true else ""
         print(f"  {probability:5.1%}  {printable(name):<24} {truth}".rstrip())
     return 0
 

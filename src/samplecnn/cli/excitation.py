@@ -88,13 +88,12 @@ def measure(options: argparse.Namespace) -> "Excitations":
     from samplecnn.analysis.cooccurrence import TagCounts
     from samplecnn.analysis.excitation import choose_blocks, excitations
     from samplecnn.model.excitation import se_layers
-    from samplecnn.runs.folder import load_model, read_config
+    from samplecnn.runs.folder import load_model
     from samplecnn.training.evaluate import open_data
 
-    config = read_config(options.run)
     model = load_model(options.run, **own_classes(options))
     choose_blocks(tuple(se_layers(model.network)), options.blocks)
-    data = open_data(options.run, config, model.description, options.data_root)
+    data = open_data(options.run, options.data_root)
     TagCounts.of(data.tags, data.parts["test"].labels).choose(options.tags)
     network = model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     return excitations(network, data, progress=True)

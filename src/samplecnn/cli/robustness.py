@@ -70,7 +70,7 @@ def run_under(options: argparse.Namespace) -> int:
     from samplecnn.inference.locate import local
     from samplecnn.runs.config import CONFIG
     from samplecnn.runs.robustness import ROBUSTNESS
-    from samplecnn.training.evaluate import subject_of, subject_on
+    from samplecnn.training.evaluate import open_subject
     from samplecnn.training.robustness import check_strength
 
     model, folder = local(options.run), options.out
@@ -80,10 +80,8 @@ def run_under(options: argparse.Namespace) -> int:
                 "--under keeps its results in the run folder: with --store, or of a bundle, say --out DIR"
             )
         folder = model
-    if options.store is not None:
-        subject = subject_on(model, options.store, options.split, **own_classes(options))
-    else:
-        subject = subject_of(model, data_root=options.data_root, **own_classes(options))
+    where = {"store": options.store, "split": options.split, "data_root": options.data_root}
+    subject = open_subject(model, **where, **own_classes(options))
     for name, strengths in options.under.items():
         for strength in strengths:
             check_strength(name, strength, subject.data.store.sample_rate)

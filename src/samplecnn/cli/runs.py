@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def run_runs(options: argparse.Namespace) -> int:
         found = ordered(found, options.sort)
     if options.json:
         for entry in found:
-            print(json.dumps(entry.as_dict()))
+            print(json.dumps(asdict(entry)))
     elif found:
         print_table(found)
     else:

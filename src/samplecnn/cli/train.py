@@ -18,7 +18,7 @@ from samplecnn.processes import ctrl_c_waits
 from samplecnn.text import lines
 from samplecnn.training import config as configuration
 from samplecnn.training.launch import rank
-from samplecnn.training.sweep import SweepGuard, position, print_table, title
+from samplecnn.training.sweep import SweepGuard, print_table, title
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ def train_jobs(config: DictConfig) -> None:
     try:
         plain = configuration.started(configuration.validate(config, overrides), overrides, located)
         # A resumed run has the name that it had.
-        name = None
+        name = cell = None
         if plain["resume"] is None:
-            name = title(settings) if sweep else configuration.describe(overrides)
+            name, cell = title(settings) if sweep else (configuration.describe(overrides), None)
             name = name.replace("${", "{")  # the run's file holds no interpolation
 
         with ctrl_c_waits():  # after the checks: these load PyTorch
@@ -53,11 +53,11 @@ def train_jobs(config: DictConfig) -> None:
         logger = plain["logger"]
         if "run_name" in logger:
             logger["run_name"] = name = logger["run_name"] or name
-        group = Path(settings.sweep.dir).name if sweep else None
-        cell = position(settings) if sweep and name is not None else None
+            if sweep:
+                logger["group"] = logger.get("group") or Path(settings.sweep.dir).name.replace("${", "{")
         if cell is not None:
             log.info("%s: %s", cell, name)
-        results = train(plain, Path(settings.runtime.output_dir), name=name, group=group, cell=cell)
+        results = train(plain, Path(settings.runtime.output_dir), cell)
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end

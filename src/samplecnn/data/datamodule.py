@@ -170,15 +170,15 @@ class SegmentDataModule(pl.LightningDataModule):
         """Return segments `(batch, samples)` at the store's rate at the wanted one."""
         return self._resampler(waveforms) if self._resampler else waveforms
 
-    def in_order(self, part: str) -> list[np.ndarray]:
+    def in_order(self, part: str, device: torch.device | None = None) -> list[np.ndarray]:
         """The segments of each batch of evaluation, all processes' together, by index."""
         segments = evenly_spaced(self.parts[part].segment_clip, self.test_segments)
-        size = self.evaluated_at_once(part)
+        size = self.evaluated_at_once(part, device)
         return [segments[start : start + size] for start in range(0, len(segments), size)]
 
-    def evaluated_at_once(self, part: str) -> int:
-        """The most segments in a batch of evaluation."""
-        most = EVAL_BATCH_GPU if self.device.type == "cuda" else EVAL_BATCH
+    def evaluated_at_once(self, part: str, device: torch.device | None = None) -> int:
+        """The most segments in a batch of evaluation on a device, by default the trainer's."""
+        most = EVAL_BATCH_GPU if (device or self.device).type == "cuda" else EVAL_BATCH
         longer = max(1.0, self.parts[part].segment_samples / SEGMENT_SAMPLES)
         return self.eval_batch_size or max(1, int(most / longer))
 

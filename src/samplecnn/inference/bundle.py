@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def write_bundle(
         "versions": {name: version(name) for name in LIBRARIES},
     }
     if thresholds is not None:  # the checksum above is that of these weights
-        content["thresholds"] = replace(thresholds, checkpoint=None).as_dict()
+        content["thresholds"] = asdict(replace(thresholds, checkpoint=None))
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.weights import require_same_names
+from samplecnn.runs.weights import require_same_shapes
 from samplecnn.text import printable, shown
 
 DESCRIPTION, STATE = "samplecnn", "state_dict"
@@ -66,17 +66,11 @@ def network_weights(
         raise RunError(f"{path} is not a complete model: it has no {STATE}")
     texts = {str(name): value for name, value in state.items()}
     found = {name.removeprefix(NETWORK): value for name, value in texts.items() if name.startswith(NETWORK)}
-    require_same_names(path, found, expected)
-    claimed = 0
-    for name, tensor in expected.items():
-        theirs = found[name]
-        shape = tuple(theirs.shape) if isinstance(theirs, Tensor) else shown(theirs)
-        if shape != tuple(tensor.shape):
-            ours = tuple(tensor.shape)
-            raise RunError(f"{path} has {name!r} with shape {shape}; the network needs {ours}")
-        if theirs.layout != torch.strided or theirs.device.type != "cpu":
+    require_same_shapes(path, found, expected)
+    for name in expected:
+        if found[name].layout != torch.strided or found[name].device.type != "cpu":
             raise RunError(f"{path} has {name!r} as no plain tensor")
-        claimed += theirs.numel() * theirs.itemsize
+    claimed = sum(found[name].numel() * found[name].itemsize for name in expected)
     if claimed > (size := path.stat().st_size):
         raise RunError(f"{path} claims {claimed:,} bytes of weights, and has {size:,}")
     return {name: found[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}

@@ -57,7 +57,11 @@ def collect(paths: Sequence[str | Path]) -> Collected:
         seen.update(below)
     for sweep in sorted({folder.parent for folder in seen if (folder.parent / CELLS).is_file()}):
         if any(sweep.is_relative_to(root) for root in roots):  # not where single runs of it are named
-            found.unfinished += _not_started(sweep, base)
+            found.unfinished += [
+                LeftOut(printable(os.path.relpath(sweep / name, base)), f"{cell}: not started")
+                for name, cell in _planned(sweep).items()
+                if not (sweep / name).exists()
+            ]
     _keep_newest(found)
     return found
 
@@ -98,15 +102,6 @@ def _read_all(folders: Sequence[Path], base: Path, found: Collected) -> list[str
 def _planned(sweep: Path) -> dict[str, str]:
     """Return what makes each job of a sweep, by its folder in it; empty for a folder that is no sweep."""
     return {name: printable(" ".join(overrides)) for name, overrides in read_plan(sweep).items()}
-
-
-def _not_started(sweep: Path, base: Path) -> list[LeftOut]:
-    """Return the planned jobs of a sweep that have no folder yet."""
-    return [
-        LeftOut(printable(os.path.relpath(sweep / name, base)), f"{cell}: not started")
-        for name, cell in _planned(sweep).items()
-        if not (sweep / name).exists()
-    ]
 
 
 def _keep_newest(found: Collected) -> None:

@@ -1,18 +1,17 @@
 """What runs there are below a folder, finished or not: a line of facts each."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from samplecnn.errors import UserError
 from samplecnn.files import BusyError, locked
 from samplecnn.runs.collect import run_folders
-from samplecnn.runs.config import read_config
+from samplecnn.runs.config import RunConfig, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import LOCK
-from samplecnn.runs.results import RESULTS, Interval, read_results
-from samplecnn.runs.run import EPOCHS, read_epochs
+from samplecnn.runs.results import RESULTS, Interval, Results, read_results
+from samplecnn.runs.run import read_epochs
 
 FINISHED, RUNNING, STOPPED, DAMAGED = "finished", "running", "stopped", "damaged"
 Value = str | int | float | bool | Interval | None
@@ -36,10 +35,6 @@ class Entry:
     seconds: float | None = None  # of training
     recipe: str | None = None  # by name
     problem: str | None = None  # why it cannot be read
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 COLUMNS = tuple(Entry.__dataclass_fields__)
@@ -99,41 +94,30 @@ def _check(column: str) -> None:
 
 
 def _entry(run: Path, name: str) -> Entry:
-    if not (run / RESULTS).is_file():
-        return _unfinished(run, name)
-    results = read_results(run)
+    if (run / RESULTS).is_file():
+        found: Results | RunConfig = (results := read_results(run))
+        network, data, split = results.block or results.model, results.data, results.split
+        state, epochs, seconds, test = FINISHED, results.epochs, results.train_seconds, results.test
+    else:
+        found = config = read_config(run)
+        network, data, split = (config.block or config.model)["name"], config.data.name, config.data.split
+        rows = read_epochs(run)
+        state, epochs, test = RUNNING if _is_running(run) else STOPPED, len(rows), None
+        seconds = sum(row["seconds"] for row in rows)
     return Entry(
-        name,
-        FINISHED,
-        results.block or results.model,
-        results.multi,
-        results.width,
-        results.seed,
-        results.data,
-        results.split,
-        results.test.roc_auc,
-        results.test.roc_auc_interval,
-        results.epochs,
-        results.train_seconds,
-        results.recipe,
-    )
-
-
-def _unfinished(run: Path, name: str) -> Entry:
-    state = RUNNING if _is_running(run) else STOPPED
-    config, epochs = read_config(run), read_epochs(run / EPOCHS)
-    return Entry(
-        name,
-        state,
-        (config.block or config.model)["name"],
-        config.multi,
-        config.width,
-        config.seed,
-        config.data.name,
-        config.data.split,
-        epochs=len(epochs),
-        seconds=sum(row["seconds"] for row in epochs),
-        recipe=config.recipe,
+        run=name,
+        state=state,
+        network=network,
+        multi=found.multi,
+        width=found.width,
+        seed=found.seed,
+        data=data,
+        split=split,
+        auc=None if test is None else test.roc_auc,
+        interval=None if test is None else test.roc_auc_interval,
+        epochs=epochs,
+        seconds=seconds,
+        recipe=found.recipe,
     )
 
 

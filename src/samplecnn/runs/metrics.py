@@ -14,9 +14,9 @@ from samplecnn.runs.results import SplitScores, TagScores
 class ClipAverage:
     """The mean of segment probabilities over the segments of each clip."""
 
-    def __init__(self, clips: int, tags: int, device: torch.device | str = "cpu") -> None:
-        self._sums = torch.zeros(clips, tags, device=device)
-        self._counts = torch.zeros(clips, device=device)
+    def __init__(self, clips: int, tags: int) -> None:
+        self._sums = torch.zeros(clips, tags)
+        self._counts = torch.zeros(clips)
 
     def update(self, probabilities: Tensor, clips: Tensor) -> None:
         """Add segments' probabilities ``(batch, tags)``, of the clips with indices ``(batch,)``."""
@@ -25,7 +25,7 @@ class ClipAverage:
 
     def compute(self) -> NDArray[np.float32]:
         """Return clip probabilities ``(clips, tags)``; NaN for a clip that had no segment."""
-        return (self._sums / self._counts[:, None]).cpu().numpy()
+        return (self._sums / self._counts[:, None]).numpy()
 
 
 def score(tags: tuple[str, ...], labels: NDArray[Any], probabilities: NDArray[Any]) -> SplitScores:

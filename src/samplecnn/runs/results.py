@@ -26,7 +26,6 @@ from samplecnn.runs.rules import (
     require,
 )
 from samplecnn.runs.untrusted import read_json
-from samplecnn.text import is_printable, shown
 
 RESULTS = "results.json"
 INTERVALS = ("roc_auc_interval", "pr_auc_interval")
@@ -48,45 +47,34 @@ TAGS = Rule("a list of tags", lambda v: isinstance(v, list | tuple) and all(map(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagScores:
-    """The scores of one tag; None where it has no positive or no negative clip."""
+class Scores:
+    """ROC-AUC and PR-AUC, with 95 % intervals where they were computed; None where there is none."""
 
     roc_auc: Annotated[float | None, AUC]
     pr_auc: Annotated[float | None, AUC]
-    positives: Annotated[int, WHOLE]  # clips
     roc_auc_interval: Annotated[Interval | None, INTERVAL] = None
     pr_auc_interval: Annotated[Interval | None, INTERVAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitScores:
+class TagScores(Scores):
+    """The scores of one tag; None where it has no positive or no negative clip."""
+
+    positives: Annotated[int, WHOLE]  # clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScores(Scores):
     """The scores of a split: the means over its tags, and those of each."""
 
     loss: Annotated[float | None, NOT_NEGATIVE] = None  # cross-entropy per segment
-    roc_auc: Annotated[float | None, AUC]
-    pr_auc: Annotated[float | None, AUC]
     undefined: Annotated[tuple[str, ...], TAGS] = ()  # tags that the means leave out
     per_tag: Annotated[dict[str, TagScores], BY_TAG]
-    roc_auc_interval: Annotated[Interval | None, INTERVAL] = None
-    pr_auc_interval: Annotated[Interval | None, INTERVAL] = None
-
-    @classmethod
-    def read(cls, plain: Any, where: str, *, absent: str = "") -> "SplitScores":
-        """Check plain values; RunError, which names ``where`` and the key, for one that is not allowed."""
-        if isinstance(plain, dict) and BY_TAG.holds(plain.get("per_tag")):
-            per_tag = {}
-            for tag, scores in plain["per_tag"].items():
-                if not is_printable(tag):
-                    raise RunError(f"{where}: the name of tag {shown(tag)} is not printable")
-                per_tag[tag] = checked(TagScores, scores, where, f"test.per_tag.{tag}.", absent=absent)
-            plain = {**plain, "per_tag": per_tag}
-        return checked(cls, plain, where, "test.", absent=absent)
 
     @classmethod
     def of(
         cls,
         per_tag: dict[str, TagScores],
-        *,
         roc_auc_interval: Interval | None = None,
         pr_auc_interval: Interval | None = None,
     ) -> "SplitScores":
@@ -135,7 +123,7 @@ class Results:
     epochs: Annotated[int, COUNT]
     train_seconds: Annotated[float, NOT_NEGATIVE]
     val: Annotated[Mapping[str, float], OBJECT] = field(default_factory=dict)
-    test: Annotated[SplitScores, Rule("scores", lambda v: True)]
+    test: SplitScores
     segments_per_second: Annotated[float | None, NOT_NEGATIVE] = None  # of training
     peak_memory_bytes: Annotated[int | None, NOT_NEGATIVE] = None
     precision: Annotated[str, PRINTABLE]
@@ -158,7 +146,7 @@ class Results:
             **plain,
             "versions": versions,
             "backend": plain.get("backend", plain.get("path")),  # its name in earlier results
-            "test": SplitScores.read(plain.get("test", {}), where, absent=absent),
+            "test": plain.get("test", {}),
         }
         results = checked(cls, read, where, absent=absent)
         if results.model == SAMPLECNN:
@@ -174,9 +162,8 @@ class Results:
 
 
 def _other_version(theirs: str) -> str:
-    ours = version("samplecnn")
     return (
-        f": it was written by samplecnn {theirs[:20]}, and this is {ours}: "
+        f": it was written by samplecnn {theirs[:20]}, and this is {installed('samplecnn')}: "
         "report with that one, or train again"
     )
 

@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from samplecnn.files import write
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.results import AUC, INTERVAL, Interval
-from samplecnn.runs.rules import OBJECT, PRINTABLE, Rule, checked
+from samplecnn.runs.results import Scores
+from samplecnn.runs.rules import NUMBER, OBJECT, PRINTABLE, checked
 from samplecnn.runs.untrusted import read_json
 from samplecnn.text import shown
 
@@ -50,19 +50,11 @@ DISTURBANCES = {
 }
 
 
-def _is_strength(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class Point(Scores):
     """The scores under one strength of a disturbance: macro means with 95 % intervals."""
 
-    strength: Annotated[float | None, Rule("a number, or null: undisturbed", _is_strength)] = None
-    roc_auc: Annotated[float | None, AUC]
-    pr_auc: Annotated[float | None, AUC]
-    roc_auc_interval: Annotated[Interval | None, INTERVAL] = None
-    pr_auc_interval: Annotated[Interval | None, INTERVAL] = None
+    strength: Annotated[float | None, NUMBER] = None  # None: undisturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,26 +83,15 @@ def read_robustness(path: Path) -> Robustness | None:
     """Return what a file holds, None without one; RunError for a file that is not sound."""
     if not path.is_file():
         return None
-    plain, where = read_json(path), str(path)
-    if isinstance(plain, dict):
-        under = plain.get("under", {})
-        if not isinstance(under, dict):
-            raise RunError(f"{where}: under is a {type(under).__name__}, not an object")
-        curves = {name: _points(name, points, where) for name, points in under.items()}
-        plain = {**plain, "under": curves}
-    return checked(Robustness, plain, where)
-
-
-def _points(name: str, points: Any, where: str) -> tuple[Point, ...]:
-    if name not in DISTURBANCES:
-        raise RunError(f"{where}: there is no disturbance {shown(name)}; there are {', '.join(DISTURBANCES)}")
-    if not isinstance(points, list):
-        raise RunError(f"{where}: under.{name} is not a list of scores")
-    read = tuple(checked(Point, point, where, f"under.{name}.") for point in points)
-    strengths = [point.strength for point in read]
-    if None in strengths or len(set(strengths)) < len(strengths):
-        raise RunError(f"{where}: under.{name} has no strength, or one twice")
-    return read
+    found = checked(Robustness, read_json(path), str(path))
+    for name, points in found.under.items():
+        if name not in DISTURBANCES:
+            known = ", ".join(DISTURBANCES)
+            raise RunError(f"{path}: there is no disturbance {shown(name)}; there are {known}")
+        strengths = [point.strength for point in points]
+        if None in strengths or len(set(strengths)) < len(strengths):
+            raise RunError(f"{path}: under.{name} has no strength, or one twice")
+    return found
 
 
 def write_robustness(path: Path, robustness: Robustness) -> None:

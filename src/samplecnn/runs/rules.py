@@ -38,9 +38,16 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _at_least(least: int, *, optional: bool = False) -> Rule:
-    words = f"a whole number of at least {least}" + (", or null" if optional else "")
-    return Rule(words, lambda v: (optional and v is None) or (_whole(v) and v >= least))
+def _at_least(least: int) -> Rule:
+    return Rule(f"a whole number of at least {least}", lambda v: _whole(v) and v >= least)
+
+
+def _optional(rule: Rule) -> Rule:
+    return Rule(f"{rule.allowed}, or null", lambda v: v is None or rule.holds(v))
+
+
+def _list(words: str, each: Rule, length: int | None = None) -> Rule:
+    return Rule(words, lambda v: _is_list(v) and length in (None, len(v)) and all(map(each.holds, v)))
 
 
 def _range(low: float, high: float, example: str) -> Rule:
@@ -54,6 +61,8 @@ def _one_of(*values: str) -> Rule:
     return Rule("one of " + ", ".join(values), lambda v: isinstance(v, str | int) and str(v) in values)
 
 
+PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
+NUMBER = Rule("a number", _number)
 POSITIVE = Rule("a number greater than 0", lambda v: _number(v) and v > 0)
 NOT_NEGATIVE = Rule("a number of at least 0", lambda v: _number(v) and v >= 0)
 UNIT = Rule("null or a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
@@ -71,8 +80,6 @@ NAME = Rule(
     lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
 )
 RATE = Rule("a whole number of 1,000 to 1,000,000 Hz", lambda v: _whole(v) and 1_000 <= v <= 1_000_000)
-SHA256 = Rule("null or a SHA-256", lambda v: v is None or re.fullmatch("[0-9a-f]{64}", str(v)) is not None)
-PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 RULES: dict[str, Rule] = {
     "multi": FLAG,
@@ -81,31 +88,28 @@ RULES: dict[str, Rule] = {
     "weight_decay": NOT_NEGATIVE,
     "label_smoothing": SHARE,
     "running_statistics": _one_of("average", "keras"),
-    "recipe": Rule(f"null or {NAME.allowed}", lambda v: v is None or NAME.holds(v)),
+    "recipe": _optional(NAME),
     "optimizer.name": _one_of("keras_sgd", "adamw"),
     "optimizer.weight_decay": NOT_NEGATIVE,
-    "optimizer.betas": Rule(
-        "two numbers from 0 up to, but not including, 1, such as [0.9,0.999]",
-        lambda v: _is_list(v) and len(v) == 2 and all(map(SHARE.holds, v)),
-    ),
+    "optimizer.betas": _list("two numbers from 0 up to, but not including, 1, such as [0.9,0.999]", SHARE, 2),
     "average.name": _one_of("none", "ema", "swa"),
     "average.decay": SHARE,
     "average.start": SHARE,
-    "rate": Rule(f"{RATE.allowed}, or null", lambda v: v is None or RATE.holds(v)),
+    "rate": _optional(RATE),
     "batch_size": _at_least(2),
     "scale_rate": FLAG,
     "fast": AUTO_FLAG,
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "init": Rule("null or a model", lambda v: v is None or TEXT.holds(v)),
-    "init_sha256": SHA256,
+    "init_sha256": _optional(Rule("a SHA-256", lambda v: re.fullmatch("[0-9a-f]{64}", str(v)) is not None)),
     "freeze": Rule(
         "none, features or a whole number of 1 to 9",
         lambda v: v in ("none", "features") or (_whole(v) and 1 <= v <= 9),
     ),
     "features_rate": POSITIVE,
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
-    "workers": _at_least(1, optional=True),
-    "shard": _at_least(0, optional=True),
+    "workers": _optional(COUNT),
+    "shard": _optional(WHOLE),
     "model.name": NAME,
     "model._target_": TEXT,
     "model.dropout": SHARE,
@@ -122,18 +126,16 @@ RULES: dict[str, Rule] = {
     "data.name": NAME,
     "data.raw": Rule("null or a folder", lambda v: v is None or (isinstance(v, str) and bool(v))),
     "data.root": TEXT,
-    "data.top": _at_least(1, optional=True),
+    "data.top": _optional(COUNT),
     "data.split": TEXT,
     "data.clips": _at_least(16),
     "data.seed": WHOLE,
-    "data.excerpt_seconds": Rule(
-        "a number greater than 0, or null", lambda v: v is None or POSITIVE.holds(v)
-    ),
+    "data.excerpt_seconds": _optional(POSITIVE),
     "data.excerpt_start": _one_of("start", "middle"),
-    "data.train_clips": _at_least(1, optional=True),
-    "data.train_segments": _at_least(1, optional=True),
-    "data.random_chunks": _at_least(1, optional=True),
-    "data.test_segments": _at_least(1, optional=True),
+    "data.train_clips": _optional(COUNT),
+    "data.train_segments": _optional(COUNT),
+    "data.random_chunks": _optional(COUNT),
+    "data.test_segments": _optional(COUNT),
     "data.resident": AUTO_FLAG,
     "data.vocabulary": Rule(
         "published, or a whole number of at least 1", lambda v: v == "published" or (_whole(v) and v >= 1)
@@ -141,10 +143,7 @@ RULES: dict[str, Rule] = {
     "data.threshold": Rule(
         "a number from 0 up to, but not including, 100", lambda v: _number(v) and 0 <= v < 100
     ),
-    "data.shares": Rule(
-        "three numbers greater than 0, such as [75,8,17]",
-        lambda v: _is_list(v) and len(v) == 3 and all(map(POSITIVE.holds, v)),
-    ),
+    "data.shares": _list("three numbers greater than 0, such as [75,8,17]", POSITIVE, 3),
     "data.separator": Rule(
         "null, semicolon, comma, slash or pipe",
         lambda v: v in (None, "semicolon", "comma", "slash", "pipe"),
@@ -160,14 +159,8 @@ RULES: dict[str, Rule] = {
     "schedule.final": SHARE,
     "schedule.weight_decay": NOT_NEGATIVE,
     "schedule.adam_epochs": COUNT,
-    "schedule.sgd_epochs": Rule(
-        "a list of whole numbers of at least 1, such as [20,20,80]",
-        lambda v: _is_list(v) and all(map(COUNT.holds, v)),
-    ),
-    "schedule.sgd_rates": Rule(
-        "a list of numbers greater than 0, such as [1e-3,1e-4,1e-5]",
-        lambda v: _is_list(v) and all(map(POSITIVE.holds, v)),
-    ),
+    "schedule.sgd_epochs": _list("a list of whole numbers of at least 1, such as [20,20,80]", COUNT),
+    "schedule.sgd_rates": _list("a list of numbers greater than 0, such as [1e-3,1e-4,1e-5]", POSITIVE),
     "augment.name": NAME,
     "augment.pitch": PROBABILITY,
     "augment.pitch_semitones": _range(-12, 12, "[-2,2]"),
@@ -194,9 +187,9 @@ RULES: dict[str, Rule] = {
     "trainer.strategy": _one_of("auto", "ddp", "ddp_find_unused_parameters_true"),
     "trainer.sync_batchnorm": FLAG,
     "trainer.precision": _one_of(*PRECISIONS),
-    "trainer.max_epochs": _at_least(1, optional=True),
+    "trainer.max_epochs": _optional(COUNT),
     "trainer.save_every_minutes": POSITIVE,
-    "trainer.limit_train_batches": _at_least(1, optional=True),
+    "trainer.limit_train_batches": _optional(COUNT),
     "trainer.log_every_n_steps": COUNT,
     "logger.name": _one_of("wandb", "csv", "tensorboard", "none"),
 }
@@ -224,28 +217,46 @@ def checked(
     """Return a record of plain values, each of which keeps the rule of its field.
 
     A field of ``record``, a dataclass, has the rule of ``Annotated[type, rule]``, else that of its name in
-    ``RULES``, with ``key`` in front; or it is such a record itself. Null is allowed where the type has None.
-    What a file holds beside the fields is left out. Raises RunError, which names ``where`` and the field with
-    ``prefix`` in front, for a value that breaks its rule, and (followed by ``absent``) for none where the
-    field has no default.
+    ``RULES``, with ``key`` in front; or it is such a record itself, several in a tuple, or a table of these
+    by printable names. Null is allowed where the type has None. What a file holds beside the fields is left
+    out. Raises RunError, which names ``where`` and the field with ``prefix`` in front, for a value that
+    breaks its rule, and (followed by ``absent``) for none where the field has no default.
     """
     if not isinstance(plain, Mapping):
         raise RunError(f"{where}: {prefix.rstrip('.') or 'it'} is a {type(plain).__name__}, not an object")
+
+    def read(hint: Any, value: Any, name: str) -> Any:
+        if is_dataclass(hint):
+            of_record: Any = hint
+            return checked(of_record, value, where, f"{prefix}{name}.", absent=absent, key=f"{key}{name}.")
+        kind, rules = (hint.__origin__, hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
+        records = [part for part in get_args(kind) if _has_records(part)]
+        if not (rules or records):
+            rules = (RULES[key + name],)
+        null = value is None and NoneType in get_args(kind)
+        for rule in rules:
+            if not (null or rule.holds(value)):
+                raise RunError(f"{where}: {prefix}{name}={shown(value)} must be {rule.allowed}")
+        if not records:
+            return value
+        if get_origin(kind) is tuple:
+            if not isinstance(value, list):
+                raise RunError(f"{where}: {prefix}{name} is not a list")
+            return tuple(read(records[0], each, name) for each in value)
+        for entry in value:
+            if not PRINTABLE.holds(entry):
+                raise RunError(f"{where}: {prefix}{name} has the name {shown(entry)}, which is not printable")
+        return {entry: read(records[0], below, f"{name}.{entry}") for entry, below in value.items()}
+
     hints = get_type_hints(record, include_extras=True)
     values = {}
     for field in fields(record):  # type: ignore[arg-type]
         if field.name in plain:
-            value, hint = plain[field.name], hints[field.name]
-            below = f"{field.name}."
-            if isinstance(hint, type) and is_dataclass(hint):
-                value = checked(hint, value, where, prefix + below, absent=absent, key=key + below)
-            else:
-                annotated = get_origin(hint) is Annotated
-                rule: Rule = hint.__metadata__[0] if annotated else RULES[key + field.name]
-                null = value is None and NoneType in get_args(hint.__origin__ if annotated else hint)
-                if not (null or rule.holds(value)):
-                    raise RunError(f"{where}: {prefix}{field.name}={shown(value)} must be {rule.allowed}")
-            values[field.name] = value
+            values[field.name] = read(hints[field.name], plain[field.name], field.name)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise RunError(f"{where} has no {prefix}{field.name}{absent}")
     return record(**values)
+
+
+def _has_records(hint: Any) -> bool:
+    return is_dataclass(hint) or any(map(_has_records, get_args(hint)))

@@ -8,11 +8,12 @@ decisions. Checkpoints are not looked at.
 import csv
 import io
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from samplecnn.model.architecture import own_rate
 from samplecnn.runs.config import CONFIG, RunConfig, identity, read_config
@@ -25,6 +26,8 @@ from samplecnn.runs.thresholds import FILE as THRESHOLDS
 from samplecnn.runs.thresholds import Thresholds, read_run_thresholds
 from samplecnn.runs.untrusted import MAX_JSON, read_bytes
 from samplecnn.text import is_printable
+
+T = TypeVar("T")
 
 EPOCHS = "metrics.csv"
 CURVES = ("epoch", "train_loss", "val_loss", "val_roc_auc", "seconds")
@@ -83,11 +86,9 @@ class Run:
     @property
     def seconds_per_epoch(self) -> float:
         """Training and validation of an epoch: the median, which a slow first epoch does not move."""
-        seconds = sorted(row["seconds"] for row in self.epochs)
-        if not seconds:
+        if not self.epochs:
             return self.results.train_seconds / self.results.epochs
-        middle = len(seconds) // 2
-        return (seconds[middle] + seconds[~middle]) / 2
+        return statistics.median(row["seconds"] for row in self.epochs)
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
@@ -100,33 +101,26 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     theirs = results.model, results.block, results.multi, results.seed
     if (config.model["name"], block, config.multi, config.seed) != theirs:
         raise RunError(f"{CONFIG} and {RESULTS} are of different runs: model, block, multi or seed differ")
-    notes = []
-    predictions: Predictions | None = None
-    epochs: tuple[dict[str, float], ...] = ()
-    try:
-        predictions = read_predictions(folder)
-    except RunError as error:
-        notes.append(f"{error}: it has no interval")
+    notes: list[str] = []
+
+    def attempt(read: Callable[[Path], T | None], without: str) -> T | None:
+        try:
+            return read(folder)
+        except RunError as error:
+            notes.append(f"{error}: {without}")
+            return None
+
+    predictions = attempt(read_predictions, "it has no interval")
     if predictions is not None and not belong_to(predictions, results.test):
         raise RunError(f"predictions.npz and {RESULTS} are of different runs: their tags or AUC differ")
-    try:
-        epochs = read_epochs(folder / EPOCHS)
-    except (ValueError, OSError, csv.Error) as error:
-        notes.append(f"{EPOCHS} cannot be read ({error}): it has no learning curve")
-    robustness = thresholds = None
-    try:
-        robustness = read_robustness(folder / ROBUSTNESS)
-        if robustness is not None and robustness.split_hash != results.split_hash:
-            raise RunError(f"{ROBUSTNESS} is of another test split")
-    except RunError as error:
-        notes.append(f"{error}: it is not shown")
+    epochs = attempt(read_epochs, "it has no learning curve") or ()
+    robustness = attempt(lambda run: read_robustness(run / ROBUSTNESS), "it is not shown")
+    if robustness is not None and robustness.split_hash != results.split_hash:
+        notes.append(f"{ROBUSTNESS} is of another test split: it is not shown")
         robustness = None
-    try:
-        thresholds = read_run_thresholds(folder)
-        if thresholds is not None and not _chosen_for(thresholds, results):
-            raise RunError(f"{THRESHOLDS} is of other tags or of another split")
-    except RunError as error:
-        notes.append(f"{error}: it is not shown")
+    thresholds = attempt(read_run_thresholds, "it is not shown")
+    if thresholds is not None and not _chosen_for(thresholds, results):
+        notes.append(f"{THRESHOLDS} is of other tags or of another split: it is not shown")
         thresholds = None
     of_run = (epochs, predictions, robustness, thresholds)
     return Run(folder, name or folder.name, results, config, *of_run, notes=tuple(notes))
@@ -137,12 +131,16 @@ def _chosen_for(thresholds: Thresholds, results: Results) -> bool:
     return tags and thresholds.split_hash == results.split_hash
 
 
-def read_epochs(path: Path) -> tuple[dict[str, float], ...]:
-    """Return the rows of a run's table of epochs, none without the file; ValueError for another file."""
+def read_epochs(run: Path) -> tuple[dict[str, float], ...]:
+    """Return the rows of a run's table of epochs, none without one; RunError for another file."""
+    path = run / EPOCHS
     if not path.is_file():
         return ()
-    text = io.StringIO(read_bytes(path, MAX_JSON).decode("utf-8"), newline="")
-    rows = tuple({key: float(row.get(key) or "") for key in CURVES} for row in csv.DictReader(text))
-    if not all(math.isfinite(row["seconds"]) and row["seconds"] >= 0 for row in rows):
-        raise ValueError("seconds are not numbers of at least 0")
+    try:
+        text = io.StringIO(read_bytes(path, MAX_JSON).decode("utf-8"), newline="")
+        rows = tuple({key: float(row.get(key) or "") for key in CURVES} for row in csv.DictReader(text))
+        if not all(math.isfinite(row["seconds"]) and row["seconds"] >= 0 for row in rows):
+            raise ValueError("seconds are not numbers of at least 0")
+    except (ValueError, OSError, csv.Error) as error:
+        raise RunError(f"{EPOCHS} cannot be read ({error})") from error
     return rows

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from samplecnn.files import write
 from samplecnn.runs import weights
@@ -16,7 +16,6 @@ from samplecnn.runs.bundle import CONFIG, WEIGHTS, read_bundle
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.rules import COUNT, PRINTABLE, UNIT, WHOLE, Rule, checked
 from samplecnn.runs.untrusted import read_json
-from samplecnn.text import is_printable, shown
 
 FILE = "thresholds.json"
 BY_TAG = Rule("thresholds by tag, of at least one", lambda v: isinstance(v, dict) and bool(v))
@@ -47,22 +46,6 @@ class Thresholds:
     checkpoint: Annotated[str | None, PRINTABLE] = None  # SHA-256 of the file; in a bundle None
     per_tag: Annotated[Mapping[str, TagThreshold], BY_TAG]
 
-    @classmethod
-    def read(cls, plain: Any, where: str, prefix: str = "") -> "Thresholds":
-        """Check plain values; RunError, which names ``where`` and the key, for one that is not allowed."""
-        if isinstance(plain, dict) and BY_TAG.holds(plain.get("per_tag")):
-            per_tag = {}
-            for tag, of_tag in plain["per_tag"].items():
-                if not is_printable(tag):
-                    raise RunError(f"{where}: the name of tag {shown(tag)} is not printable")
-                per_tag[tag] = checked(TagThreshold, of_tag, where, f"{prefix}per_tag.{tag}.")
-            plain = {**plain, "per_tag": per_tag}
-        return checked(cls, plain, where, prefix)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
     def decided(self, probabilities: Mapping[str, float]) -> dict[str, float]:
         """Return the tags whose probability reaches their threshold, the likeliest first."""
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])
@@ -73,7 +56,7 @@ class Thresholds:
 def read_run_thresholds(run: Path) -> Thresholds | None:
     """Return the thresholds in a run folder, None if it has none; RunError for a file that is not sound."""
     path = run / FILE
-    return Thresholds.read(read_json(path), str(path)) if path.is_file() else None
+    return checked(Thresholds, read_json(path), str(path)) if path.is_file() else None
 
 
 def read_thresholds(checkpoint: Path, tags: Sequence[str]) -> Thresholds:
@@ -88,7 +71,7 @@ def read_thresholds(checkpoint: Path, tags: Sequence[str]) -> Thresholds:
                 f"{checkpoint.parent} has no thresholds: `samplecnn thresholds RUN` before `samplecnn export "
                 "RUN` puts them into a bundle, and --threshold P is one for all tags"
             )
-        found = Thresholds.read(plain, str(where), "thresholds.")
+        found = checked(Thresholds, plain, str(where), "thresholds.")
     else:
         run = checkpoint.parent.parent
         again = f"`samplecnn thresholds {shlex.quote(str(run))}` chooses them on its validation clips"
@@ -105,4 +88,4 @@ def read_thresholds(checkpoint: Path, tags: Sequence[str]) -> Thresholds:
 
 def write_thresholds(run: Path, thresholds: Thresholds) -> None:
     """Write thresholds into a run folder."""
-    write(run / FILE, json.dumps(thresholds.as_dict(), indent=1, allow_nan=False) + "\n")
+    write(run / FILE, json.dumps(asdict(thresholds), indent=1, allow_nan=False) + "\n")

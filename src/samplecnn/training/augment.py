@@ -7,7 +7,6 @@ used. Drawing is done on the host, and changing on the device.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,37 +16,13 @@ from torch import Tensor
 
 from samplecnn.data import transforms
 from samplecnn.data.batches import Batch
-from samplecnn.runs.rules import checked
 from samplecnn.training.config import ConfigError
 
 STREAM = 2  # of random numbers, beside those of the order and of random chunks
 
-Range = Sequence[float]  # lowest and highest
 
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What `conf/augment/waveform.yaml` says: probabilities, and ranges of parameters."""
-
-    pitch: float
-    pitch_semitones: Range
-    delay: float
-    delay_ms: Range
-    delay_db: Range
-    reverb: float
-    reverb_seconds: Range
-    reverb_wet: Range
-    high_pass: float
-    high_pass_hz: Range
-    low_pass: float
-    low_pass_hz: Range
-    noise: float
-    noise_snr: Range
-    gain: float
-    gain_db: Range
-    polarity: float
-    mixup: float
-    mixup_alpha: float
+# What `conf/augment/waveform.yaml` says: probabilities, and ranges of parameters.
+Settings = Mapping[str, Any]
 
 
 class Drawn(NamedTuple):
@@ -65,10 +40,6 @@ class Mixed(NamedTuple):
     shares: NDArray[np.float64]  # (batch,), of a segment in its own mixture
 
 
-def _pitch(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
-    return transforms.shift_pitch(waveforms, drawn.values[0].tolist())
-
-
 def _delay(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
     samples = np.rint(drawn.values[0] * rate / 1000).astype(np.int64)
     return transforms.delay(waveforms, _beside(waveforms, samples), _beside(waveforms, drawn.values[1]))
@@ -76,16 +47,8 @@ def _delay(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Te
 
 def _reverb(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
     seconds, wet = (_beside(waveforms, values) for values in drawn.values)
-    noise = _noise(drawn.seeds, math.ceil(settings.reverb_seconds[1] * rate), waveforms.device)
+    noise = _noise(drawn.seeds, math.ceil(settings["reverb_seconds"][1] * rate), waveforms.device)
     return transforms.reverberate(waveforms, noise, seconds, wet, rate)
-
-
-def _high_pass(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
-    return transforms.high_pass(waveforms, _beside(waveforms, drawn.values[0]), rate)
-
-
-def _low_pass(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
-    return transforms.low_pass(waveforms, _beside(waveforms, drawn.values[0]), rate)
 
 
 def _white_noise(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
@@ -93,37 +56,38 @@ def _white_noise(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int)
     return transforms.add_noise(waveforms, noise, _beside(waveforms, drawn.values[0]))
 
 
-def _gain(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
-    return transforms.gain(waveforms, _beside(waveforms, drawn.values[0]))
-
-
-def _polarity(waveforms: Tensor, drawn: Drawn, settings: Settings, rate: int) -> Tensor:
-    return -waveforms
-
-
 # In the order in which they are applied: the ranges of each, and what it does with what was drawn.
 CHANGES: dict[str, tuple[Sequence[str], Callable[[Tensor, Drawn, Settings, int], Tensor]]] = {
-    "pitch": (["pitch_semitones"], _pitch),
+    "pitch": (["pitch_semitones"], lambda x, drawn, *_: transforms.shift_pitch(x, drawn.values[0].tolist())),
     "delay": (["delay_ms", "delay_db"], _delay),
     "reverb": (["reverb_seconds", "reverb_wet"], _reverb),
-    "high_pass": (["high_pass_hz"], _high_pass),
-    "low_pass": (["low_pass_hz"], _low_pass),
+    "high_pass": (
+        ["high_pass_hz"],
+        lambda x, drawn, _, rate: transforms.high_pass(x, _beside(x, drawn.values[0]), rate),
+    ),
+    "low_pass": (
+        ["low_pass_hz"],
+        lambda x, drawn, _, rate: transforms.low_pass(x, _beside(x, drawn.values[0]), rate),
+    ),
     "noise": (["noise_snr"], _white_noise),
-    "gain": (["gain_db"], _gain),
-    "polarity": ([], _polarity),
+    "gain": (["gain_db"], lambda x, drawn, *_: transforms.gain(x, _beside(x, drawn.values[0]))),
+    "polarity": ([], lambda x, *_: -x),
 }
+KEYS = (*CHANGES, *(key for keys, _ in CHANGES.values() for key in keys), "mixup", "mixup_alpha")
 
 
 class Augmentation:
     """Changes the batches of a training.
 
     ``settings`` are checked values of the configuration's ``augment``, ``rate`` is in Hz. Raises ConfigError
-    for a filter above half of the rate, where there is nothing to filter.
+    where one is missing, and for a filter above half of the rate, where there is nothing to filter.
     """
 
     def __init__(self, settings: Settings, seed: int, rate: int) -> None:
+        if missing := [key for key in KEYS if key not in settings]:
+            raise ConfigError(f"the configuration has no augment.{missing[0]}")
         for key in ("high_pass_hz", "low_pass_hz"):
-            if (highest := getattr(settings, key)[1]) >= rate / 2:
+            if (highest := settings[key][1]) >= rate / 2:
                 raise ConfigError(
                     f"augment.{key} goes up to {highest:g} Hz: the network hears {rate:,} samples a second, "
                     f"which hold less than {rate / 2:g} Hz"
@@ -137,13 +101,14 @@ class Augmentation:
         """
         generators = [np.random.default_rng((self.seed, epoch, segment, STREAM)) for segment in segments]
         numbers = np.stack([generator.random((1 + len(CHANGES), 4)) for generator in generators])
-        shares = np.array([g.beta(self.settings.mixup_alpha, self.settings.mixup_alpha) for g in generators])
+        alpha = self.settings["mixup_alpha"]
+        shares = np.array([generator.beta(alpha, alpha) for generator in generators])
         drawn = {}
         for index, (name, (keys, _)) in enumerate(CHANGES.items(), start=1):
             whether, seeds, *places = numbers[:, index].T
-            rows = np.flatnonzero(whether < getattr(self.settings, name))
+            rows = np.flatnonzero(whether < self.settings[name])
             values = [
-                within(getattr(self.settings, key), place[rows], even_ratios=key.endswith("_hz"))
+                within(self.settings[key], place[rows], even_ratios=key.endswith("_hz"))
                 for key, place in zip(keys, places, strict=False)
             ]
             drawn[name] = Drawn(rows, values, (seeds[rows] * 2**53).astype(np.int64))
@@ -151,7 +116,7 @@ class Augmentation:
         circle = np.argsort(numbers[:, 0, 0], kind="stable")
         partners = np.empty_like(circle)
         partners[circle] = np.roll(circle, 1)
-        return drawn, Mixed(partners, np.where(numbers[:, 0, 1] < self.settings.mixup, shares, 1.0))
+        return drawn, Mixed(partners, np.where(numbers[:, 0, 1] < self.settings["mixup"], shares, 1.0))
 
     @torch.no_grad()
     def __call__(self, batch: Batch, epoch: int) -> Batch:
@@ -170,18 +135,9 @@ class Augmentation:
         return batch._replace(waveforms=waveforms, labels=labels)
 
 
-def make_augmentation(chosen: Mapping[str, Any], seed: int, rate: int) -> Augmentation | None:
-    """Return what the configuration's ``augment`` asks for; None for ``augment=none``.
-
-    Raises RunError for a value that is missing or not allowed, and ConfigError as `Augmentation` does.
-    """
-    if chosen["name"] == "none":
-        return None
-    settings = checked(Settings, chosen, "the configuration", "augment.", key="augment.")
-    return Augmentation(settings, seed, rate)
-
-
-def within(ends: Range, places: NDArray[np.float64], *, even_ratios: bool = False) -> NDArray[np.float64]:
+def within(
+    ends: Sequence[float], places: NDArray[np.float64], *, even_ratios: bool = False
+) -> NDArray[np.float64]:
     """Return values between two ends, from places in [0, 1); `even_ratios` spreads them over octaves."""
     low, high = ends
     return low * (high / low) ** places if even_ratios else low + (high - low) * places

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from samplecnn.data.datasets import find
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
 from samplecnn.runs.rules import OF_SAMPLECNN, RULES, SAMPLECNN, flat
@@ -34,8 +35,8 @@ GROUPS = (
     *("experiment", "recipe"),
 )
 OTHERS_LACK = (*OF_SAMPLECNN, "running_statistics")  # keys that mean nothing to other models
-# Keys without a rule of their own: options of a model, a block or a data set are checked by what takes them.
-KEYS = re.compile(r"(model|block|data)\..+|schedule\..+|logger\..+|experiment")
+# Keys without a rule of their own: options of a model, a block or a schedule are checked by what takes them.
+KEYS = re.compile(r"(model|block|schedule|logger)\..+|data\.catalog\._target_|experiment")
 # Names that other programs have for keys.
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "max_epochs", "bs": "batch_size", "gpus": "devices"}
 
@@ -95,17 +96,18 @@ def started(plain: dict[str, Any], overrides: Sequence[str], locate: Callable[[s
 def check(plain: dict[str, Any]) -> dict[str, Any]:
     """Return plain values with absolute paths; ConfigError that names every one that is not allowed."""
     values = dict(flat(plain))
-    problems = [
-        f"{key}: there is no such key" for key in values if key not in RULES and not KEYS.fullmatch(key)
-    ]
-    problems += [
-        f"{key}={values[key]}: must be {rule.allowed}"
-        for key, rule in RULES.items()
-        if key in values and not _is_own_option(key, values) and not rule.holds(values[key])
-    ]
+    problems = []
+    for key, value in values.items():
+        if _is_own_option(key, values):
+            continue
+        name = key.replace("data.catalog.", "data.")  # what our catalogues take are values of `data`
+        if name not in RULES and not KEYS.fullmatch(key):
+            problems.append(f"{key}: there is no such key")
+        elif name in RULES and not RULES[name].holds(value):
+            problems.append(f"{name}={value}: must be {RULES[name].allowed}")
     problems += [*_conflicts(values), *_of_init(values)]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
     absolute = {k: str(Path(v).expanduser().resolve()) for k in PATHS if (v := values.get(k)) is not None}
     return {**plain, "data": {**plain["data"], **{k.partition(".")[2]: v for k, v in absolute.items()}}}
 
@@ -151,12 +153,10 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
 def _is_own_option(key: str, values: Mapping[str, Any]) -> bool:
     """Say whether a key is an option of a user's own class, whatever ours of that name may be."""
     group, _, name = key.partition(".")
-    target = str(values.get(f"{group}._target_", "samplecnn."))
-    return (
-        group in ("model", "block", "schedule")
-        and name not in ("name", "_target_")
-        and not target.startswith("samplecnn.")
-    )
+    if group == "data":
+        return key not in RULES and find(str(values.get("data.catalog._target_"))) is None
+    foreign = not str(values.get(f"{group}._target_", "samplecnn.")).startswith("samplecnn.")
+    return foreign and group in ("model", "block", "schedule") and name not in ("name", "_target_")
 
 
 def typed(settings: HydraConf) -> list[str]:

@@ -1,27 +1,36 @@
-"""The configuration of a run that starts from a trained model: it has that model's network and rate."""
+"""Runs that start from a trained model: they have its network and rate, and its weights."""
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from samplecnn.model.architecture import SAMPLECNN, own_rate
+from hydra.utils import get_class
+from torch import nn
+
+from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, own_rate
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import SampleCNN
+from samplecnn.model.network import SampleCNN, last_layer
 from samplecnn.model.networks import NETWORKS
 from samplecnn.model.networks.network import Network
+from samplecnn.model.norm import restart_statistics
+from samplecnn.runs import weights
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.runs.folder import find_checkpoint, read_description
+from samplecnn.runs.folder import Model, find_checkpoint, load_model, read_description, unfinished
 from samplecnn.runs.rules import OF_SAMPLECNN
 from samplecnn.training.config import OTHERS_LACK, ConfigError, check
-from samplecnn.training.network import own_classes
-from samplecnn.training.start import read_model
+from samplecnn.training.ranks import on_all
+
+log = logging.getLogger(__name__)
 
 OURS: dict[str, type[Network]] = {SAMPLECNN: SampleCNN, **NETWORKS}
-Own = tuple[tuple[str, type], ...]  # classes of the user's own, by name
 TAKEN = ("model", *OF_SAMPLECNN, "rate")  # keys that the model decides
+Classes = tuple[Blocks, Networks]  # of blocks and networks that are the user's own
+Module = TypeVar("Module", bound=nn.Module)
+
+_hashes: dict[tuple[Path, int], str] = {}  # of weights, by file and its time: a sweep asks in every cell
 
 
 def with_model(plain: Mapping[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:
@@ -46,15 +55,10 @@ def with_model(plain: Mapping[str, Any], overrides: Sequence[str], path: Path) -
     if description.model["name"] == SAMPLECNN:
         taken["running_statistics"] = plain.get("running_statistics", "average")
     config = check({**others, **taken, "init": str(path.resolve())})
-    own = own_classes(RunConfig.read(config, "the configuration"))
-    written = find_checkpoint(path).stat().st_mtime_ns
-    return {**config, "init_sha256": _sha256(path, written, *(tuple(classes.items()) for classes in own))}
-
-
-@cache
-def _sha256(path: Path, _written: int, blocks: Own, networks: Own) -> str:
-    """Return the hash of a model's weights; a sweep asks for it in every cell."""
-    return read_model(path, (dict(blocks), dict(networks)))[1]
+    key = path, find_checkpoint(path).stat().st_mtime_ns
+    if key not in _hashes:
+        _, _hashes[key] = read_model(path, own_classes(RunConfig.read(config, "the configuration")))
+    return {**config, "init_sha256": _hashes[key]}
 
 
 def _taken(plain: Mapping[str, Any], description: Description, path: Path) -> dict[str, Any]:
@@ -114,3 +118,97 @@ def _network_keys(config: Mapping[str, Any]) -> dict[str, Any]:
             if key not in ("_target_", "dropout") and not (key in known and known[key].default == value):
                 found[f"{group}.{key}"] = value
     return found
+
+
+def own_classes(config: RunConfig) -> Classes:
+    """Return the classes of the block and of the network under their names, where they are not ours."""
+    blocks = _own("block", config.block, BLOCKS, nn.Module) if config.block else {}
+    return blocks, _own("model", config.model, OURS, Network)
+
+
+def _own(
+    group: str, chosen: Mapping[str, Any], ours: Mapping[str, type[Module]], base: type[Module]
+) -> dict[str, type[Module]]:
+    name, target = chosen["name"], chosen.get("_target_")
+    if target is None:  # of before there were others
+        return {}
+    try:
+        found = get_class(target)
+    except Exception as error:  # Hydra wraps whatever an import raises
+        raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
+    if not issubclass(found, base):
+        raise ConfigError(f"{group}._target_={target} is not a {base.__module__}.{base.__name__}")
+    return {} if found is ours.get(name) else {name: found}
+
+
+def start(
+    network: Network, config: RunConfig, tags: Sequence[str], classes: Classes, *, goes_on: bool
+) -> None:
+    """Give a fresh network the weights of the model that ``config.init`` names, and freeze parts of it.
+
+    Where the model's tags are others, or in another order, the last layer stays as it is: fresh. A run that
+    ``goes_on`` has its weights in its checkpoint, and needs the model no more. Raises RunError where that
+    cannot be read, and ConfigError where its weights are not those that the configuration is of.
+    """
+    if config.init is None:
+        return
+    if not goes_on:
+        path = Path(config.init)
+        model, sha256 = on_all(lambda: read_model(path, classes))
+        if sha256 != config.init_sha256:
+            raise ConfigError(f"{path} holds other weights than before (SHA-256 {sha256})")
+        log.info("starting from %s: %s", path, ", ".join(model.description.words))
+        if (sentence := unfinished(path)) is not None:
+            log.warning(sentence)
+        take_over(network, model, tags)
+    freeze(network, config.freeze)
+    restart_statistics(network)
+
+
+def read_model(path: Path, classes: Classes) -> tuple[Model, str]:
+    """Return a model and the SHA-256 of its weights, the same in a checkpoint and in a bundle.
+
+    Raises RunError for what is not a model, or is damaged.
+    """
+    model = load_model(path, *classes)
+    return model, weights.sha256(weights.encode(model.network.state_dict()))
+
+
+def take_over(network: Network, model: Model, tags: Sequence[str]) -> None:
+    """Copy a model's weights into a network of its architecture; log what is taken and what is new."""
+    taken = model.network.state_dict()
+    if model.tags != tuple(tags):
+        last = f"{last_layer(network)}."
+        taken = {name: tensor for name, tensor in taken.items() if not name.startswith(last)}
+    new = network.load_state_dict(taken, strict=False).missing_keys
+    number = sum(tensor.numel() for tensor in taken.values() if tensor.is_floating_point())
+    log.info("taken over: %d tensors, %s parameters", len(taken), f"{number:,}")
+    if not new:
+        log.info("its %d tags are those of the data: nothing is new", len(tags))
+        return
+    common = len(set(model.tags) & set(tags))
+    log.info(
+        "new: %s, for %d tags; the model has %d, of which %d are of the same name and begin anew too",
+        *(", ".join(new), len(tags), len(model.tags), common),
+    )
+
+
+def freeze(network: Network, what: str | int) -> None:
+    """Freeze ``"features"`` (all but the last layer), or the stem and so many blocks of a SampleCNN.
+
+    The network's own dropout, which is in front of the last layer, goes on.
+    """
+    if what == "none":
+        return
+    if what == "features":
+        last = last_layer(network)
+        network.requires_grad_(False)
+        network.get_submodule(last).requires_grad_(True)
+        children = network.named_children()
+        network.freeze(m for name, m in children if name != last and not isinstance(m, nn.Dropout))
+    else:
+        assert isinstance(network, SampleCNN)
+        network.freeze([network.stem_conv, network.stem_bn, *network.blocks[: int(what)]])
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    log.info("frozen (freeze=%s): %s of %s weights", what, f"{sum(sizes) - trained:,}", f"{sum(sizes):,}")

@@ -45,17 +45,7 @@ PAPER_BATCH = 23  # segments
 LOG = "train.log"
 
 
-def scaled(config: RunConfig) -> dict[str, Any]:
-    """Return the schedule's settings, its learning rate in proportion to the batch if that is wanted."""
-    settings = dict(config.schedule)
-    if config.scale_rate:
-        settings["learning_rate"] *= config.batch_size * config.world / PAPER_BATCH
-    return settings
-
-
-def train(
-    plain: dict[str, Any], run: Path, *, name: str | None, group: str | None = None, cell: str | None = None
-) -> Results:
+def train(plain: dict[str, Any], run: Path, cell: str | None = None) -> Results:
     """Train and test one network in the folder ``run``; return its results.
 
     ``plain`` is a validated configuration, ``cell`` which one of a multirun it is. A run that stopped goes
@@ -71,7 +61,7 @@ def train(
         run = from_rank_zero(lambda: run)
         with ExitStack() as stack:
             from_rank_zero(lambda: stack.enter_context(owned(run)))
-            results = train_owned(config, run, name=name, group=group, cell=cell)
+            results = train_owned(config, run, cell)
         gather(None)  # all have come to here
     except (UserError, OSError):
         if rank() == 0:
@@ -109,9 +99,7 @@ def discard(run: Path) -> bool:
     return not run.exists()
 
 
-def train_owned(
-    config: RunConfig, run: Path, *, name: str | None, group: str | None, cell: str | None
-) -> Results:
+def train_owned(config: RunConfig, run: Path, cell: str | None) -> Results:
     """Train and test in a folder that no other process has."""
     if (finished := from_rank_zero(lambda: earlier_results(config, run))) is not None:
         log.info("%s has finished before: these are its results", run)
@@ -126,9 +114,7 @@ def train_owned(
     module = make_module(config, data.selection, goes_on=last is not None)
     from_rank_zero(lambda: write_config(run, config))
     log_start(config, run, module, data)
-    logger = loggers.RunLogger()
-    if rank() == 0:
-        logger = loggers.start(config, run, name=name, group=group)
+    logger = loggers.start(config, run) if rank() == 0 else loggers.RunLogger()
     failed = True
     try:
         fitted = fit_and_test(config, run, last, module, data, logger.loggers, cell)
@@ -197,7 +183,10 @@ def fit_and_test(
 
     ``last`` is the checkpoint to go on from, ``cell`` what the bar calls a job of a multirun.
     """
-    schedule = make_schedule(scaled(config))
+    settings = dict(config.schedule)
+    if config.scale_rate:
+        settings["learning_rate"] *= config.batch_size * config.world / PAPER_BATCH
+    schedule = make_schedule(settings)
     table = EpochTable(run / "metrics.csv", echo=not watched())
     keeper = RunCheckpoint(run, tested=schedule.tested, every_minutes=config.trainer.save_every_minutes)
     log_seconds = None if watched() else LOG_SECONDS

@@ -32,10 +32,6 @@ log = logging.getLogger(__name__)
 TAG_LENGTH = 64  # characters that Weights & Biases allows
 
 
-class LoggerError(UserError):
-    """What is asked for cannot be logged."""
-
-
 @dataclass
 class RunLogger:
     """What a run is logged with: Lightning's loggers, and the W&B run that has to be ended."""
@@ -66,11 +62,11 @@ class RunLogger:
             )
 
 
-def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) -> RunLogger:
+def start(config: RunConfig, run: Path) -> RunLogger:
     """Start the logger that the configuration asks for, writing into the run folder."""
     match config.logger.name:
         case "wandb":
-            started = _start_wandb(config, run, name, group)
+            started = _start_wandb(config, run)
             return RunLogger([WandbLogger(experiment=started)], started)
         case "csv":
             # The logger empties a folder that it finds: a resumed run gets the next one.
@@ -79,7 +75,7 @@ def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) 
             try:
                 logger = TensorBoardLogger(run, name="tensorboard", version="")
             except ModuleNotFoundError as error:
-                raise LoggerError(
+                raise UserError(
                     'logger=tensorboard needs TensorBoard: pip install "samplecnn[tensorboard]"'
                 ) from error
         case _:
@@ -88,7 +84,7 @@ def start(config: RunConfig, run: Path, *, name: str | None, group: str | None) 
     return RunLogger([logger])
 
 
-def _start_wandb(config: RunConfig, run: Path, name: str | None, group: str | None) -> "Run":
+def _start_wandb(config: RunConfig, run: Path) -> "Run":
     settings = config.logger
     tags = [config.model["name"], config.data.name]
     if config.block is not None:
@@ -97,9 +93,9 @@ def _start_wandb(config: RunConfig, run: Path, name: str | None, group: str | No
         run,
         project=settings.project,
         entity=settings.entity,
-        group=settings.group or group,
+        group=settings.group,
         job_type="train",
-        name=name,
+        name=settings.run_name,
         tags=[tag[:TAG_LENGTH] for tag in tags],
         config=config.plain,
     )
@@ -141,7 +137,7 @@ def attach_report(folder: Path, runs: Sequence[Path]) -> None:
 
     CSV files become tables that can be sorted, PNG files images, pages and SVG figures are shown as they are;
     all files are an artifact of the type ``report`` too. The same folder again goes on in the same W&B run.
-    Raises LoggerError for an empty folder, and for runs that were not recorded by Weights & Biases or are of
+    Raises UserError for an empty folder, and for runs that were not recorded by Weights & Biases or are of
     several projects or groups.
     """
     import wandb
@@ -149,7 +145,7 @@ def attach_report(folder: Path, runs: Sequence[Path]) -> None:
     own = (WANDB_ID, WANDB_URL)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in own)
     if not files:
-        raise LoggerError(f"{folder} holds no files to attach")
+        raise UserError(f"{folder} holds no files to attach")
     project, entity, group = _place(runs)
     of = group or ", ".join(run.name for run in runs)
     arguments = {"project": project, "entity": entity, "group": group, "job_type": "report"}
@@ -175,10 +171,10 @@ def _place(runs: Sequence[Path]) -> tuple[str, str | None, str | None]:
             place = settings.project or "", settings.entity, settings.group or sweep_of(run)
             places.setdefault(place, run)
     if not places:
-        raise LoggerError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
+        raise UserError(f"none of the {len(runs)} runs was recorded by Weights & Biases (logger=wandb)")
     if len(places) > 1:
         found = "; ".join(f"{run}: {project}, {group}" for (project, _, group), run in places.items())
-        raise LoggerError(f"the runs are of several projects or groups of Weights & Biases: {found}")
+        raise UserError(f"the runs are of several projects or groups of Weights & Biases: {found}")
     return next(iter(places))
 
 

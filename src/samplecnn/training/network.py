@@ -3,34 +3,28 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class
 from torch import nn
 
 from samplecnn.data.store import Selection
-from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, build
-from samplecnn.model.blocks import BLOCKS
+from samplecnn.model.architecture import build
 from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
-from samplecnn.model.networks import NETWORKS
-from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
-from samplecnn.training.augment import make_augmentation
+from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, choose, test_backend
 from samplecnn.training.config import ConfigError
+from samplecnn.training.init import own_classes, start
 from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
 from samplecnn.training.proof import Plan, Trial
 from samplecnn.training.ranks import from_rank_zero
-from samplecnn.training.start import start
 from samplecnn.training.trainer import device_and_precision
 
 log = logging.getLogger(__name__)
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = False) -> TaggingModule:
@@ -42,7 +36,14 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
     pl.seed_everything(config.seed, verbose=False)
     network = build(architecture(config), len(selection.tags), *own_classes(config))
     start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
-    description = describe_network(config, selection, network).as_dict()
+    description = Description(
+        **{**architecture(config), "sample_rate": network.sample_rate},
+        segment_samples=network.segment_samples,
+        tags=selection.tags,
+        data=config.data.name,
+        split=selection.split,
+        split_hash=selection.split_hash,
+    )
     device, precision = device_and_precision(config.trainer)
     choice, tested_on = PLAIN_CHOICE, PLAIN
     if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
@@ -51,14 +52,15 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
         trial = Trial(network, device, precision, config.batch_size)
         choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
         tested_on = test_backend(config.fast)
-    augmentation = make_augmentation(config.augment, config.seed, network.sample_rate)
-    if augmentation is not None:
+    augmentation = None
+    if config.augment["name"] != "none":
+        augmentation = Augmentation(config.augment, config.seed, network.sample_rate)
         choice = replace(choice, rate=None)  # of the network alone: not to be compared with
     if config.world > 1:
         choice = for_several_devices(config, network, choice, device)
     return TaggingModule(
         network,
-        description=description,
+        description=description.as_dict(),
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         features_rate=config.features_rate,
@@ -115,39 +117,6 @@ def architecture(config: RunConfig) -> dict[str, Any]:
 
 def _options(chosen: Mapping[str, Any], *others: str) -> dict[str, Any]:
     return {key: value for key, value in chosen.items() if key not in ("_target_", *others)}
-
-
-def own_classes(config: RunConfig) -> tuple[Blocks, Networks]:
-    """Return the classes of the block and of the network under their names, where they are not ours."""
-    blocks = _own("block", config.block, BLOCKS, nn.Module) if config.block else {}
-    return blocks, _own("model", config.model, {SAMPLECNN: SampleCNN, **NETWORKS}, Network)
-
-
-def _own(
-    group: str, chosen: Mapping[str, Any], ours: Mapping[str, type[Module]], base: type[Module]
-) -> dict[str, type[Module]]:
-    name, target = chosen["name"], chosen.get("_target_")
-    if target is None:  # of before there were others
-        return {}
-    try:
-        found = get_class(target)
-    except Exception as error:  # Hydra wraps whatever an import raises
-        raise ConfigError(f"{group}._target_={target} cannot be imported: {error}") from error
-    if not issubclass(found, base):
-        raise ConfigError(f"{group}._target_={target} is not a {base.__module__}.{base.__name__}")
-    return {} if found is ours.get(name) else {name: found}
-
-
-def describe_network(config: RunConfig, selection: Selection, network: Network) -> Description:
-    """Return what a checkpoint says of the network that the configuration asks for."""
-    return Description(
-        **{**architecture(config), "sample_rate": network.sample_rate},
-        segment_samples=network.segment_samples,
-        tags=selection.tags,
-        data=config.data.name,
-        split=selection.split,
-        split_hash=selection.split_hash,
-    )
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -85,24 +85,18 @@ def compose_cells(
     """Yield the cells of a multirun with their plain configurations; ConfigError for one that has none."""
     for number, overrides in enumerate(grid(config)):
         try:
-            cell, plain = _compose(config, number, overrides)
+            composed = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+            with open_dict(composed):  # as the launchers do
+                composed.hydra.job.id = composed.hydra.job.num = number
+            HydraConfig.instance().set_config(composed)
+            cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
+            plain = with_devices(validate(without_hydra(composed), overrides), composed.hydra.launcher)
             plain = started(plain, overrides, locate)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
+        finally:
+            HydraConfig.instance().set_config(config)
         yield cell, plain
-
-
-def _compose(config: DictConfig, number: int, overrides: list[str]) -> tuple[Cell, dict[str, Any]]:
-    """Compose one cell as the launchers do."""
-    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
-    with open_dict(composed):
-        composed.hydra.job.id = composed.hydra.job.num = number
-    try:
-        HydraConfig.instance().set_config(composed)
-        cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
-    finally:
-        HydraConfig.instance().set_config(config)
-    return cell, with_devices(validate(without_hydra(composed), overrides), composed.hydra.launcher)
 
 
 def with_devices(plain: dict[str, Any], launcher: Any) -> dict[str, Any]:

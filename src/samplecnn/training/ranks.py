@@ -21,6 +21,7 @@ from torch import Tensor
 
 from samplecnn.errors import UserError
 from samplecnn.threads import available
+from samplecnn.training.launch import rank as rank
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,6 @@ PR_SET_PDEATHSIG = 1
 AFTER_A_KILL, AFTER_A_FAILURE = 5, 60
 
 _store: Any = None  # where the processes that this one has started find each other
-
-
-def rank() -> int:
-    """Return this process's place in the training."""
-    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:

@@ -11,7 +11,7 @@ from samplecnn.model.network import SampleCNN
 from samplecnn.model.networks import NETWORKS
 from samplecnn.overrides import override
 from samplecnn.runs.config import CONFIG, read_config
-from samplecnn.runs.rules import RULES, flat
+from samplecnn.runs.rules import flat
 from samplecnn.training.config import PATHS, ConfigError, check
 from samplecnn.training.schedules import SCHEDULES
 
@@ -57,7 +57,10 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
             )
         _take_over(key, config, stored)
     require_own(stored, said, run / CONFIG)
-    return {**check(stored), "resume": str(run)}
+    try:
+        return {**check(stored), "resume": str(run)}
+    except ConfigError as error:
+        raise ConfigError(f"{run / CONFIG}: {error}") from error
 
 
 def _take_over(key: str, new: Mapping[str, Any], stored: dict[str, Any]) -> None:
@@ -75,8 +78,7 @@ def _take_over(key: str, new: Mapping[str, Any], stored: dict[str, Any]) -> None
 def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) -> None:
     """Raise ConfigError where a run's configuration would import or call what is not of this project.
 
-    Parts of the project take known options with known types; of a part that ``said`` names again, by the
-    command line, they are its own business.
+    ``said`` are the classes and functions that the command line names again.
     """
     values = dict(flat(stored))
     for part, own in OWN_TARGETS.items():
@@ -94,15 +96,6 @@ def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) 
     for key in _called(stored):
         if key not in allowed:
             raise ConfigError(f"{file} has {key}, which a run's configuration does not have")
-    if "data.catalog" in said:
-        return
-    for key, value in values.items():
-        name = key.replace("data.catalog.", "data.")  # what the catalogue takes are values of `data`
-        if not key.startswith("data.") or key in allowed:
-            continue
-        if name not in RULES or not RULES[name].holds(value):
-            must = f"must be {RULES[name].allowed}" if name in RULES else "is no key of ours"
-            raise ConfigError(f"{file} has {key}={value!r:.80}, which {must}")
 
 
 def _called(node: Any, prefix: str = "") -> Iterator[str]:

@@ -108,6 +108,6 @@ def clip_probabilities(
             samples = disturbed(samples, name, strength, store.sample_rate, seed)
         cut = torch.from_numpy(segments(samples.cpu().numpy(), part.segment_samples))
         chosen = evenly_spaced(np.zeros(len(cut), dtype=np.int64), data.test_segments)
-        for batch in cut[chosen].split(data.evaluated_at_once("test")):
+        for batch in cut[chosen].split(data.evaluated_at_once("test", subject.device)):
             average.update(subject.probabilities(batch), torch.full((len(batch),), index))
     return average.compute()

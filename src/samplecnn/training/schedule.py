@@ -17,22 +17,72 @@ from samplecnn.training.config import ConfigError
 log = logging.getLogger(__name__)
 
 MONITOR = "val/loss"  # binary cross-entropy per segment on the validation split
+START = 0.04  # of one cycle: its first rate as a share of the peak
 
 
 class Schedule(pl.Callback):
     """A Lightning callback that sets the rate before every step, by ``set_rate``.
 
-    It keeps what it needs for resuming in the checkpoint (``state_dict``). Its ``tested`` says which weights
-    are the result: those of the epoch with the lowest validation loss (``"best"``), or those of the last
-    epoch (``"last"``). Its ``least_epochs`` is what it takes at the least, if that is known and it ends by
-    itself: users are told how long that will take.
+    It keeps what it needs for resuming in the checkpoint: the attributes ``kept``, or what a ``state_dict``
+    of its own returns. Its ``tested`` says which weights are the result: those of the epoch with the lowest
+    validation loss (``"best"``), or those of the last epoch (``"last"``). Its ``least_epochs`` is what it
+    takes at the least, if that is known and it ends by itself: users are told how long that will take.
     """
 
     tested: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ()
     least_epochs: int | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the schedule stands."""
+        return {name: getattr(self, name) for name in self.kept}
 
-class PaperSchedule(Schedule):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Stand again where ``state_dict`` says."""
+        for name in self.kept:
+            setattr(self, name, state_dict[name])
+
+
+class Staged(Schedule, ABC):
+    """Stages, each of which starts from the best weights so far, with fresh momentum."""
+
+    tested = "best"
+
+    def __init__(self, stages: int) -> None:
+        self.stages = stages
+        self.stage = 0
+        self.best = math.inf
+        self.best_weights: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def ends_stage(self, *, better: bool) -> bool:
+        """Say whether the stage ends with this epoch, which was the best so far or not."""
+
+    @abstractmethod
+    def begin_stage(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the next stage, whose weights are in the network, with fresh momentum."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the epoch's weights if they are the best so far; change stage, or stop after the last."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        loss = monitored(trainer)
+        better = loss < self.best
+        if better:
+            self.best = loss
+            self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+        if not self.ends_stage(better=better):
+            return
+        log.info("Stage %d ends with a best %s of %.5f", self.stage + 1, MONITOR, self.best)
+        if self.stage + 1 == self.stages:
+            trainer.should_stop = True
+            return
+        pl_module.load_state_dict(self.best_weights)
+        self.stage += 1
+        self.begin_stage(trainer, pl_module)
+
+
+class PaperSchedule(Staged):
     """The authors' schedule: stages at a fifth of the rate before, each from the best weights so far.
 
     Within stage ``s`` (from 0) step ``k`` (from 0) runs at ``learning_rate * factor**s / (1 + decay * k)``.
@@ -42,22 +92,19 @@ class PaperSchedule(Schedule):
     stage's best loss, with fresh momentum; after the last stage training stops.
     """
 
-    tested = "best"
+    kept = ("stage", "step", "best", "bad_epochs", "best_weights")
 
     def __init__(
         self, learning_rate: float, *, stages: int, factor: float, patience: int, decay: float
     ) -> None:
+        super().__init__(stages)
         self.base_rate = learning_rate
-        self.stages = stages
         self.factor = factor
         self.patience = patience
         self.decay = decay
         self.least_epochs = stages * (patience + 2)  # of a stage at least the first is better
-        self.stage = 0
         self.step = 0  # within the stage
-        self.best = math.inf  # of the stage
         self.bad_epochs = 0  # in a row
-        self.best_weights: dict[str, Tensor] = {}
 
     @property
     def learning_rate(self) -> float:
@@ -69,45 +116,17 @@ class PaperSchedule(Schedule):
         set_rate(trainer, pl_module, self.learning_rate)
         self.step += 1
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judge the epoch by its validation loss: keep its weights, wait, change stage or stop."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        loss = monitored(trainer)
-        if loss < self.best:
-            self.best = loss
-            self.bad_epochs = 0
-            self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
-            return
-        self.bad_epochs += 1
-        if self.bad_epochs <= self.patience:
-            return
-        log.info("Stage %d ends with a best %s of %.5f", self.stage + 1, MONITOR, self.best)
-        if self.stage + 1 == self.stages:
-            trainer.should_stop = True
-            return
-        pl_module.load_state_dict(self.best_weights)
+    def ends_stage(self, *, better: bool) -> bool:
+        """Say whether too many epochs in a row were not better than the stage's best."""
+        self.bad_epochs = 0 if better else self.bad_epochs + 1
+        return self.bad_epochs > self.patience
+
+    def begin_stage(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with a best loss of its own."""
         for optimiser in trainer.optimizers:
             optimiser.state.clear()  # whichever it is, it begins as a new one would
-        self.stage += 1
-        self.step = 0
+        self.step = self.bad_epochs = 0
         self.best = math.inf
-        self.bad_epochs = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the schedule stands, the stage's best weights included."""
-        return {
-            "stage": self.stage,
-            "step": self.step,
-            "best": self.best,
-            "bad_epochs": self.bad_epochs,
-            "best_weights": self.best_weights,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Stand again where ``state_dict`` says."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
 
 
 class FixedLength(Schedule, ABC):
@@ -117,6 +136,7 @@ class FixedLength(Schedule, ABC):
     """
 
     tested = "last"
+    kept = ("step",)
 
     def __init__(self, learning_rate: float, *, warmup: float) -> None:
         self.peak = learning_rate
@@ -135,14 +155,6 @@ class FixedLength(Schedule, ABC):
         set_rate(trainer, pl_module, self.learning_rate(self.step, steps))
         self.step += 1
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps taken."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at a step."""
-        self.step = state_dict["step"]
-
 
 class OneCycle(FixedLength):
     """One cycle of the rate: up for a share of the steps, then down to zero.
@@ -151,15 +163,11 @@ class OneCycle(FixedLength):
     results need its own schedule.
     """
 
-    def __init__(self, learning_rate: float, *, warmup: float, start: float = 0.04) -> None:
-        super().__init__(learning_rate, warmup=warmup)
-        self.start = start  # first rate as a share of the peak
-
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate of ``step`` (from 0) of ``steps``."""
         top = self.warmup * steps
         if step < top:
-            low, progress = self.start * self.peak, step / top
+            low, progress = START * self.peak, step / top
             return low + (self.peak - low) * (1 - math.cos(math.pi * progress)) / 2
         return self.peak * (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
 

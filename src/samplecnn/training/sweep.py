@@ -150,24 +150,18 @@ def varying(overrides: Sequence[str], others: Sequence[Sequence[str]]) -> list[s
     return [override for override in overrides if override not in same]
 
 
-def title(settings: HydraConf) -> str:
-    """Name a job of a multirun: by its folder, or by what varies in the sweep where folders are numbered.
+def title(settings: HydraConf) -> tuple[str, str]:
+    """Name a job of a multirun, and say which of the planned ones it is: "cell 3 of 12".
 
-    Raises ConfigError for a job that was not planned, and so not checked.
+    The name is that of its folder, or what varies in the sweep where folders are numbered. Raises ConfigError
+    for a job that was not planned, and so not checked.
     """
     folder, sweep = str(settings.sweep.subdir), Path(settings.sweep.dir)
     planned = read_plan(sweep)
     if folder not in planned:
         raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
-    if not folder.isdecimal():
-        return folder
-    return describe(varying(typed(settings), list(planned.values())))
-
-
-def position(settings: HydraConf) -> str:
-    """Say which of the planned jobs of a multirun this one is: "cell 3 of 12"."""
-    planned = list(read_plan(Path(settings.sweep.dir)))
-    return f"cell {planned.index(str(settings.sweep.subdir)) + 1} of {len(planned)}"
+    varied = describe(varying(typed(settings), list(planned.values())))
+    return varied if folder.isdecimal() else folder, f"cell {[*planned].index(folder) + 1} of {len(planned)}"
 
 
 def print_table(listed: Sequence[Cell]) -> bool:

@@ -6,35 +6,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.runs.bundle import WEIGHTS
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import find_checkpoint
 from samplecnn.runs.metrics import by_threshold
 from samplecnn.runs.thresholds import TagThreshold, Thresholds
 from samplecnn.runs.weights import file_sha256
-from samplecnn.training.evaluate import clip_means, subject_of
+from samplecnn.training.evaluate import open_subject
 
 
-def choose_thresholds(
-    run: Path,
-    *,
-    precision: float | None = None,
-    data_root: Path | None = None,
-    blocks: Blocks | None = None,
-    networks: Networks | None = None,
-) -> Thresholds:
+def choose_thresholds(run: Path, *, precision: float | None = None, **opening: Any) -> Thresholds:
     """Return thresholds for the best weights of a run, by what they say of its validation clips.
 
-    ``precision`` is the one that is wanted of each tag, None the highest F1; ``data_root`` where the stores
-    are now, if not where the run found them. Raises RunError as `samplecnn.training.evaluate.evaluate`, and
-    for a bundle, which gets its thresholds from the run that it is exported from.
+    ``precision`` is the one that is wanted of each tag, None the highest F1; ``opening`` are further
+    arguments of `samplecnn.training.evaluate.open_subject`. Raises RunError as that does, and for a bundle,
+    which gets its thresholds from the run that it is exported from.
     """
     if find_checkpoint(run).name == WEIGHTS:
         raise RunError(f"{run} is a bundle: choose thresholds in its run, and export that again")
-    subject = subject_of(run, data_root=data_root, blocks=blocks, networks=networks)
+    subject = open_subject(run, **opening)
     selection, valid = subject.data.selection, subject.data.parts["valid"]
-    said = clip_means(subject.data, "valid", subject.probabilities, len(subject.tags))
+    said = subject.clip_means("valid")
     return Thresholds(
         wanted_precision=precision,
         split=selection.split,

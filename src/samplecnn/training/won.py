@@ -4,26 +4,20 @@ They trained all networks of their comparison so, on one random chunk per clip a
 (``data.random_chunks=1``), in batches of 16.
 """
 
-import logging
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
 from samplecnn.training.config import ConfigError
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.optimiser import Groups
-from samplecnn.training.schedule import MONITOR, Schedule, monitored, set_rate
-
-log = logging.getLogger(__name__)
+from samplecnn.training.schedule import Staged, set_rate
 
 
-class WonSchedule(Schedule):
+class WonSchedule(Staged):
     """Adam at ``learning_rate`` for ``adam_epochs``, then SGD at each of ``sgd_rates`` for its epochs.
 
     SGD has Nesterov momentum 0.9. Each of its stages starts from the weights with the lowest validation loss
@@ -31,7 +25,7 @@ class WonSchedule(Schedule):
     ``weight_decay * w`` to the gradient of every weight, in both optimisers.
     """
 
-    tested = "best"
+    kept = ("stage", "epochs", "best", "best_weights")
 
     def __init__(
         self,
@@ -46,14 +40,12 @@ class WonSchedule(Schedule):
             raise ConfigError(
                 f"sgd_rates has {len(sgd_rates)} stages, sgd_epochs {len(sgd_epochs)}: as many are needed"
             )
+        super().__init__(1 + len(sgd_rates))
         self.rates = (learning_rate, *sgd_rates)
         self.ends = tuple(accumulate((adam_epochs, *sgd_epochs)))  # epochs behind each stage
         self.least_epochs = self.ends[-1]
         self.weight_decay = weight_decay
-        self.stage = 0
         self.epochs = 0  # that have ended
-        self.best = math.inf
-        self.best_weights: dict[str, Tensor] = {}
 
     def optimiser(self, module: pl.LightningModule) -> torch.optim.Optimizer:
         """Return the optimiser of the present stage, of what is trained."""
@@ -73,35 +65,11 @@ class WonSchedule(Schedule):
         """Set the rate of this step."""
         set_rate(trainer, pl_module, self.rates[self.stage])
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch's weights if they are the best so far; change stage, or stop."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        loss = monitored(trainer)
-        if loss < self.best:
-            self.best = loss
-            self.best_weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+    def ends_stage(self, *, better: bool) -> bool:
+        """Say whether the stage has its number of epochs."""
         self.epochs += 1
-        if self.epochs < self.ends[self.stage]:
-            return
-        log.info("Stage %d ends with a best %s of %.5f", self.stage + 1, MONITOR, self.best)
-        if self.stage + 1 == len(self.rates):
-            trainer.should_stop = True
-            return
-        self.stage += 1
-        pl_module.load_state_dict(self.best_weights)
+        return self.epochs >= self.ends[self.stage]
+
+    def begin_stage(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with an optimiser of its own."""
         trainer.strategy.optimizers = [self.optimiser(pl_module)]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the schedule stands, the best weights included."""
-        return {
-            "stage": self.stage,
-            "epochs": self.epochs,
-            "best": self.best,
-            "best_weights": self.best_weights,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Stand again where ``state_dict`` says."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
