@@ -4,8 +4,8 @@
     python experiments/build.py keep RUN... --to DIR     # what a page needs of a run: a few small files
 
 A table stands between `<!-- kind file -->` and `<!-- end -->`; the kind is one of `TABLES` below, its file or
-folder relative to the page. `report:NAME` is a table of `samplecnn report` (or its findings, or what it
-misses), which writes its own page and CSV files into `report/` beside.
+folder relative to the page. `report:NAME` is a table of `samplecnn report` (or its findings), which writes
+its own page and CSV files into `report/` beside.
 """
 
 import argparse
@@ -22,8 +22,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from samplecnn.analysis.comparison import difference_interval
+from samplecnn.analysis.grid import draw
 from samplecnn.analysis.report import Report, make_report
-from samplecnn.analysis.statistics import bootstrap, score_interval
+from samplecnn.analysis.statistics import score_interval
 from samplecnn.runs.run import Run, read_run
 
 HERE = Path(__file__).parent
@@ -72,57 +73,47 @@ def reported(folder: Path) -> Report:
     return make_report([folder], folder.parent / "report", draws=DRAWS)
 
 
-def report_part(name: str) -> Callable[[Path], str]:
-    """Return what shows a table of a report on runs, its findings, or what is missing."""
-
-    def show(folder: Path) -> str:
-        report = reported(folder)
-        if name in ("findings", "missing"):
-            findings = [sentence for group in report.groups for sentence in group.findings]
-            sentences = report.missing if name == "missing" else findings
-            return "".join(f"- {sentence}\n" for sentence in sentences)
-        found = [content for _, content in report.tables if content.name == name]
-        if not found:
-            raise ValueError(f"{folder}: the report has no table {name!r}")
-        head = [column.header for column in found[0].columns]
-        return table(head, found[0].rows) + f"\n{found[0].note}\n"
-
-    return show
+def report_part(name: str, folder: Path) -> str:
+    """A table of a report on runs, or its findings."""
+    report = reported(folder)
+    if name == "findings":
+        return "".join(f"- {sentence}\n" for group in report.groups for sentence in group.findings)
+    found = [content for _, content in report.tables if content.name == name]
+    if not found:
+        raise ValueError(f"{folder}: the report has no table {name!r}")
+    head = [column.header for column in found[0].columns]
+    return table(head, found[0].rows) + f"\n{found[0].note}\n"
 
 
-def measured(path: Path) -> str:
-    """A table as a benchmark wrote it."""
-    return path.read_text(encoding="utf-8")
+def _variants(folder: Path) -> dict[str, list[Run]]:
+    """Return the runs in folders called VARIANT-SEED, by variant."""
+    found: dict[str, list[Run]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
+        found.setdefault(path.name.rpartition("-")[0], []).append(read_run(path))
+    return found
 
 
 def runs(folder: Path) -> str:
-    """Macro ROC-AUC of variants that differ in one thing: folders called VARIANT-SEED, the first the base."""
-    variants: dict[str, list[Run]] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
-        variants.setdefault(path.name.rpartition("-")[0], []).append(read_run(path))
-    base, *_ = variants.values()
-    predictions = [run.predictions for found in variants.values() for run in found]
-    known = [p for p in predictions if p is not None]
-    if len(known) < len(predictions) or any(p.clip_ids != known[0].clip_ids for p in known):
-        raise ValueError(f"{folder}: all runs need predictions of the same clips")
-    scored = bootstrap(known[0].labels, [p.probabilities for p in known]).roc_auc
+    """Macro ROC-AUC of variants that differ in one thing, the first the base."""
+    variants = _variants(folder)
+    drawn = draw([run for found in variants.values() for run in found], draws=1000, seed=0)
     rows: Rows = []
-    first, start = None, 0
+    first = None
     for name, found in variants.items():
-        estimate = scored.macro(range(start, start + len(found)))
-        start += len(found)
+        models = drawn.models(found) if drawn else None
+        if drawn is None or models is None:
+            raise ValueError(f"{folder}: all runs need predictions")
+        estimate = drawn.sampled.roc_auc.macro(models)
         first = first or estimate
-        ends = score_interval(estimate)
-        apart = difference_interval(estimate - first)
+        ends, apart = score_interval(estimate), difference_interval(estimate - first)
         between = f" ({apart[0]:+.4f} to {apart[1]:+.4f})" if apart else ""
-        values = [run.results.test.roc_auc for run in found]
         rows.append(
             [
                 name,
-                ", ".join(f"{value:.4f}" for value in values),
+                ", ".join(f"{run.results.test.roc_auc:.4f}" for run in found),
                 f"{estimate.value:.4f}",
                 f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "",
-                "" if found is base else f"{estimate.value - first.value:+.4f}{between}",
+                f"{estimate.value - first.value:+.4f}{between}" if rows else "",
             ]
         )
     head = ["", "test ROC-AUC of each seed", "mean", "95 % interval", "minus the first"]
@@ -131,21 +122,12 @@ def runs(folder: Path) -> str:
 
 def losses(folder: Path) -> str:
     """Training loss of each epoch, mean and range over the seeds of each variant."""
-    variants: dict[str, list[list[float]]] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: _order(path.name)):
-        curve = [row["train_loss"] for row in read_run(path).epochs]
-        variants.setdefault(path.name.rpartition("-")[0], []).append(curve)
     rows = []
-    for name, curves in variants.items():
-        values = np.array(curves)
-        rows.append(
-            [name]
-            + [
-                f"{mean:.3f} ({low:.3f} to {high:.3f})"
-                for mean, low, high in zip(values.mean(0), values.min(0), values.max(0), strict=True)
-            ]
-        )
-    return table(["", *(f"epoch {number}" for number in range(1, values.shape[1] + 1))], rows)
+    for name, found in _variants(folder).items():
+        values = np.array([[row["train_loss"] for row in run.epochs] for run in found])
+        spans = zip(values.mean(0), values.min(0), values.max(0), strict=True)
+        rows.append([name, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in spans)])
+    return table(["", *(f"epoch {number}" for number in range(1, len(rows[0])))], rows)
 
 
 def _order(name: str) -> tuple[bool, list[int], str]:
@@ -156,7 +138,7 @@ def _order(name: str) -> tuple[bool, list[int], str]:
 TABLES: dict[str, Callable[[Path], str]] = {
     "cells": cells,
     "losses": losses,
-    "measured": measured,
+    "measured": lambda path: path.read_text(encoding="utf-8"),  # as a benchmark wrote it
     "runs": runs,
 }
 
@@ -165,15 +147,14 @@ def build(page: Path) -> bool:
     """Put the tables of a page anew; say whether it changed."""
 
     def fill(match: re.Match[str]) -> str:
-        kind, name = match[2], match[3]
-        first, _, part = kind.partition(":")
-        if first == "report":
-            show = report_part(part)
+        kind, path = match[2], page.parent / match[3]
+        if kind.startswith("report:"):
+            shown = report_part(kind.removeprefix("report:"), path)
         elif kind in TABLES:
-            show = TABLES[kind]
+            shown = TABLES[kind](path)
         else:
             raise ValueError(f"{page}: no table {kind!r}; there are report:NAME, {', '.join(TABLES)}")
-        return f"{match[1]}\n{show(page.parent / name)}\n{match[4]}"
+        return f"{match[1]}\n{shown}\n{match[4]}"
 
     before = page.read_text(encoding="utf-8")
     after = MARK.sub(fill, before)

@@ -1,11 +1,12 @@
-"""Scales, and what is drawn where."""
+"""Scales, what is drawn where, and learning curves: their points, and which seed is which."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 
-from samplecnn.analysis.charts import Mark, curve_chart, interval_chart
+from samplecnn.analysis.charts import LINE, Mark, Training, curve_chart, interval_chart, learning_chart
 from samplecnn.analysis.svg import Scale, shortened
 
 
@@ -48,7 +49,7 @@ def share(element: ElementTree.Element, key: str) -> float:
 def test_intervals_and_marks_are_where_their_numbers_are() -> None:
     marks = [
         Mark("a", 0.9, (0.8, 0.95), seeds={3: 0.89, 5: 0.91}, paper=0.92),
-        Mark("b", 0.7, None, multi=False),
+        Mark("b", 0.7, None, style="single"),
     ]
     root = ElementTree.fromstring(interval_chart(marks, "scores"))
     assert root.get("aria-label") == "scores"
@@ -104,3 +105,43 @@ def test_a_chart_grows_between_its_margins_alone() -> None:
     assert float(name.get("dx", 0)) < 0 < float(value.get("dx", 0))
     left, right = (float(px) for px in re.findall(r"([\d.]+)px", root.get("style", ""))[1::-1])
     assert f"width:calc(100% - {left + right:g}px)" in root.get("style", "")
+
+
+def learned(*curves: Training) -> ElementTree.Element:
+    xs, ys = zip(*(point for curve in curves for point in curve.points), strict=True)
+    return ElementTree.fromstring(learning_chart(curves, (min(xs), max(xs)), (min(ys), max(ys)), "label"))
+
+
+def test_what_a_pointer_finds_on_a_learning_curve() -> None:
+    (group,) = learned(Training("single", "SE, seed 0", 0, [(1.0, 0.5), (2.0, 0.61237)])).findall("g")
+    assert group.findtext("title") == "SE, seed 0"
+    assert group.get("data-points") == "epoch 1: 0.5000;epoch 2: 0.6124"
+    (line,) = group.findall("svg/path[@class='line']")
+    assert len(line.get("d", "").split("L")) == 2
+    assert group.get("class") == "single"
+    assert group.find("text") is None  # a single seed
+
+
+def test_a_single_epoch_has_a_mark() -> None:
+    assert learned(Training("multi", "one", 0, [(1.0, 0.5)])).find("g/circle") is not None
+
+
+def test_each_curve_ends_with_the_number_of_its_seed() -> None:
+    """Also where they end together: numbers do not cover each other."""
+    last = {3: 0.9, 0: 0.9001, 12: 0.9, 1: 0.5}
+    root = learned(*(Training("multi", f"seed {s}", s, [(1.0, 0.4), (2.0, end)]) for s, end in last.items()))
+    numbers = {text.text: float(text.get("y", 0)) for text in root.findall("g/text[@class='number']")}
+    assert set(numbers) == {"3", "0", "12", "1"}
+    for one, other in pairwise(sorted(numbers.values())):
+        assert other - one >= LINE - 0.11  # written to a tenth
+    assert numbers["1"] == max(numbers.values())
+    assert max(numbers.values()) < float(root.get("height", 0)) - 30  # above the scale
+    assert all(text.get("x") == "100.00%" for text in root.findall("g/text[@class='number']"))
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [(15, True), (16, False)])
+def test_of_many_seeds_no_number_is_shown(seeds: int, shown: bool) -> None:
+    root = learned(
+        *(Training("multi", f"seed {s}", s, [(1.0, 0.4), (2.0, 0.5 + s / 99)]) for s in range(seeds))
+    )
+    assert (root.find("g/text[@class='number']") is not None) == shown

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samplecnn.analysis.cooccurrence import MAX_TAGS, PAPER_TAGS, TagCounts, TagError
+from samplecnn.analysis.cooccurrence import MAX_TAGS, PAPER_TAGS, TagCounts
 from samplecnn.analysis.excitation import Excitations
 from samplecnn.cli.excitation import print_findings
 from samplecnn.data.datasets import mtat
+from samplecnn.errors import UserError
 
 METADATA = Path(__file__).parents[3] / "shared/mtat"
 LABELS = np.array(
@@ -23,7 +24,7 @@ def test_cooccurrence_by_hand() -> None:
     assert counts.unused == ("harp",)
     assert counts.clips.tolist() == [4, 2, 2, 1]
     assert counts.table(("piano", "rock", "rare")).tolist() == [[2, 1, 0], [1, 4, 1], [0, 1, 1]]
-    with pytest.raises(TagError, match="no clip of the test split has any of the 5 tags"):
+    with pytest.raises(UserError, match="no clip of the test split has any of the 5 tags"):
         TagCounts.of(TAGS, np.zeros((3, 5), dtype=np.uint8))
 
 
@@ -55,14 +56,14 @@ def test_tags_by_default() -> None:
     ],
 )
 def test_tags_that_cannot_be_shown(asked: list[str], message: str) -> None:
-    with pytest.raises(TagError, match=message):
+    with pytest.raises(UserError, match=message):
         TagCounts.of(TAGS, LABELS).choose(asked)
 
 
 def test_too_many_tags() -> None:
     many = TagCounts.of([f"tag {n}" for n in range(MAX_TAGS + 1)], np.eye(MAX_TAGS + 1, dtype=np.uint8))
     assert many.choose(many.tags[:MAX_TAGS]) == many.tags[:MAX_TAGS]
-    with pytest.raises(TagError, match=f"1 to {MAX_TAGS}"):
+    with pytest.raises(UserError, match=f"1 to {MAX_TAGS}"):
         many.choose(many.tags)
 
 

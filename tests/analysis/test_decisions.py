@@ -22,11 +22,9 @@ def test_calibration_by_hand() -> None:
     """Four predictions around 0.15, of which one is true; one of 1, which is; one of 0.9, which is not."""
     said = np.array([[0.1, 0.12, 0.18], [0.19, 1.0, 0.9]])
     truth = np.array([[0, 0, 1], [0, 1, 0]])
-    low, high = reliability(truth, said)
-    assert (low.count, low.share) == (4, 0.25)
-    assert low.probability == pytest.approx(0.1475)
-    assert (high.count, high.share) == (2, 0.5)
-    assert high.probability == pytest.approx(0.95)
+    counts, probability, share = reliability(truth, said)
+    assert (counts.tolist(), share.tolist()) == ([4, 2], [0.25, 0.5])
+    assert probability == pytest.approx([0.1475, 0.95])
     assert calibration_error(truth, said) == pytest.approx((4 * 0.1025 + 2 * 0.45) / 6)
     assert calibration_error(np.array([0, 1]), np.array([0.0, 1.0])) == 0
 
@@ -40,9 +38,10 @@ def test_curves_are_scikit_learn_s(seed: int, digits: int) -> None:
     drawn = curves(truth, scores)
     assert drawn is not None
     wrong, recall, _ = roc_curve(truth, scores, drop_intermediate=False)
-    np.testing.assert_allclose(drawn.roc, np.stack([wrong, recall], axis=1))
+    roc, pr = drawn
+    np.testing.assert_allclose(roc, np.stack([wrong, recall], axis=1))
     precision, recall, _ = precision_recall_curve(truth, scores)
-    np.testing.assert_allclose(drawn.pr, np.stack([recall, precision], axis=1)[-2::-1])
+    np.testing.assert_allclose(pr, np.stack([recall, precision], axis=1)[-2::-1])
 
 
 def test_curves_need_both_kinds_of_clips() -> None:

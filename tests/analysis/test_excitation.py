@@ -1,5 +1,6 @@
 """Mean excitations against a plain loop, and their file."""
 
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -143,3 +144,16 @@ def test_damaged_and_untrusted_files(tmp_path: Path, uneven: Path) -> None:
         path.write_bytes(wrong)
         refused(path)
     refused(tmp_path / "missing.npz")
+
+
+@pytest.mark.slow
+def test_a_file_that_unpacks_to_more_than_any_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "large.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("tags.npy", "w", force_zip64=True) as file,
+    ):
+        for _ in range(1025):
+            file.write(bytes(1 << 20))
+    with pytest.raises(ExcitationError, match="it unpacks to 1,074,790,400 bytes, more than"):
+        Excitations.load(path)

@@ -7,8 +7,9 @@ import pytest
 
 from analysis.made_runs import labels, make_run
 from samplecnn.analysis.architectures import Group
-from samplecnn.analysis.grid import ReportError, group_names, groups, one_split
+from samplecnn.analysis.grid import group_names, groups, one_split
 from samplecnn.analysis.summary import missing
+from samplecnn.errors import UserError
 from samplecnn.runs.run import Run, read_run
 
 
@@ -134,7 +135,7 @@ def test_different_splits_are_refused(tmp_path: Path) -> None:
     made = [make_run(tmp_path / name) for name in ("a", "b")]
     made.append(make_run(tmp_path / "c", truth=labels(50, 8)))
     found = [read_run(folder) for folder in made]
-    with pytest.raises(ReportError) as refused:
+    with pytest.raises(UserError) as refused:
         one_split(found)
     message = str(refused.value)
     assert "tested on different clips or tags" in message
@@ -143,9 +144,9 @@ def test_different_splits_are_refused(tmp_path: Path) -> None:
     assert "tags that not all have" not in message
     assert "--only" in message
     assert one_split(found, "328") == found[2:]
-    with pytest.raises(ReportError, match=r"--only ff: .* begins so; there are 328aaaaaaaaa, 3c8aaaaaaaaa"):
+    with pytest.raises(UserError, match=r"--only ff: .* begins so; there are 328aaaaaaaaa, 3c8aaaaaaaaa"):
         one_split(found, "ff")
-    with pytest.raises(ReportError, match="Choose one with --only"):
+    with pytest.raises(UserError, match="Choose one with --only"):
         one_split(found, "3")
 
 
@@ -153,7 +154,7 @@ def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -
     found = [read_run(make_run(tmp_path / name)) for name in ("a", "b")]
     per_tag = found[1].results.test.per_tag
     per_tag["another"] = per_tag.pop("tag 3")
-    with pytest.raises(ReportError) as refused:
+    with pytest.raises(UserError) as refused:
         one_split(found)
     message = str(refused.value)
     assert "tags that not all have: tag 3\n    a" in message
@@ -164,7 +165,7 @@ def test_other_tags_under_one_split_hash_are_refused_and_named(tmp_path: Path) -
 def test_many_runs_of_another_split_are_counted(tmp_path: Path) -> None:
     found = [read_run(make_run(tmp_path / str(seed), seed=seed)) for seed in range(9)]
     found.append(read_run(make_run(tmp_path / "c", truth=labels(50, 8))))
-    with pytest.raises(ReportError, match="and 3 more"):
+    with pytest.raises(UserError, match="and 3 more"):
         one_split(found)
 
 
@@ -173,6 +174,7 @@ def test_what_is_missing(runs: Any) -> None:
         runs(
             (("block=se",), 0),
             (("block=se",), 1),
+            (("block=se",), 2),
             (("block=basic",), 0),
             (("block=se", "block.alpha=8"), 0),
             (("block=rese2", "weight_decay=1e-5"), 0),
@@ -187,6 +189,7 @@ def test_what_is_missing(runs: Any) -> None:
         "Res-2 decay 1e-5, multi; Res-2†, multi; Res-2 decay 1e-3, multi; ReSE-2, multi; ReSE-2†, multi; "
         "ReSE-2 decay 1e-3, multi.",
         "In Table 1, seed 1 is missing of Basic (multi); others have it.",
+        "In Table 1, seed 2 is missing of Basic (multi); others have it.",
     ]
     assert missing(groups(runs((("block=se", "block.alpha=8"), 0))), [""])[-2:] == [
         "No run is of Table 1: samplecnn train -m experiment=table1",

@@ -115,7 +115,9 @@ def test_the_searches(made: Made) -> None:
     assert [row["value"] for row in alpha] == ["1", "16", "64"]
     scores = {row["value"]: float(row["roc_auc"]) for row in alpha}
     assert float(alpha[0]["difference"]) == pytest.approx(scores["1"] - scores["16"], abs=2e-6)
-    assert alpha[1]["difference"] == ""
+    assert alpha[1]["difference"] == alpha[1]["distinguishable"] == ""
+    low, high = (float(alpha[2][f"clips_and_seeds_{end}"]) for end in ("low", "high"))
+    assert alpha[2]["distinguishable"] == ("no" if low <= 0 <= high else "yes")
     assert [(row["block"], row["value"]) for row in made.table("weight_decay")] == [
         ("se", "0"),
         ("se", "1e-05"),
@@ -224,8 +226,14 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(made: Made, tmp_path:
     assert (out / "alpha.csv").read_text() == "mine"  # there was no report here before
     make_report([made.runs], out, draws=5)
     assert (out / "alpha.csv").read_text() != "mine"
+    page, more = out / "index.html", '<a href="leads.csv">leads.csv</a> <a href="../up.csv">'
+    page.write_text(page.read_text().replace('<a href="runs.csv">', f'{more}</a> <a href="runs.csv">'))
+    for name in ("leads.csv", "other.csv", "../up.csv"):  # an earlier version's, and others'
+        (out / name).write_text("there")
     make_report([single], out, draws=5)
     assert not (out / "alpha.csv").exists()
+    assert not (out / "leads.csv").exists()
+    assert (out / "other.csv").read_text() == (tmp_path / "up.csv").read_text() == "there"
     assert (out / "notes.txt").read_text() == "mine"
 
 

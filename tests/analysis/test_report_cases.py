@@ -8,9 +8,9 @@ import pytest
 
 from analysis.made_report import Page, make
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.grid import ReportError
 from samplecnn.analysis.published import MTAT, PUBLISHED
 from samplecnn.analysis.report import make_report
+from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS, Basic
 
 SEPARATIONS = {"basic": 1.7, "se": 1.9, "res1": 1.6, "res2": 1.8, "rese1": 1.75, "rese2": 2.6}
@@ -197,7 +197,7 @@ def test_runs_of_one_split_but_other_clips_are_refused(tmp_path: Path) -> None:
         stored = dict(file)
     stored["clip_ids"] = np.array([f"other {i}" for i in range(60)])
     np.savez(other / "predictions.npz", **stored)
-    with pytest.raises(ReportError, match="runs/1 and runs/0 say that they are of one split, but"):
+    with pytest.raises(UserError, match="runs/1 and runs/0 say that they are of one split, but"):
         make_report([tmp_path / "runs"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -218,14 +218,12 @@ def test_the_order_of_clips_does_not_matter(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ReportError, match=r"--out .*: .*/file is a file; name a folder"):
+        with pytest.raises(UserError, match=r"--out .*: .*/file is a file; name a folder"):
             make_report([tmp_path / "no runs"], out)
     assert (tmp_path / "file").read_text() == "mine"
     closed = Path("/proc")  # into which nobody writes, whoever runs the tests
     if closed.is_dir():
-        with pytest.raises(
-            ReportError, match=r"nothing can be written into /proc \(.*\); name another folder"
-        ):
+        with pytest.raises(UserError, match=r"nothing can be written into /proc \(.*\); name another folder"):
             make_report([tmp_path / "no runs"], closed / "report")
 
 

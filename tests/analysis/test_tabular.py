@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from samplecnn.analysis.tabular import (
-    ROC_AUC,
-    ROC_INTERVAL,
+    ROC,
     Column,
     Table,
     compact,
@@ -86,8 +85,7 @@ def test_names_in_csv_files_are_no_formulas(tmp_path: Path) -> None:
 def test_columns_have_names_of_their_own() -> None:
     columns = [
         Column("tag", "tag"),
-        ROC_AUC,
-        ROC_INTERVAL,
+        *ROC,
         Column("PR-AUC", "pr_auc", optional=True),
         Column("95 % interval", "pr_auc_interval", span),
     ]
@@ -101,7 +99,7 @@ def test_the_best_of_a_column_is_what_looks_best() -> None:
     """Two that are alike to a reader are both marked; what is not known is no candidate."""
     scores = [0.90004, 0.90001, 0.8, None, float("nan")]
     records = [{"a": "x", "roc_auc": score, "seconds": score} for score in scores]
-    columns = [Column("a", "a"), ROC_AUC, Column("seconds", "seconds", number)]
+    columns = [Column("a", "a"), ROC[0], Column("seconds", "seconds", number)]
     table = Table("t", "", "", columns, records, highest=("roc_auc",), lowest=("seconds",))
     assert [row[1].mark for row in table.cells] == ["highest", "highest", "", "", ""]
     assert [row[2].mark for row in table.cells] == ["", "", "lowest", "", ""]
@@ -113,5 +111,5 @@ def test_the_best_of_a_column_is_what_looks_best() -> None:
 
 
 def test_an_interval_is_sorted_by_where_it_begins() -> None:
-    table = Table("t", "", "", [ROC_INTERVAL], [{"roc_auc_interval": ends} for ends in ((0.8, 0.9), None)])
+    table = Table("t", "", "", [ROC[1]], [{"roc_auc_interval": ends} for ends in ((0.8, 0.9), None)])
     assert [row[0].place for row in table.cells] == [0.8, None]

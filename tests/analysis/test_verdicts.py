@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from samplecnn.analysis.architectures import Architecture, Group, verdict
-from samplecnn.analysis.comparison import Spread
+from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.comparison import Spread, verdict
 from samplecnn.analysis.statistics import Estimate
 from samplecnn.analysis.summary import findings
 from samplecnn.analysis.tables import best_and_others, differences
@@ -88,12 +88,12 @@ def test_tables_and_sentences(lead: float, width: float, spread: Spread | None) 
     assert best is not None
     (row,) = best.rows
     assert row[-1] == read(row[-2])
-    table = differences(group, comparable=False)
+    table = differences(group)
     assert table is not None
     for row in table.rows:
         assert row[-1] == read(row[-2])
         assert np.sign(float(row[1].replace(MINUS, "-"))) in (0, *signs(row[-2]))
-    (sentence,) = [said for said in findings(group, comparable=False) if said.startswith("Its lead")]
+    (sentence,) = [said for said in findings(group) if said.startswith("Its lead")]
     shown = re.search(r"\((.*) over test clips", sentence)
     assert shown is not None
     assert ("is more than chance" in sentence) == (read(shown[1]) == "yes")
@@ -106,7 +106,7 @@ def test_an_interval_that_ends_within_a_rounding_of_zero() -> None:
     """The lead is 0.0095, its half-width a hair less: with four digits the interval would begin at 0."""
     found = set()
     for width in np.linspace(0.00999, 0.01001, 81):
-        table = differences(pair(0.0095, width), comparable=False)
+        table = differences(pair(0.0095, width))
         assert table is not None
         (row,) = table.rows
         found.add((row[-1], re.sub(r"\d", "0", row[-2].split(" to ")[0])))
@@ -116,9 +116,9 @@ def test_an_interval_that_ends_within_a_rounding_of_zero() -> None:
 
 def test_without_clips_enough_there_is_neither() -> None:
     group = pair(0.05, 0.01, enough=False)
-    for table in (best_and_others(group), differences(group, comparable=False)):
+    for table in (best_and_others(group), differences(group)):
         assert table is not None
         (row,) = table.rows
         assert row[-1] == "too few clips"
         assert row[-2] == "\N{EN DASH}"
-    assert any("may be chance: there are too few test clips" in said for said in findings(group, False))
+    assert any("may be chance: there are too few test clips" in said for said in findings(group))

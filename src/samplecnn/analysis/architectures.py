@@ -4,22 +4,23 @@ Runs of one architecture differ in their seed alone, and only over seeds is anyt
 of one group have everything else in common: width, schedule, epochs, precision, ...
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from samplecnn.analysis.comparison import Spread, critical_value, difference_interval, standard_error
-from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, SETTINGS, TABLE1
+from samplecnn.analysis.comparison import Difference, Spread, compare, critical_value
+from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, MTAT, SETTINGS, TABLE1, Split
 from samplecnn.analysis.statistics import Estimate
-from samplecnn.analysis.tabular import NOTHING, Record, compact
+from samplecnn.analysis.tabular import Record, compact
 from samplecnn.model import blocks
 from samplecnn.model.architecture import SAMPLECNN
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
-from samplecnn.runs.results import Interval, SplitScores
+from samplecnn.runs.results import SplitScores, TagScores
 from samplecnn.runs.run import Run
 
 NO_SCORES = SplitScores(roc_auc=None, pr_auc=None, per_tag={})
@@ -38,9 +39,9 @@ class Architecture:
     roc: Estimate | None = None  # macro ROC-AUC, as differences need it; None where runs have no predictions
     model: str = SAMPLECNN
     recipe: str | None = None  # by name, of runs that compare recipes
-    training: Mapping[str, Any] = field(default_factory=dict)  # the settings of its recipe
     start: str = ""  # the trained model that it starts from, and how; empty: random weights
     clips: int | None = None  # that it was trained on; None: all
+    split: Split | None = None  # what it was tested on, if numbers of it are published
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -104,8 +105,9 @@ class Architecture:
 
     @property
     def paper_auc(self) -> float | None:
-        """ROC-AUC in the paper's Table 1."""
-        if not self.in_table1 or (self.block in DAGGER_BLOCKS and not self.weight_decay):
+        """ROC-AUC in the paper's Table 1, of what was tested on the same clips."""
+        without_dagger = self.block in DAGGER_BLOCKS and not self.weight_decay
+        if self.split != MTAT or not self.in_table1 or without_dagger:
             return None
         assert self.block is not None
         return TABLE1[self.block][0 if self.multi else 1]
@@ -117,18 +119,13 @@ class Architecture:
             others = basic.runs if basic else ()
             same = [o.seconds_per_epoch for o in others if o.results.hardware == run.results.hardware]
             if sum(same) > 0:
-                ratios.append(run.seconds_per_epoch * len(same) / sum(same))
-        return sum(ratios) / len(ratios) if ratios else None
+                ratios.append(run.seconds_per_epoch / fmean(same))
+        return fmean(ratios) if ratios else None
 
     @property
-    def roc_auc(self) -> float | None:
-        """Mean over seeds of the macro ROC-AUC."""
-        return self.scores.roc_auc
-
-    @property
-    def roc_interval(self) -> Interval | None:
-        """95 % interval of the macro ROC-AUC: which clips are in the test split."""
-        return self.scores.roc_auc_interval
+    def by_tag(self) -> list[tuple[str, TagScores]]:
+        """Tags with their scores, the highest ROC-AUC first, and last those that have none."""
+        return sorted(self.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
 
     @cached_property
     def by_seed(self) -> list[float]:
@@ -145,38 +142,13 @@ class Architecture:
     def score_fields(self) -> Record:
         """What tables say of the scores."""
         return {
-            "roc_auc": self.roc_auc,
-            "roc_auc_interval": self.roc_interval,
+            "roc_auc": self.scores.roc_auc,
+            "roc_auc_interval": self.scores.roc_auc_interval,
             "seeds": len(self.runs),
             "roc_auc_sd": self.deviation,
             "pr_auc": self.scores.pr_auc,
             "pr_auc_interval": self.scores.pr_auc_interval,
         }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """ROC-AUC of one architecture less that of another, paired over test clips.
-
-    Intervals are None with too few clips, those over seeds also where none of the group has several seeds.
-    """
-
-    value: float
-    clips: Interval | None  # 95 %, which clips are in the test split
-    both: Interval | None  # 95 %, clips and seeds
-    among_all: Interval | None  # 95 % for all pairs of the group at once; seeds too, where they are known
-
-    @property
-    def distinguishable(self) -> str:
-        """Whether the interval that covers most leaves out 0."""
-        return verdict(self.both or self.clips)
-
-
-def verdict(interval: Interval | None) -> str:
-    """Say whether an interval leaves out 0; one that touches it does not."""
-    if interval is None:
-        return "too few clips"
-    return "yes" if interval[0] > NOTHING or interval[1] < -NOTHING else "no"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,32 +180,43 @@ class Group:
     @property
     def ranked(self) -> list[Architecture]:
         """Those that have a ROC-AUC, the best first."""
-        return sorted(
-            (a for a in self.architectures if a.roc_auc is not None), key=lambda a: -(a.roc_auc or 0)
-        )
+        scored = [one for one in self.architectures if one.scores.roc_auc is not None]
+        return sorted(scored, key=lambda one: -(one.scores.roc_auc or 0))
 
     def difference(self, one: Architecture | None, other: Architecture | None) -> Difference | None:
-        """Return how much better ``one`` is, None where one of the two has no predictions.
+        """Return how much better ``one`` is, None where one of the two has no predictions, or is the other.
 
         An architecture with a single seed is taken to vary with it as the others do: without that, the one
         that was tried least would have the shortest interval.
         """
-        if one is None or other is None or one.roc is None or other.roc is None:
+        if one is other or one is None or other is None or one.roc is None or other.roc is None:
             return None
-        apart = one.roc - other.roc
         seeds = (len(one.runs), len(other.runs))
-        half = self._critical_value * standard_error(apart, self.spread, seeds)
-        return Difference(
-            apart.value,
-            difference_interval(apart),
-            difference_interval(apart, self.spread, seeds) if self.spread else None,
-            (apart.value - half, apart.value + half) if apart.enough else None,
-        )
+        return compare(one.roc, other.roc, self.spread, seeds, self._critical_value)
 
     @cached_property
     def _critical_value(self) -> float:
         estimates = [(one.roc, len(one.runs)) for one in self.architectures if one.roc]
         return critical_value([roc for roc, _ in estimates], [seeds for _, seeds in estimates], self.spread)
+
+
+def differing(several: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys in which settings differ.
+
+    Of a class that differs, or a choice by name, the options are left out, but for those in which settings
+    of one class differ.
+    """
+
+    def kinds(*keys: str) -> int:
+        return len({tuple(str(settings.get(key)) for key in keys) for settings in several})
+
+    def implied(key: str) -> bool:
+        part = key.rpartition(".")[0]
+        choices = {f"{part}._target_", f"{part}.name"} & {*varying} - {key}
+        return bool(choices) and kinds(*choices) == kinds(*choices, key)
+
+    varying = [key for key in sorted(set().union(*several)) if kinds(key) > 1]
+    return [key for key in varying if not implied(key)]
 
 
 def option(key: str, value: Any) -> str:

@@ -5,21 +5,23 @@ shape and dashes, seeds in where their marks stand. page.js shows the title of w
 are also in the tables.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from samplecnn.analysis.architectures import Architecture
-from samplecnn.analysis.few import SCRATCH, Curve, size, size_name
-from samplecnn.analysis.searches import Search, Series
-from samplecnn.analysis.svg import Canvas, Scale, shortened
-from samplecnn.analysis.tabular import compact, number, span
+from samplecnn.analysis.svg import Canvas, Point, Scale, shortened
+from samplecnn.analysis.tabular import number, span
 from samplecnn.runs.results import Interval
 
 WIDTH = 360.0  # of a chart, in pixels on a phone
 PANEL = 240.0  # of one of several charts side by side
 LETTER = 6.7  # width of a label's letter, at most
+LINE = 9.0  # height of the number of a seed
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,9 @@ class Mark:
     label: str
     value: float
     interval: Interval | None
-    multi: bool = True
+    style: str = "multi"  # class
     seeds: Mapping[int, float] = field(default_factory=dict)  # scores of several trainings
     paper: float | None = None
-    css: str | None = None  # a style class of its own
-
-    @property
-    def style(self) -> str:
-        """How it is drawn."""
-        return self.css or style_of(self.multi)
 
     @property
     def title(self) -> str:
@@ -65,22 +61,15 @@ class Mark:
         return [self.value, *(self.interval or ()), *self.seeds.values(), *paper]
 
     @classmethod
-    def of(cls, scored: Architecture, label: str, *, comparable: bool = False) -> "Mark":
+    def of(cls, scored: Architecture, label: str, *, paper: float | None = None) -> "Mark":
         """Return the mark of an architecture, single seeds included where there are several."""
         tested = {run.seed: run.results.test.roc_auc for run in scored.runs}
-        seeds = {seed: score for seed, score in tested.items() if score is not None}
-        paper = scored.paper_auc if comparable else None
-        return cls(
-            label,
-            scored.roc_auc or 0.0,
-            scored.roc_interval,
-            bool(scored.multi),
-            seeds if len(seeds) > 1 else {},
-            paper,
-        )
+        seeds = {seed: score for seed, score in tested.items() if score is not None and len(tested) > 1}
+        value, interval = scored.scores.roc_auc or 0.0, scored.scores.roc_auc_interval
+        return cls(label, value, interval, style_of(scored.multi), seeds, paper)
 
 
-def style_of(multi: bool) -> str:
+def style_of(multi: bool | None) -> str:
     """Return the style class of an aggregation."""
     return "multi" if multi else "single"
 
@@ -92,12 +81,11 @@ def legend(scored: Sequence[Architecture], *more: tuple[str, str]) -> list[tuple
     return [(style_of(multi), name) for multi, name in both if multi in present] + list(more)
 
 
-def score_figure(scored: Sequence[Architecture], comparable: bool) -> Figure | None:
-    """Draw the scores of Table 1, the best on top; None if none is defined."""
-    ranked = sorted((s for s in scored if s.roc_auc is not None), key=lambda s: -(s.roc_auc or 0))
+def score_figure(ranked: Sequence[Architecture]) -> Figure | None:
+    """Draw the scores of Table 1, which are in their order; None if none is defined."""
     if not ranked:
         return None
-    marks = [Mark.of(one, one.label, comparable=comparable) for one in ranked]
+    marks = [Mark.of(one, one.label, paper=one.paper_auc) for one in ranked]
     more = [("seed", "single seeds, the lowest on top")] if any(mark.seeds for mark in marks) else []
     if any(mark.paper is not None for mark in marks):
         more.append(("paper", "the paper"))
@@ -112,11 +100,10 @@ def score_figure(scored: Sequence[Architecture], comparable: bool) -> Figure | N
 
 def tag_figure(best: Architecture) -> Figure:
     """Draw the scores of each tag, best first."""
-    defined = [(tag, score) for tag, score in best.scores.per_tag.items() if score.roc_auc is not None]
-    defined.sort(key=lambda item: -(item[1].roc_auc or 0))
     marks = [
-        Mark(f"{tag} ({s.positives})", s.roc_auc or 0.0, s.roc_auc_interval, bool(best.multi))
-        for tag, s in defined
+        Mark(f"{tag} ({scores.positives})", scores.roc_auc, scores.roc_auc_interval, style_of(best.multi))
+        for tag, scores in best.by_tag
+        if scores.roc_auc is not None
     ]
     note = (
         f"{best.label}, best first, with 95 % intervals over test clips; in brackets, how many of these have "
@@ -124,65 +111,6 @@ def tag_figure(best: Architecture) -> Figure:
     )
     chart = interval_chart(marks, f"ROC-AUC of {len(marks)} tags with 95 % intervals", "ROC-AUC")
     return Figure("ROC-AUC of each tag", note, [("", chart)])
-
-
-def search_figure(search: Search, series: Sequence[Series]) -> Figure:
-    """Draw scores against the number of a search, its values at even steps: a panel per block."""
-    values = sorted({*search.tried, *(value for one in series for value, _ in one.points)})
-    places = {value: float(index) for index, value in enumerate(values)}
-    extent = [v for one in series for scored in one.architectures for v in Mark.of(scored, "").extent]
-    blocks = list(dict.fromkeys(one.block for one in series))
-    panels = []
-    for block in blocks:
-        lines = [
-            [
-                (places[value], Mark.of(scored, f"{one.name}, {search.varied} {compact(value)}"))
-                for value, scored in one.points
-            ]
-            for one in series
-            if one.block == block
-        ]
-        chart = curve_chart(
-            lines,
-            [compact(value) for value in values],
-            search.varied,
-            f"{block}: macro ROC-AUC by {search.varied}",
-            extent=extent,
-            width=WIDTH if len(blocks) == 1 else PANEL,
-        )
-        panels.append((block, chart))
-    note = f"Macro ROC-AUC by {search.varied}, with 95 % intervals over test clips."
-    scored = [each for one in series for each in one.architectures]
-    return Figure(f"Scores by {search.varied}", note, panels, legend(scored))
-
-
-def few_figure(curves: Sequence[Curve]) -> Figure:
-    """Draw scores against the number of training clips: a panel per start, random weights beside it."""
-    points = [one for curve in curves for one in curve.points]
-    sizes = sorted({size(one) for one in points})
-    panels = []
-    for curve in [curve for curve in curves if curve.start] or curves:
-        beside = [c for c in curves if c.network == curve.network and not c.start and c is not curve]
-        lines = [
-            [
-                (sizes.index(size(one)), replace(Mark.of(one, one.label), multi=bool(one.start)))
-                for one in each.points
-            ]
-            for each in (curve, *beside)
-        ]
-        chart = curve_chart(
-            lines,
-            [size_name(clips) for clips in sizes],
-            "training clips",
-            f"{curve.name}: macro ROC-AUC by training clips",
-            extent=[value for one in points for value in Mark.of(one, "").extent],
-            width=WIDTH if len(curves) < 3 else PANEL,
-        )
-        panels.append((curve.name, chart))
-    note = "Macro ROC-AUC by the number of training clips, with 95 % intervals over test clips."
-    styles = ("multi", "from a trained model"), ("single", f"from {SCRATCH}")
-    kinds = [entry for entry in styles if any(bool(c.start) == (entry[0] == "multi") for c in curves)]
-    return Figure("Scores by training clips", note, panels, kinds)
 
 
 def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC") -> Markup:
@@ -197,7 +125,7 @@ def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC
     canvas.scale_below(scale, scale.ticks(), bottom + 14, axis)
     for position, mark in enumerate(marks):
         y = top + row * (position + 0.5)
-        with canvas.group(mark.title, style_of(mark.multi)):
+        with canvas.group(mark.title, mark.style):
             canvas.row(y - row / 2, row)
             canvas.text(left, y + 4, shortened(mark.label, int((left - 8) / LETTER)), "label end")
             if mark.interval:
@@ -206,8 +134,8 @@ def interval_chart(marks: Sequence[Mark], label: str, axis: str = "macro ROC-AUC
                 lane = y - 9 + 18 * place / len(mark.seeds)
                 canvas.line("seed", scale(score), lane, scale(score), lane + max(4, 18 / len(mark.seeds)))
             if mark.paper is not None:
-                canvas.square(scale(mark.paper), y)
-            canvas.marker(scale(mark.value), y, round_=mark.multi)
+                canvas.marker(scale(mark.paper), y, "paper")
+            canvas.marker(scale(mark.value), y, mark.style)
             canvas.text(WIDTH - 2, y + 4, number(mark.value, 3), "value end")
     return canvas.markup()
 
@@ -218,17 +146,18 @@ def curve_chart(
     axis: str,
     label: str,
     *,
-    extent: Sequence[float],
     width: float,
+    extent: Sequence[float] = (),
 ) -> Markup:
     """Draw scores at the places 0, 1, ... of the scale below, which have ``names``, a line for each sequence.
 
-    The scale beside has to hold ``extent``.
+    The scale beside holds ``extent`` too, which panels have in common.
     """
     height, left = 0.7 * width, 44.0
     canvas = Canvas(width, height, label, left=left, right=4)
     across = Scale.over(range(len(names)), left + 4, width - 8)
-    upwards = Scale.over(extent, height - 40, 8)
+    shown = [value for line in lines for _, mark in line for value in mark.extent]
+    upwards = Scale.over([*shown, *extent] or [0, 1], height - 40, 8)
     canvas.scale_beside(upwards, left, width - 4, 4)
     canvas.scale_below(across, enumerate(names), height - 22, axis)
     for index, line in enumerate(lines):
@@ -239,5 +168,74 @@ def curve_chart(
             with canvas.group(mark.title, mark.style):
                 if mark.interval:
                     canvas.line("interval", x, upwards(mark.interval[0]), x, upwards(mark.interval[1]))
-                canvas.marker(x, y, round_=mark.multi)
+                canvas.marker(x, y, mark.style)
     return canvas.markup()
+
+
+class Training(NamedTuple):
+    """What one training did, epoch by epoch."""
+
+    style: str
+    title: str
+    seed: int
+    points: Sequence[Point]
+
+
+def learning_figure(scored: Sequence[Architecture], key: str, title: str, note: str) -> Figure | None:
+    """Draw a column of metrics.csv by epoch: a panel per block, a line per run; None without one."""
+    by_block: dict[str, list[Training]] = {}
+    for one in scored:
+        for run in one.runs:
+            points = [(row["epoch"] + 1, row[key]) for row in run.epochs if math.isfinite(row[key])]
+            if points:
+                curves = by_block.setdefault(one.name, [])
+                title_of = f"{one.label}, seed {run.seed}"
+                curves.append(Training(style_of(one.multi), title_of, run.seed, points))
+    if not by_block:
+        return None
+    xs, ys = zip(*(p for curves in by_block.values() for one in curves for p in one.points), strict=True)
+    across, upwards = (min(xs), max(xs)), (min(ys), max(ys))
+    panels = [
+        (block, learning_chart(curves, across, upwards, f"{title} of {block} by epoch"))
+        for block, curves in by_block.items()
+    ]
+    several = any(_several_seeds(curves) for curves in by_block.values())
+    return Figure(title, note, panels, legend(scored, *([("number", "the seed")] if several else [])))
+
+
+def learning_chart(curves: Sequence[Training], across: Point, upwards: Point, label: str) -> Markup:
+    """Draw learning curves on given ranges, so that panels can be compared."""
+    width, height, left, right = PANEL, 170.0, 40.0, 18.0
+    canvas = Canvas(width, height, label, left=left, right=right)
+    x_scale = Scale(across[0], max(across[1], across[0] + 1), left + 6, width - right)
+    y_scale = Scale.over(upwards, height - 34, 6)
+    canvas.scale_beside(y_scale, left, width - right, 4)
+    canvas.scale_below(x_scale, x_scale.ticks(smallest=1), height - 20, "epoch")
+    numbered = _several_seeds(curves) and len(curves) * LINE <= height - 34
+    ends = _apart([y_scale(one.points[-1][1]) for one in curves], height - 34)
+    for one, end in zip(curves, ends, strict=True):
+        places = [(x_scale(x), y_scale(y)) for x, y in one.points]
+        values = [f"epoch {x:.0f}: {number(y)}" for x, y in one.points]
+        with canvas.group(one.title, one.style, values):
+            canvas.curve("line", places)
+            if len(places) == 1:
+                canvas.marker(*places[0], one.style)
+            if numbered:
+                canvas.text(width - right + 4, end + 3, str(one.seed), "number")
+    return canvas.markup()
+
+
+def _several_seeds(curves: Sequence[Training]) -> bool:
+    return len({one.seed for one in curves}) > 1
+
+
+def _apart(ends: Sequence[float], bottom: float) -> list[float]:
+    """Return where numbers stand that do not cover each other: each as near to its end as others let it."""
+    order = sorted(range(len(ends)), key=ends.__getitem__)
+    places = list(ends)
+    for one, under in pairwise(order):
+        places[under] = max(places[under], places[one] + LINE)
+    places[order[-1]] = min(places[order[-1]], bottom)
+    for one, over in pairwise(reversed(order)):
+        places[over] = min(places[over], places[one] - LINE)
+    return places

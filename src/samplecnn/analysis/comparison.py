@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from samplecnn.analysis.statistics import LEVEL, Estimate, Z
+from samplecnn.analysis.tabular import NOTHING
 from samplecnn.runs.results import Interval
 
 # Upper quantile of a two-sided 95 % interval: Student's t with 1 to 30 degrees of freedom.
@@ -33,6 +34,31 @@ class Spread:
     def standard_error(self, seeds: tuple[int, int]) -> float:
         """Return the standard error that seeds alone give a difference of two means over so many."""
         return self.deviation * math.sqrt(1 / seeds[0] + 1 / seeds[1])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """ROC-AUC of one architecture less that of another, paired over test clips.
+
+    Intervals are None with too few clips, those over seeds also where none of the group has several seeds.
+    """
+
+    difference: float
+    clips_interval: Interval | None  # 95 %, which clips are in the test split
+    clips_and_seeds_interval: Interval | None  # 95 %
+    all_pairs_interval: Interval | None  # 95 % for all pairs of the group at once; seeds too, if known
+
+    @property
+    def distinguishable(self) -> str:
+        """Whether the interval that covers most leaves out 0."""
+        return verdict(self.clips_and_seeds_interval or self.clips_interval)
+
+
+def verdict(interval: Interval | None) -> str:
+    """Say whether an interval leaves out 0; one that touches it does not."""
+    if interval is None:
+        return "too few clips"
+    return "yes" if interval[0] > NOTHING or interval[1] < -NOTHING else "no"
 
 
 def pooled_spread(scores: Sequence[Sequence[float]]) -> Spread | None:
@@ -72,8 +98,22 @@ def standard_error(difference: Estimate, spread: Spread | None, seeds: tuple[int
     return math.hypot(difference.standard_error, spread.standard_error(seeds) if spread else 0.0)
 
 
+def compare(
+    one: Estimate, other: Estimate, spread: Spread | None, seeds: tuple[int, int], critical: float
+) -> Difference:
+    """Return the paired difference of two scores; ``critical`` is the `critical_value` of all of a group."""
+    apart = one - other
+    half = critical * standard_error(apart, spread, seeds)
+    return Difference(
+        apart.value,
+        difference_interval(apart),
+        difference_interval(apart, spread, seeds) if spread else None,
+        (apart.value - half, apart.value + half) if apart.enough else None,
+    )
+
+
 def critical_value(
-    estimates: Sequence[Estimate], seeds: Sequence[int], spread: Spread | None = None, *, seed: int = 0
+    estimates: Sequence[Estimate], seeds: Sequence[int], spread: Spread | None = None
 ) -> float:
     """Return how many standard errors apart two of several scores must be to be told apart.
 
@@ -83,7 +123,7 @@ def critical_value(
     """
     if len(estimates) < 2:
         return Z
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     noise = np.stack([e.draws - e.draws.mean() for e in estimates])
     if spread is not None:
         normal = rng.standard_normal(noise.shape) / np.sqrt(np.asarray(seeds))[:, None]

@@ -17,10 +17,6 @@ MAX_TAGS = 7  # lines in one panel that can be told apart
 LISTED = 5  # tags in an error message
 
 
-class TagError(UserError):
-    """Tags that cannot be compared: what is wrong and what is allowed."""
-
-
 @dataclass(frozen=True, eq=False)
 class TagCounts:
     """How many clips of the test part have each tag, and each two tags together."""
@@ -31,10 +27,10 @@ class TagCounts:
 
     @classmethod
     def of(cls, tags: Sequence[str], labels: NDArray[np.uint8]) -> "TagCounts":
-        """Count the labels `(clips, tags)` of a part; TagError if there are none."""
+        """Count the labels `(clips, tags)` of a part; UserError if there are none."""
         used = np.flatnonzero(labels.any(axis=0))
         if not used.size:
-            raise TagError(f"no clip of the test split has any of the {len(tags)} tags")
+            raise UserError(f"no clip of the test split has any of the {len(tags)} tags")
         with_clips = tuple(tags[index] for index in used.tolist())
         positive = labels[:, used].astype(np.int64)
         return cls(with_clips, tuple(tag for tag in tags if tag not in with_clips), positive.T @ positive)
@@ -55,21 +51,21 @@ class TagCounts:
     def choose(self, asked: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the tags to compare: those asked for, else the paper's, else three that rarely meet.
 
-        Raises TagError for an unknown tag, one without clips, none at all, too many, and one named twice.
+        Raises UserError for an unknown tag, one without clips, none at all, too many, and one named twice.
         """
         if asked is None:
             return PAPER_TAGS if set(PAPER_TAGS) <= set(self.tags) else self._rarely_together(len(PAPER_TAGS))
         for tag in asked:
             if tag in self.unused:
-                raise TagError(f"no clip of the test split has the tag {tag!r}: it cannot be compared")
+                raise UserError(f"no clip of the test split has the tag {tag!r}: it cannot be compared")
             if tag not in self.tags:
                 close = difflib.get_close_matches(tag, self.tags, n=LISTED)
-                raise TagError(
+                raise UserError(
                     f"no tag {tag!r}: {'the nearest' if close else 'some'} of the {len(self.tags)} tags are "
                     f"{', '.join(close or self.tags[:LISTED])}"
                 )
         if len(set(asked)) != len(asked) or not 1 <= len(asked) <= MAX_TAGS:
-            raise TagError(f"tags {', '.join(asked)}: allowed are 1 to {MAX_TAGS} different ones")
+            raise UserError(f"tags {', '.join(asked)}: allowed are 1 to {MAX_TAGS} different ones")
         return tuple(asked)
 
     def _rarely_together(self, number: int) -> tuple[str, ...]:

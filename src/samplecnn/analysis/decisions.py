@@ -3,8 +3,7 @@
 All of it is of the test clips of one run. Thresholds come from its validation clips (`samplecnn thresholds`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,56 +18,50 @@ from samplecnn.analysis.tabular import Column, Record, Table, number
 from samplecnn.runs.metrics import by_threshold
 from samplecnn.runs.predictions import Predictions
 from samplecnn.runs.results import mean_of_defined
-from samplecnn.runs.run import Run
-from samplecnn.runs.thresholds import Thresholds
+from samplecnn.runs.thresholds import TagThreshold, Thresholds
 
 BINS = 10  # ranges of probability, equally wide
 SMALL = 130.0  # width and height of a tag's curves, in pixels
 STEP = 1.0  # pixels that a point of a curve is from the one before, at least
+UNCHOSEN = TagThreshold(threshold=None, precision=None, recall=None, f1=None, positives=0)
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Bin:
-    """The predictions whose probabilities are in one range."""
+def reliability(truth: NDArray[Any], probabilities: NDArray[Any]) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Sort predictions of any shape into ranges of probability, equally wide.
 
-    count: int
-    probability: float  # their mean
-    share: float  # of them that is true
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What every threshold does, from the highest on: points ``(thresholds, 2)``."""
-
-    roc: Floats  # false and true positive rate, from (0, 0) on
-    pr: Floats  # recall and precision
-
-
-def reliability(truth: NDArray[Any], probabilities: NDArray[Any]) -> list[Bin]:
-    """Sort predictions of any shape into ranges of probability; without ranges that have none."""
-    said, true = probabilities.ravel().astype(np.float64), truth.ravel().astype(np.float64)
+    Returns how many predictions are in each, their mean probability, and the share of them that is true;
+    ranges without any are left out.
+    """
+    said, true = probabilities.ravel().astype(np.float64), truth.ravel()
     places = np.minimum((said * BINS).astype(int), BINS - 1)
-    inside = [places == place for place in range(BINS)]
-    return [Bin(int(i.sum()), float(said[i].mean()), float(true[i].mean())) for i in inside if i.any()]
+    counts = np.bincount(places, minlength=BINS)
+    some = counts > 0
+    sums = (np.bincount(places, weights=values, minlength=BINS) for values in (said, true))
+    probability, share = (total[some] / counts[some] for total in sums)
+    return counts[some], probability, share
 
 
 def calibration_error(truth: NDArray[Any], probabilities: NDArray[Any]) -> float:
-    """Return the expected calibration error: the mean distance of the bins' probabilities and shares."""
-    bins = reliability(truth, probabilities)
-    return sum(b.count * abs(b.probability - b.share) for b in bins) / sum(b.count for b in bins)
+    """Return the expected calibration error: the mean distance of the ranges' probabilities and shares."""
+    counts, probability, share = reliability(truth, probabilities)
+    return float(np.average(np.abs(probability - share), weights=counts))
 
 
-def curves(truth: NDArray[np.bool_], scores: NDArray[Any]) -> Curves | None:
-    """Return ROC and PR curve of one tag, exact, ties included; None without positive or negative clips."""
+def curves(truth: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[Floats, Floats] | None:
+    """Return ROC and PR curve of one tag, exact, ties included; None without positive or negative clips.
+
+    A curve is what every threshold does, from the highest on, ``(thresholds, 2)``: false and true positive
+    rate from (0, 0) on; recall and precision.
+    """
     positives = int(truth.sum())
     if not 0 < positives < len(truth):
         return None
     _, given, hits = by_threshold(truth, scores)
     recall, false_rate = hits / positives, (given - hits) / (len(truth) - positives)
     roc = np.vstack([np.zeros((1, 2)), np.stack([false_rate, recall], axis=1)])
-    return Curves(roc, np.stack([recall, hits / given], axis=1))
+    return roc, np.stack([recall, hits / given], axis=1)
 
 
 def decided_scores(
@@ -90,30 +83,39 @@ def decisions(best: Architecture) -> list[Table | Figure]:
         if run.predictions is not None:
             of_run = f"{best.label}, seed {run.seed}" if len(best.runs) > 1 else best.label
             return [
-                decision_table(best, run, run.predictions, of_run),
+                decision_table(best, run.predictions, run.thresholds, of_run),
                 reliability_figure(run.predictions, of_run),
                 *curve_figures(run.predictions, run.thresholds, of_run),
             ]
     return []
 
 
-def decision_table(best: Architecture, run: Run, predictions: Predictions, of_run: str) -> Table:
+def _by_tag(
+    predictions: Predictions, thresholds: Thresholds | None
+) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.float32], TagThreshold]]:
+    """Yield each tag with labels and probabilities of its clips, ``(clips,)``, and its threshold."""
+    labels, said = predictions.labels.T.astype(bool), predictions.probabilities.T
+    for tag, *of_tag in zip(predictions.tags, labels, said, strict=True):
+        yield tag, *of_tag, thresholds.per_tag[tag] if thresholds else UNCHOSEN
+
+
+def decision_table(
+    best: Architecture, predictions: Predictions, thresholds: Thresholds | None, of_run: str
+) -> Table:
     """Return what the thresholds do on the test clips, and how calibrated the probabilities are."""
     records: list[Record] = []
-    for index, tag in enumerate(predictions.tags):
-        truth, said = predictions.labels[:, index].astype(bool), predictions.probabilities[:, index]
-        chosen = run.thresholds.per_tag[tag] if run.thresholds else None
-        precision, recall, f1 = decided_scores(truth, said, chosen.threshold if chosen else None)
+    for tag, truth, said, chosen in _by_tag(predictions, thresholds):
+        precision, recall, f1 = decided_scores(truth, said, chosen.threshold)
         records.append(
             {
                 "cell": best.label,
                 "tag": tag,
                 "positives": int(truth.sum()),
-                "threshold": chosen.threshold if chosen else None,
+                "threshold": chosen.threshold,
                 "precision": precision,
                 "recall": recall,
                 "f1": f1,
-                "f1_validation": chosen.f1 if chosen else None,
+                "f1_validation": chosen.f1,
                 "calibration_error": calibration_error(truth, said),
             }
         )
@@ -129,7 +131,7 @@ def decision_table(best: Architecture, run: Run, predictions: Predictions, of_ru
         Column("F1, validation", "f1_validation", three, optional=True),
         Column("calibration error", "calibration_error", three),
     ]
-    note = f"{of_run}. {_on_thresholds(run.thresholds, records)} {ON_CALIBRATION}"
+    note = f"{of_run}. {_on_thresholds(thresholds, records)} {ON_CALIBRATION}"
     return Table("decisions", "Decisions and calibration of each tag", note, columns, records)
 
 
@@ -157,7 +159,7 @@ def _on_thresholds(thresholds: Thresholds | None, records: Sequence[Record]) -> 
 def reliability_figure(predictions: Predictions, of_run: str) -> Figure:
     """Draw how often what is said with a probability is true, over all clips and tags."""
     labels, said = predictions.labels, predictions.probabilities
-    bins = reliability(labels, said)
+    bins = [row.tolist() for row in reliability(labels, said)]
     height, left = 0.75 * WIDTH, 44.0
     label = "Share of true predictions by their probability"
     canvas = Canvas(WIDTH, height, label, left=left, right=4)
@@ -165,12 +167,11 @@ def reliability_figure(predictions: Predictions, of_run: str) -> Figure:
     canvas.scale_beside(upwards, left, WIDTH - 4, 5)
     canvas.scale_below(across, across.ticks(), height - 22, "probability")
     canvas.line("grid", across(0), upwards(0), across(1), upwards(1))
-    places = [(across(b.probability), upwards(b.share)) for b in bins]
-    canvas.curve("line multi", places)
-    for (x, y), b in zip(places, bins, strict=True):
-        title = f"{b.count:,} predictions of {b.probability:.3f} on average: {b.share:.3f} are true"
+    canvas.curve("line multi", [(across(x), upwards(y)) for x, y in zip(*bins[1:], strict=True)])
+    for count, probability, share in zip(*bins, strict=True):
+        title = f"{count:,} predictions of {probability:.3f} on average: {share:.3f} are true"
         with canvas.group(title, "multi"):
-            canvas.marker(x, y, round_=True)
+            canvas.marker(across(probability), upwards(share), "multi")
     error = calibration_error(labels, said)
     note = (
         f"{of_run}: the share of clips that has a tag, by the probability that was said, over all tags and "
@@ -182,12 +183,11 @@ def reliability_figure(predictions: Predictions, of_run: str) -> Figure:
 
 def curve_figures(predictions: Predictions, thresholds: Thresholds | None, of_run: str) -> list[Figure]:
     """Draw the curves of each tag, a small panel each; nothing where no tag has any."""
-    panels = []
-    for index, tag in enumerate(predictions.tags):
-        truth, said = predictions.labels[:, index].astype(bool), predictions.probabilities[:, index]
-        if (drawn := curves(truth, said)) is not None:
-            threshold = thresholds.per_tag[tag].threshold if thresholds else None
-            panels.append((tag, curves_chart(tag, drawn, truth, said, threshold)))
+    panels = [
+        (tag, drawn)
+        for tag, truth, said, chosen in _by_tag(predictions, thresholds)
+        if (drawn := curves_chart(tag, truth, said, chosen.threshold)) is not None
+    ]
     marked = " Marks are at the thresholds." if thresholds else ""
     note = f"{of_run}, on the test clips; both scales go from 0 to 1.{marked}"
     legend = [("multi", "ROC: true over false positive rate"), ("single", "PR: precision over recall")]
@@ -195,9 +195,11 @@ def curve_figures(predictions: Predictions, thresholds: Thresholds | None, of_ru
 
 
 def curves_chart(
-    tag: str, drawn: Curves, truth: NDArray[np.bool_], said: NDArray[Any], threshold: float | None
-) -> Markup:
-    """Draw both curves of a tag in one square, with marks at a threshold."""
+    tag: str, truth: NDArray[np.bool_], said: NDArray[Any], threshold: float | None
+) -> Markup | None:
+    """Draw both curves of a tag in one square, with marks at a threshold; None where it has none."""
+    if (drawn := curves(truth, said)) is None:
+        return None
     canvas = Canvas(SMALL, SMALL, f"ROC and PR curve of {tag}", left=14, right=6)
     across, upwards = Scale(0, 1, 14, SMALL - 6), Scale(0, 1, SMALL - 16, 6)
     for end in (0, 1):
@@ -208,8 +210,8 @@ def curves_chart(
     precision, recall, _ = decided_scores(truth, said, threshold)
     false_rate = None if threshold is None else float((said[~truth] >= threshold).mean())
     for css, title, points, mark in (
-        ("multi", f"ROC curve of {tag}, true over false positive rate", drawn.roc, (false_rate, recall)),
-        ("single", f"PR curve of {tag}, precision over recall", drawn.pr, (recall, precision)),
+        ("multi", f"ROC curve of {tag}, true over false positive rate", drawn[0], (false_rate, recall)),
+        ("single", f"PR curve of {tag}, precision over recall", drawn[1], (recall, precision)),
     ):
         if mark[0] is not None and mark[1] is not None:
             title += f": {number(mark[1], 3)} over {number(mark[0], 3)} at the threshold"
@@ -217,7 +219,7 @@ def curves_chart(
             places = _thinned([(across(x), upwards(y)) for x, y in points.tolist()])
             canvas.curve("line", places)
             if mark[0] is not None and mark[1] is not None:
-                canvas.marker(across(mark[0]), upwards(mark[1]), round_=css == "multi")
+                canvas.marker(across(mark[0]), upwards(mark[1]), css)
     return canvas.markup()
 
 

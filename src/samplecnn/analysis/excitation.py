@@ -2,10 +2,9 @@
 
     samplecnn excitation RUN
 
-The excitations of a segment are the outputs of the sigmoids in a block's squeeze-and-excitation, one per
-channel. A tag's mean excitations are their mean over all segments of all test clips that have the tag.
-(The authors' code takes the mean of the clips' means, which is the same where all clips have as many
-segments, as in MagnaTagATune.) Blocks are numbered from 1, as in the paper.
+A tag's mean excitations are those of a segment (`samplecnn.model.excitation`), averaged over all segments of
+all test clips that have the tag. (The authors' code takes the mean of the clips' means, which is the same
+where all clips have as many segments, as in MagnaTagATune.)
 """
 
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from samplecnn.analysis.tabular import write_csv
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.model.excitation import ExcitationError, se_layers, segment_excitations
 from samplecnn.model.networks.network import Network
+from samplecnn.runs.untrusted import read_arrays
 from samplecnn.text import csv_text
 
 
@@ -57,10 +57,6 @@ class Excitations:
         """
         return {block: float(means.std(axis=0).mean()) for block, means in self.per_tag.items()}
 
-    def of(self, block: int, tags: Sequence[str]) -> NDArray[np.float64]:
-        """Return the mean excitations of the given tags in one block: `(chosen, channels)`."""
-        return self.per_tag[block][self.counts.rows(tags)]
-
     def save(self, path: Path) -> None:
         """Write everything as plain arrays, a whole file or none."""
         arrays: dict[str, Any] = {
@@ -83,16 +79,16 @@ class Excitations:
     def load(cls, path: Path) -> "Excitations":
         """Read what `save` wrote; ExcitationError for any other file."""
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                tags, unused = (tuple(map(str, file[name])) for name in ("tags", "unused_tags"))
-                blocks = [int(block) for block in file["blocks"]]
-                read = cls(
-                    TagCounts(tags, unused, file["together"].astype(np.int64)),
-                    file["segments"].astype(np.int64),
-                    {block: file[f"block{block}"].astype(np.float64) for block in blocks},
-                    {block: file[f"block{block}_overall"].astype(np.float64) for block in blocks},
-                    *(str(file[name]) for name in ("data", "split", "split_hash")),
-                )
+            file = read_arrays(path)
+            tags, unused = (tuple(map(str, file[name])) for name in ("tags", "unused_tags"))
+            blocks = [int(block) for block in file["blocks"]]
+            read = cls(
+                TagCounts(tags, unused, file["together"].astype(np.int64)),
+                file["segments"].astype(np.int64),
+                {block: file[f"block{block}"].astype(np.float64) for block in blocks},
+                {block: file[f"block{block}_overall"].astype(np.float64) for block in blocks},
+                *(str(file[name]) for name in ("data", "split", "split_hash")),
+            )
             read._check()
         except Exception as error:  # NumPy has no common class for what a damaged file does to it
             raise ExcitationError(f"{path} is not a file of excitations, or is damaged: {error}") from error
@@ -126,12 +122,12 @@ def choose_blocks(available: Sequence[int], asked: Sequence[int] | None = None) 
     return tuple(dict.fromkeys(asked))
 
 
-def excitations(network: Network, data: SegmentDataModule, *, progress: bool = False) -> Excitations:
+def excitations(network: Network, data: SegmentDataModule) -> Excitations:
     """Average the excitations of every SE block per tag, in one pass over the test part of `data`.
 
     The network computes where its weights are and in their precision; sums are kept in float64, so that
-    memory does not grow with the data. ``progress`` shows a bar, on a terminal only. Raises ExcitationError
-    as `segment_excitations`, and for a network that gives no finite excitations.
+    memory does not grow with the data. Raises ExcitationError as `segment_excitations`, and for a network
+    that gives no finite excitations.
     """
     layers = se_layers(network)
     counts = TagCounts.of(data.tags, data.parts["test"].labels)
@@ -139,7 +135,7 @@ def excitations(network: Network, data: SegmentDataModule, *, progress: bool = F
     weight = next(network.parameters())
     widths: list[int] = []
     sums = segments = torch.zeros((), dtype=torch.float64)  # (1 + tags, all blocks' channels), (1 + tags,)
-    batches = tqdm(data.test_dataloader(), "excitations", unit="batch", disable=None if progress else True)
+    batches = tqdm(data.test_dataloader(), "excitations", unit="batch", disable=None)
     for loaded in batches:
         batch = data.on_after_batch_transfer(data.transfer_batch_to_device(loaded, weight.device, 0), 0)
         seen = segment_excitations(network, batch.waveforms.to(weight.dtype))

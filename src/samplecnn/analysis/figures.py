@@ -36,6 +36,7 @@ def excitation_figure(excited: Excitations, tags: Sequence[str], blocks: Sequenc
     with pictures(*tags):
         from matplotlib.figure import Figure
 
+        chosen = excited.counts.rows(tags)
         columns = 1 if len(blocks) <= 4 else 2
         rows = -(-len(blocks) // columns)
         height = 0.8 + rows * (1.9 if columns == 1 else 1.6)
@@ -44,9 +45,9 @@ def excitation_figure(excited: Excitations, tags: Sequence[str], blocks: Sequenc
         for panel in panels[len(blocks) :]:
             panel.remove()
         for block, panel in zip(blocks, panels, strict=False):
-            lines = _draw_block(panel, excited.of(block, tags))
+            lines = _draw_block(panel, excited.per_tag[block][chosen])
             panel.set_title(f"block {block}", fontsize="medium")
-        clips = excited.counts.clips[excited.counts.rows(tags)]
+        clips = excited.counts.clips[chosen]
         names = [f"{tag} ({number:,} clips)" for tag, number in zip(tags, clips, strict=True)]
         fitting = int(WIDTH / (LINE_SAMPLE + LETTER * max(map(len, names))))
         legend = figure.legend(

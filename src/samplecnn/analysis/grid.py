@@ -9,24 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from samplecnn.analysis.architectures import Architecture, Group, option
+from samplecnn.analysis.architectures import Architecture, Group, differing, option
 from samplecnn.analysis.comparison import pooled_spread
-from samplecnn.analysis.recipes import BASE, in_common, of_recipe
+from samplecnn.analysis.published import published_split
 from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.errors import UserError
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import LATER
-from samplecnn.runs.predictions import Predictions
 from samplecnn.runs.results import SplitScores, TagScores, mean_of_defined
 from samplecnn.runs.rules import flat
 from samplecnn.runs.run import Run
+from samplecnn.text import counted
 
 LISTED = 6  # runs, or tags, in an error message
-
-
-class ReportError(UserError):
-    """The runs cannot be put into one report."""
+BASE = "base"  # the recipe that others are compared with
+NOT_OF_A_RECIPE = ("data.", "trainer.", "width", "rate")  # the beginnings of its keys
+OF_THE_NETWORK = ("block.", "model.", "multi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,49 +33,33 @@ class Draws:
     """The bootstrap of all runs of a report that have predictions."""
 
     sampled: Bootstrap
-    index: Mapping[Run, int]  # of a run among the models of the bootstrap
-    tags: tuple[str, ...]
-    clips: int
+    runs: Sequence[Run]  # the models of the bootstrap
 
     def models(self, runs: Sequence[Run]) -> list[int] | None:
         """Return where runs are among the models, None if one of them has no predictions."""
-        found = [self.index[run] for run in runs if run in self.index]
+        found = [self.runs.index(run) for run in runs if run in self.runs]
         return found if len(found) == len(runs) else None
 
 
-def draw(
-    runs: Sequence[Run], *, draws: int, seed: int, progress: Callable[[], object] = lambda: None
-) -> Draws | None:
+def draw(runs: Sequence[Run], *, draws: int, seed: int) -> Draws | None:
     """Resample the test clips, the same draws for all runs; None if no run has predictions.
 
-    Raises ReportError where runs of one split were tested on different clips.
+    Raises UserError where runs of one split were tested on different clips.
     """
     having = [(run, run.predictions) for run in runs if run.predictions is not None]
     if not having:
         return None
     first, reference = having[0]
-    for run, predictions in having:
-        if not _same_clips(reference, predictions):
-            raise ReportError(
+    for run, said in having:
+        of_same = said.tags == reference.tags and said.clip_ids == reference.clip_ids
+        if not of_same or not np.array_equal(said.labels, reference.labels):
+            raise UserError(
                 f"{run.name} and {first.name} say that they are of one split, but their predictions.npz "
                 "hold other clips, tags or labels: leave one of them out"
             )
-    sampled = bootstrap(
-        reference.labels[np.argsort(reference.clip_ids)],
-        [predictions.probabilities[np.argsort(predictions.clip_ids)] for _, predictions in having],
-        draws=draws,
-        seed=seed,
-        progress=progress,
-    )
-    index = {run: position for position, (run, _) in enumerate(having)}
-    return Draws(sampled, index, reference.tags, len(reference.clip_ids))
-
-
-def _same_clips(one: Predictions, other: Predictions) -> bool:
-    if one.tags != other.tags or sorted(one.clip_ids) != sorted(other.clip_ids):
-        return False
-    ours, theirs = (p.labels[np.argsort(p.clip_ids)] for p in (one, other))
-    return bool(np.array_equal(ours, theirs))
+    said_by_all = [said.probabilities for _, said in having]
+    sampled = bootstrap(reference.labels, said_by_all, draws=draws, seed=seed)
+    return Draws(sampled, [run for run, _ in having])
 
 
 def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
@@ -108,6 +91,18 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
     return found
 
 
+def in_common(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that recipes must have in common to be compared."""
+    common = {key: value for key, value in settings.items() if key.startswith(NOT_OF_A_RECIPE)}
+    return {**common, "schedule._target_": "by recipe"}
+
+
+def of_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a recipe may change."""
+    others = (*NOT_OF_A_RECIPE, *OF_THE_NETWORK, "seed", "weight_decay")  # the last is in the name
+    return {key: value for key, value in settings.items() if not key.startswith(others)}
+
+
 def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, list[Run]]]:
     """Put runs together whose keys are equal; a key need not be hashable."""
     found: list[tuple[Any, list[Run]]] = []
@@ -122,26 +117,27 @@ def _alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[tuple[Any, li
 
 
 def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architecture]:
-    def training(run: Run) -> tuple[str | None, dict[str, Any]]:
-        return run.config.recipe, of_recipe(run.settings) if run.config.recipe is not None else {}
-
-    def identity(run: Run) -> tuple[Any, ...]:
-        options = {k: v for k, v in run.settings.items() if k.startswith(("block.", "model."))}
-        if run.results.block is None:
-            options["dropout"] = run.settings.get("dropout")
-        decay = float(run.settings.get("weight_decay") or 0)
-        config = run.config
-        started = config.init_sha256, config.freeze, config.features_rate, config.data.train_clips
-        return (
-            run.results.model,
-            run.results.block,
-            run.results.multi,
-            decay,
-            options,
-            training(run),
-            *started,
+    split = published_split(draws.runs[0]) if draws else None
+    found = []
+    for _, alike in _alike(runs, lambda run: ({**run.settings, "seed": None}, run.config.recipe)):
+        members = tuple(sorted(alike, key=lambda run: run.seed))
+        first = members[0]
+        results, config = first.results, first.config
+        found.append(
+            Architecture(
+                results.block,
+                _options(first),
+                results.multi,
+                config.weight_decay,
+                members,
+                *_scores(members, draws),
+                model=results.model,
+                recipe=config.recipe,
+                start=_start(first),
+                clips=config.data.train_clips,
+                split=split,
+            )
         )
-
     order = list(BLOCKS)
 
     def place(one: Architecture) -> tuple[Any, ...]:
@@ -150,16 +146,6 @@ def _architectures(runs: Sequence[Run], draws: Draws | None) -> list[Architectur
         more = one.recipe != BASE, one.recipe or "", one.start, one.clips or math.inf
         return rank, *other, not one.multi, one.weight_decay, one.alpha or 0, one.name, *more
 
-    found = []
-    for (model, block, multi, decay, _, (recipe, settings), *_, clips), alike in _alike(runs, identity):
-        members = tuple(sorted(alike, key=lambda run: run.seed))
-        scores = _scores(members, draws)
-        options, start = _options(members[0]), _start(members[0])
-        found.append(
-            Architecture(
-                block, options, multi, decay, members, *scores, model, recipe, settings, start, clips
-            )
-        )
     return sorted(found, key=place)
 
 
@@ -168,12 +154,10 @@ def _start(run: Run) -> str:
     config = run.config
     if config.init_sha256 is None:
         return ""
-    words = [f"from {Path(config.init).name if config.init else config.init_sha256[:12]}"]
-    if config.freeze != "none":
-        words.append(option("freeze", config.freeze))
-    if config.features_rate != 1:
-        words.append(option("features_rate", config.features_rate))
-    return ", ".join(words)
+    name = Path(config.init).name if config.init else config.init_sha256[:12]
+    trained = {"freeze": config.freeze, "features_rate": config.features_rate}
+    words = [option(key, value) for key, value in trained.items() if value != LATER[key]]
+    return ", ".join([f"from {name}", *words])
 
 
 def _options(run: Run) -> dict[str, Any]:
@@ -195,25 +179,8 @@ def _options(run: Run) -> dict[str, Any]:
 
 
 def group_names(found: Sequence[Group]) -> list[str]:
-    """Name each group by the settings that are not the same in all groups.
-
-    A class that differs, or a choice by name, is named. Its options are, too, where groups of one class
-    differ in them.
-    """
-    keys = sorted({key for group in found for key in group.settings})
-    varying = [key for key in keys if len({str(group.settings.get(key)) for group in found}) > 1]
-
-    def implied(key: str) -> bool:
-        part = key.rpartition(".")[0]
-        choices = {f"{part}._target_", f"{part}.name"} & {*varying} - {key}
-        values: dict[Any, set[str]] = {}
-        for group in found:
-            chosen = tuple(group.settings.get(choice) for choice in sorted(choices))
-            values.setdefault(chosen, set()).add(str(group.settings.get(key)))
-        return bool(choices) and all(len(same) == 1 for same in values.values())
-
-    named = [key for key in varying if not implied(key)]
-    absent = dict(flat(LATER))
+    """Name each group by the settings that are not the same in all groups, as `differing` finds them."""
+    named, absent = differing([group.settings for group in found]), dict(flat(LATER))
     return [
         ", ".join(option(key, group.settings.get(key, absent.get(key))) for key in named) for group in found
     ]
@@ -222,13 +189,13 @@ def group_names(found: Sequence[Group]) -> list[str]:
 def one_split(runs: Sequence[Run], only: str | None = None) -> list[Run]:
     """Return the runs if all were tested on the same clips and tags.
 
-    ``only`` keeps runs whose split hash begins so. Raises ReportError where the runs are of several data
+    ``only`` keeps runs whose split hash begins so. Raises UserError where the runs are of several data
     sets, splits or lists of tags, with the runs of each, and where ``only`` fits none.
     """
     chosen = [run for run in runs if only is None or run.results.split_hash.startswith(only)]
     if not chosen:
         known = ", ".join(sorted({run.results.split_hash[:12] for run in runs}))
-        raise ReportError(f"--only {only}: no run has a split hash that begins so; there are {known}")
+        raise UserError(f"--only {only}: no run has a split hash that begins so; there are {known}")
 
     def tested_on(run: Run) -> tuple[str, ...]:
         return (run.results.data, run.results.split, run.results.split_hash, *run.tags)
@@ -238,16 +205,14 @@ def one_split(runs: Sequence[Run], only: str | None = None) -> list[Run]:
         return chosen
     message = "these runs were tested on different clips or tags, and their scores cannot be compared:\n"
     for (data, split, digest, *tags), members in kinds:
-        count = f"{len(members)} runs" if len(members) > 1 else "1 run"
-        message += f"  data {data}, split {split}, {len(tags)} tags, split hash {digest[:12]}: {count}\n"
+        of_split = f"data {data}, split {split}, {len(tags)} tags, split hash {digest[:12]}"
+        message += f"  {of_split}: {counted(len(members), 'run')}\n"
         if own := [tag for tag in tags if any(tag not in other[3:] for other, _ in kinds)]:
             message += f"    tags that not all have: {', '.join(_first(own))}\n"
         message += "".join(f"    {name}\n" for name in _first([run.name for run in members]))
+    choose = "Choose one with --only and the beginning of its split hash, or name"
     several_hashes = len({kind[2] for kind, _ in kinds}) > 1
-    choice = (
-        "Choose one with --only and the beginning of its split hash, or name" if several_hashes else "Name"
-    )
-    raise ReportError(f"{message}{choice} the runs of one of them alone")
+    raise UserError(f"{message}{choose if several_hashes else 'Name'} the runs of one of them alone")
 
 
 def _first(names: Sequence[str]) -> list[str]:
@@ -262,7 +227,7 @@ def _scores(runs: Sequence[Run], draws: Draws | None) -> tuple[SplitScores, Esti
     if draws is None or models is None:
         return _mean_scores([run.results.test for run in runs]), None
     macro = draws.sampled.roc_auc.macro(models)
-    scores = split_scores(draws.sampled, draws.tags, models)
+    scores = split_scores(draws.sampled, runs[0].tags, models)
     return scores, None if math.isnan(macro.value) else macro
 
 

@@ -13,7 +13,7 @@ Serra (2019) on MagnaTagATune with its untagged clips (github.com/jordipons/musi
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samplecnn.analysis.tabular import ROC_AUC, ROC_INTERVAL, Column, Record, Table, number
+from samplecnn.analysis.tabular import ROC, Column, Record, Table, number
 from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
@@ -34,6 +34,16 @@ ALPHA = 16.0  # the amplifying ratio that was chosen
 ALPHAS = tuple(2.0**power for power in range(-3, 7))  # section 2.1.2
 # The weight decays that experiment=weight_decay tries, and of which blocks.
 DECAYS, DECAY_BLOCKS = (0.0, 1e-5, 1e-4, 1e-3), ("se", "res2", "rese2")
+# What each experiment trains: block, with multi-level aggregation or without, weight decay, alpha.
+PLANNED = {
+    "table1": [
+        (block, multi, DAGGER if block in DAGGER_BLOCKS else 0.0, ALPHA)
+        for block in TABLE1
+        for multi in (True, False)
+    ],
+    "alpha": [("se", True, 0.0, alpha) for alpha in ALPHAS],
+    "weight_decay": [(block, True, decay, ALPHA) for block in DECAY_BLOCKS for decay in DECAYS],
+}
 # How the networks were trained on MagnaTagATune, in the configuration's terms.
 SETTINGS = {
     "width": 128,
@@ -134,6 +144,7 @@ PUBLISHED = (
     Published("Timbre CNN", PONS, MTAT_PONS, 0.8928, 0.3538),
     Published("End-to-end", PONS, MTAT_PONS, 0.8861, 0.3413),
 )
+BEST_FIRST = sorted(PUBLISHED, key=lambda row: -row.roc_auc)
 
 
 def published_split(run: Run) -> Split | None:
@@ -149,9 +160,9 @@ def published_split(run: Run) -> Split | None:
 
 def table2(split: Split, ours: Sequence[Record]) -> Table:
     """Return the published rows of one split with ours (model, scores, interval) among them, best first."""
-    records = [{**row, "roc_auc_interval": None} for row in _rows(split, split[0])]
+    records = [{**_record(row), "roc_auc_interval": None} for row in PUBLISHED if row.split == split]
     records += [{**record, "source": "this report"} for record in ours]
-    columns = (Column("model", "model"), ROC_AUC, ROC_INTERVAL, PR_AUC, SOURCE)
+    columns = (Column("model", "model"), *ROC, PR_AUC, SOURCE)
     note = (
         f"{SPLITS[split]}: published rows that are known to be of this split, those of the paper's Table 2 "
         f"among them, and ours. {PRINTED} They come without intervals; ours show how much test clips alone "
@@ -166,46 +177,33 @@ def published_tables(split: Split | None) -> list[Table]:
     """Return what was published of other splits than ours, a table for each: never beside our scores."""
     tables = []
     if split != MTAT:
-        records: list[Record] = [
-            {
-                "model": f"{blocks.title(block)}, {kind}",
-                "source": "Kim et al. 2018, Table 1",
-                "roc_auc": auc,
-                "pr_auc": None,
-            }
+        rows = [
+            Published(f"{blocks.title(block)}, {kind}", "Kim et al. 2018, Table 1", MTAT, auc)
             for block, aucs in TABLE1.items()
             for kind, auc in zip(("multi", "no multi"), aucs, strict=True)
         ]
         note = f"{SPLITS[MTAT]}. ReSE-2 with weight decay."
-        tables.append(_published("Table 1 of the paper", SPLITS[MTAT], note, records))
+        tables.append(_published("Table 1 of the paper", SPLITS[MTAT], note, rows))
     for other, name in SPLITS.items():
         if other != split:
             note = f"{name}: the published rows that are known to be of this split. {PRINTED}"
-            tables.append(_published(name.partition(",")[0], name, note, _rows(other, other[0])))
+            rows = [row for row in BEST_FIRST if row.split == other]
+            tables.append(_published(name.partition(",")[0], name, note, rows))
     for data, title in DATA.items():
         note = (
             "Rows of the paper's Table 2 whose split is not known to be the one of the published lists. They "
             "can be compared neither with those nor with each other."
         )
-        tables.append(_published(f"{title}, split not known", UNKNOWN, note, _rows(None, data)))
+        rows = [row for row in BEST_FIRST if row.split is None and row.data == data]
+        tables.append(_published(f"{title}, split not known", UNKNOWN, note, rows))
     return tables
 
 
-def _published(title: str, split: str, note: str, records: Sequence[Record]) -> Table:
-    columns = (Column("model", "model"), ROC_AUC, PR_AUC, SOURCE)
-    return Table("published", title, note, columns, [{"split": split, **record} for record in records])
+def _published(title: str, split: str, note: str, rows: Sequence[Published]) -> Table:
+    columns = (Column("model", "model"), ROC[0], PR_AUC, SOURCE)
+    return Table("published", title, note, columns, [{"split": split, **_record(row)} for row in rows])
 
 
-def _rows(split: Split | None, data: str) -> list[Record]:
-    """Return the published scores of a split, or of none that is known, on a data set, the best first."""
-    records: list[Record] = [
-        {
-            "model": f"{row.model} (ensemble of three)" if row.ensemble else row.model,
-            "source": row.source,
-            "roc_auc": row.roc_auc,
-            "pr_auc": row.pr_auc,
-        }
-        for row in PUBLISHED
-        if (row.split, row.data) == (split, data)
-    ]
-    return sorted(records, key=lambda record: -record["roc_auc"])
+def _record(row: Published) -> Record:
+    model = f"{row.model} (ensemble of three)" if row.ensemble else row.model
+    return {"model": model, "source": row.source, "roc_auc": row.roc_auc, "pr_auc": row.pr_auc}

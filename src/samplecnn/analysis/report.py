@@ -6,36 +6,36 @@
 writes ``report/index.html``, one page that needs nothing beside it, and each table as a CSV file.
 """
 
+import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from samplecnn import files
-from samplecnn.analysis import few, summary, tables
+from samplecnn.analysis import summary, tables
 from samplecnn.analysis.architectures import Group
-from samplecnn.analysis.charts import Figure, few_figure, score_figure, search_figure, tag_figure
+from samplecnn.analysis.charts import Figure, learning_figure, score_figure, tag_figure
 from samplecnn.analysis.decisions import decisions
-from samplecnn.analysis.few import find_curves
-from samplecnn.analysis.grid import ReportError, draw, group_names, groups, one_split
-from samplecnn.analysis.learning import learning_figure
-from samplecnn.analysis.page import render
-from samplecnn.analysis.published import MTAT, Split, published_split, published_tables, table2
-from samplecnn.analysis.recipes import recipe_table
+from samplecnn.analysis.grid import draw, group_names, groups, one_split
+from samplecnn.analysis.published import published_tables, table2
 from samplecnn.analysis.robustness import of_groups, robustness_figure, robustness_table
-from samplecnn.analysis.searches import ALPHA_SEARCH, DECAY_SEARCH, find_series, search_table
-from samplecnn.analysis.statistics import CHUNK
+from samplecnn.analysis.searches import SEARCHES, find_series, recipe_table, search_figure, search_table
+from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
+from samplecnn.analysis.svg import page_style
 from samplecnn.analysis.tabular import Table, write_tables
+from samplecnn.errors import UserError
 from samplecnn.runs.collect import Collected, collect
 
+HERE = Path(__file__).parent
 PAGE = "index.html"
 GENERATOR = "samplecnn report"
-TABLES = (
-    "table1", "differences", "best", "cost", "recipes", "table2", "alpha", "weight_decay", "few", "per_tag",
-    "decisions", "published", "robustness", "runs", "leads",  # the last an earlier version's
-)  # fmt: skip
 CURVES = (
     (
         "val_roc_auc",
@@ -90,19 +90,15 @@ class Report:
     @property
     def tables(self) -> list[tuple[str, Table]]:
         """All tables, each with the name of its group."""
-        of_groups = [
+        placed = [
             (group.name or "all", content)
             for group in self.groups
             for section in group.sections
             for content in section.contents
-            if isinstance(content, Table)
         ]
-        of_all = [content for content in self.robustness if isinstance(content, Table)] + [self.runs]
-        return [
-            *of_groups,
-            *(("published", table) for table in self.published),
-            *(("all", table) for table in of_all),
-        ]
+        placed += [("published", table) for table in self.published]
+        placed += [("all", content) for content in (*self.robustness, self.runs)]
+        return [(name, content) for name, content in placed if isinstance(content, Table)]
 
 
 def make_report(
@@ -112,33 +108,29 @@ def make_report(
     draws: int = 1000,
     seed: int = 0,
     only: str | None = None,
-    progress: bool = False,
 ) -> Report:
     """Read the runs at or below ``paths``, and write page and tables into the folder ``out``.
 
-    ``draws`` and ``seed`` are of the bootstrap. ``only`` chooses runs by the beginning of their split hash;
-    ``progress`` shows a bar, on a terminal only. Raises RunError and ReportError, before anything is written,
-    where there are no runs, or runs that cannot be compared; ReportError for an ``out`` that cannot be
-    written into, before anything is computed.
+    ``draws`` and ``seed`` are of the bootstrap. ``only`` chooses runs by the beginning of their split hash.
+    Raises UserError, before anything is written, where there are no runs, or runs that cannot be compared,
+    and before anything is computed for an ``out`` that cannot be written into.
     """
     refuse_unwritable(out)
     found = collect(paths)
     runs = one_split(found.runs, only)
-    having = [run for run in runs if run.predictions is not None]
-    steps = len(having) * -(-draws // CHUNK)
-    with tqdm(total=steps, desc="bootstrap", leave=False, disable=None if progress else True) as bar:
-        drawn = draw(runs, draws=draws, seed=seed, progress=bar.update)
-    split = published_split(having[0]) if having else None
+    drawn = draw(runs, draws=draws, seed=seed)
     sorted_groups = groups(runs, drawn)
+    split = sorted_groups[0].architectures[0].split
     names = group_names(sorted_groups)
+    disturbed = of_groups(sorted_groups, names)
     report = Report(
         title=summary.headline(runs[0]),
-        subject=summary.subject(runs, drawn.clips if drawn else None),
+        subject=summary.subject(runs),
         caution=summary.caution(runs[0], split),
         draws=draws if drawn else 0,
         seed=seed,
-        groups=[_group(name, group, split) for name, group in zip(names, sorted_groups, strict=True)],
-        robustness=_robustness(sorted_groups, names),
+        groups=[_group(name, group) for name, group in zip(names, sorted_groups, strict=True)],
+        robustness=[robustness_figure(disturbed), robustness_table(disturbed)] if disturbed else [],
         published=published_tables(split),
         missing=summary.missing(sorted_groups, names),
         problems=_problems(replace(found, runs=runs)),
@@ -150,25 +142,30 @@ def make_report(
     return report
 
 
-def _group(name: str, group: Group, split: Split | None) -> GroupReport:
-    searches = {search: find_series(search, group) for search in (ALPHA_SEARCH, DECAY_SEARCH)}
-    by_clips = find_curves(group)
-    searched = [one for found in searches.values() for series in found for one in series.architectures]
-    searched += [one for curve in by_clips for one in curve.points]
+def _group(name: str, group: Group) -> GroupReport:
+    searches = {search: find_series(search, group) for search in SEARCHES}
+    searched = [one for found in searches.values() for series in found for _, one in series.points]
     chosen = [one for one in group.architectures if one.in_table1 or one not in searched]
     main = replace(group, architectures=tuple(chosen)) if chosen else group
-    sections = [Section("Architectures", _architectures(main, split == MTAT))] if chosen else []
+    sections = []
+    if chosen:
+        contents = (
+            tables.table1(chosen),
+            score_figure(main.ranked),
+            tables.differences(main),
+            tables.best_and_others(main),
+            tables.cost(main),
+        )
+        sections.append(Section("Architectures", [content for content in contents if content is not None]))
     if (recipes := recipe_table(main)) is not None:
         sections.append(Section("Recipes", [recipes]))
-    if split is not None:
-        ours = [{"model": one.label, **one.score_fields} for one in chosen if one.roc_auc is not None]
+    if (split := group.architectures[0].split) is not None:
+        ours = [{"model": one.label, **one.score_fields} for one in main.ranked]
         sections.append(Section("Among published models", [table2(split, ours)]))
     for search, found in searches.items():
         if found:
-            contents = (search_figure(search, found), search_table(search, group, found))
-            sections.append(Section(search.title, contents))
-    if by_clips:
-        sections.append(Section(few.TITLE, [few_figure(by_clips), few.few_table(group, by_clips)]))
+            drawn = search_figure(search, found)
+            sections.append(Section(search.title, [drawn, search_table(search, group, found)]))
     if main.ranked:
         best = main.ranked[0]
         sections.append(Section("Tags", [tag_figure(best), tables.per_tag(group, best)]))
@@ -176,23 +173,7 @@ def _group(name: str, group: Group, split: Split | None) -> GroupReport:
             sections.append(Section("Decisions", decided))
     if curves := [f for curve in CURVES if (f := learning_figure(main.architectures, *curve))]:
         sections.append(Section("Learning curves", curves))
-    return GroupReport(name, summary.findings(main, split == MTAT), group.departures(), sections)
-
-
-def _architectures(group: Group, comparable: bool) -> list[Table | Figure]:
-    contents = (
-        tables.table1(group.architectures, comparable),
-        score_figure(group.architectures, comparable),
-        tables.differences(group, comparable),
-        tables.best_and_others(group),
-        tables.cost(group),
-    )
-    return [content for content in contents if content is not None]
-
-
-def _robustness(groups: Sequence[Group], names: Sequence[str]) -> list[Table | Figure]:
-    models = of_groups(groups, names)
-    return [robustness_figure(models), robustness_table(models)] if models else []
+    return GroupReport(name, summary.findings(main), group.departures(), sections)
 
 
 def _problems(found: Collected) -> list[str]:
@@ -206,16 +187,16 @@ def _problems(found: Collected) -> list[str]:
 
 
 def refuse_unwritable(out: Path) -> None:
-    """Raise ReportError where the folder cannot be made or written into: not after minutes of computing."""
+    """Raise UserError where the folder cannot be made or written into: not after minutes of computing."""
     here = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not here.is_dir():
-        raise ReportError(f"--out {out}: {here} is a file; name a folder")
+        raise UserError(f"--out {out}: {here} is a file; name a folder")
     try:
         with TemporaryDirectory(dir=here):
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ReportError(
+        raise UserError(
             f"--out {out}: nothing can be written into {here} ({reason}); name another folder"
         ) from error
 
@@ -226,9 +207,36 @@ def _write(report: Report, out: Path) -> None:
     for group, table in report.tables:
         by_file.setdefault(f"{table.name}.csv", []).append((group, table))
     page = out / PAGE
-    if page.is_file() and GENERATOR in page.read_text(encoding="utf-8", errors="replace")[:2000]:
-        for name in TABLES:  # of an earlier report that had other tables
-            (out / f"{name}.csv").unlink(missing_ok=True)
+    earlier = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if GENERATOR in earlier[:2000]:
+        for name in re.findall(r'<a href="(\w+\.csv)">', earlier):  # it may have had other tables
+            (out / name).unlink(missing_ok=True)
     for name, of_one_kind in by_file.items():
         write_tables(of_one_kind, out / name)
-    files.write(page, render(report, GENERATOR, sorted(by_file)))
+    files.write(page, _render(report, sorted(by_file)))
+
+
+def _render(report: Report, csv_files: Sequence[str]) -> str:
+    """Return the page: one file that holds all it shows, its style and its script.
+
+    Whatever runs say of themselves is escaped; the page's policy names the one script that may run.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    page = environment.get_template("page.html.j2").render(
+        report=report,
+        generator=GENERATOR,
+        version=version("samplecnn"),
+        files=csv_files,
+        style=Markup(page_style()),  # noqa: S704 our own files
+        script=Markup(script),  # noqa: S704 our own file
+        digest=b64encode(sha256(script.encode()).digest()).decode(),
+        limits={"clips": CLIPS, "rare": RARE, "per_tag": PER_TAG},
+    )
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")

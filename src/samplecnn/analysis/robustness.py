@@ -14,18 +14,7 @@ from samplecnn.analysis.charts import PANEL, Figure, Mark, curve_chart
 from samplecnn.analysis.statistics import bootstrap, split_scores
 from samplecnn.analysis.svg import standalone
 from samplecnn.analysis.tables import signed
-from samplecnn.analysis.tabular import (
-    NONE,
-    ROC_AUC,
-    ROC_INTERVAL,
-    Column,
-    Record,
-    Table,
-    compact,
-    number,
-    span,
-    write_tables,
-)
+from samplecnn.analysis.tabular import NONE, PR, ROC, Column, Record, Table, compact, write_tables
 from samplecnn.runs.results import mean_of_defined
 from samplecnn.runs.robustness import DISTURBANCES, Point, Robustness
 
@@ -95,19 +84,17 @@ def robustness_table(models: Mapping[str, Robustness], *, whole: bool = False) -
             disturbance = DISTURBANCES[name]
             title = f"{name} ({disturbance.axis})"
             ordered = sorted(points, key=lambda point: disturbance.place(point.strength))
-            records = [_record(label, title, point, model.undisturbed) for point in ordered]
-            worst = min(records, key=lambda record: record["roc_auc"] or 0.0, default=None)
-            for record in records:
-                (shown if whole or record is worst else unseen).append(record)
+            worst = min(ordered, key=lambda point: point.roc_auc or 0.0, default=None)
+            for point in ordered:
+                record = _record(label, title, point, model.undisturbed)
+                (shown if whole or point is worst else unseen).append(record)
     columns = [
         Column("model", "cell"),
         Column("disturbance", "disturbance", words=True),
         Column("strength", "strength", lambda strength: NONE if strength is None else compact(strength)),
-        ROC_AUC,
-        ROC_INTERVAL,
+        *ROC,
         Column("change", "change", signed),
-        Column("PR-AUC", "pr_auc", number),
-        Column("95 % interval", "pr_auc_interval", span),
+        *PR,
     ]
     note = (
         "Macro averages on the test split, whole clips disturbed; change is from the undisturbed ROC-AUC. "
@@ -120,16 +107,8 @@ def robustness_table(models: Mapping[str, Robustness], *, whole: bool = False) -
 
 def _record(label: str, disturbance: str, point: Point, undisturbed: Point) -> Record:
     both = point.roc_auc is not None and undisturbed.roc_auc is not None
-    return {
-        "cell": label,
-        "disturbance": disturbance,
-        "strength": point.strength,
-        "roc_auc": point.roc_auc,
-        "roc_auc_interval": point.roc_auc_interval,
-        "change": (point.roc_auc or 0.0) - (undisturbed.roc_auc or 0.0) if both else None,
-        "pr_auc": point.pr_auc,
-        "pr_auc_interval": point.pr_auc_interval,
-    }
+    change = (point.roc_auc or 0.0) - (undisturbed.roc_auc or 0.0) if both else None
+    return {"cell": label, "disturbance": disturbance, **vars(point), "change": change}
 
 
 def robustness_figure(models: Mapping[str, Robustness]) -> Figure:
@@ -151,27 +130,25 @@ def _panel(name: str, drawn: Sequence[tuple[str, Robustness]]) -> Markup:
     known = DISTURBANCES[name]
     curves = [model.curve(name) if model.under.get(name) else [] for _, model in drawn]
     strengths = sorted({point.strength for curve in curves for point in curve}, key=known.place)
-    ticks = [known.tick(strength) for strength in strengths]
     lines = []
     for index, ((label, _), curve) in enumerate(zip(drawn, curves, strict=True)):
-        line = []
-        for point in curve:
-            if point.roc_auc is not None:
-                place = strengths.index(point.strength)
-                title = f"{label}, {name} {ticks[place]}"
-                mark = Mark(title, point.roc_auc, point.roc_auc_interval, css=f"series{index}")
-                line.append((float(place), mark))
+        style = f"series{index}"
+        line = [
+            (
+                strengths.index(p.strength),
+                Mark(f"{label}, {name} {known.tick(p.strength)}", p.roc_auc, p.roc_auc_interval, style),
+            )
+            for p in curve
+            if p.roc_auc is not None
+        ]
         if line:
             lines.append(line)
-    extent = [value for line in lines for _, mark in line for value in mark.extent] or [0.0, 1.0]
-    return curve_chart(
-        lines, ticks, known.axis, f"ROC-AUC under {name}, by strength", extent=extent, width=PANEL
-    )
+    ticks = list(map(known.tick, strengths))
+    return curve_chart(lines, ticks, known.axis, f"ROC-AUC under {name}, by strength", width=PANEL)
 
 
 def write_files(found: Robustness, folder: Path) -> None:
     """Write the table and the figure of one model into a folder: robustness.csv and robustness.svg."""
     models = {"model": found}
     write_tables([("all", robustness_table(models, whole=True))], folder / "robustness.csv")
-    drawn = standalone(robustness_figure(models).panels)
-    files.write(folder / "robustness.svg", drawn)
+    files.write(folder / "robustness.svg", standalone(robustness_figure(models).panels))

@@ -12,7 +12,7 @@ intervals hold the true value.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+from tqdm import tqdm
 
 from samplecnn.errors import UserError
 from samplecnn.runs.errors import RunError
@@ -103,14 +104,13 @@ def bootstrap(
     *,
     draws: int = 1000,
     seed: int = 0,
-    progress: Callable[[], object] = lambda: None,
 ) -> Bootstrap:
-    """Resample the clips and score all models under each draw.
+    """Resample the clips and score all models under each draw; on a terminal, a bar shows how far that is.
 
-    ``labels`` is (clips, tags) of 0 and 1, ``probabilities`` one such array per model; ``progress`` is called
-    after each model and thousand draws. A tag without positive or without negative clips has no AUC; where
-    this happens in a draw only, the tag keeps its AUC of the whole split there. Raises UserError for fewer
-    than two draws, ValueError for shapes that do not fit and probabilities that are not finite.
+    ``labels`` is (clips, tags) of 0 and 1, ``probabilities`` one such array per model. A tag without positive
+    or without negative clips has no AUC; where this happens in a draw only, the tag keeps its AUC of the
+    whole split there. Raises UserError for fewer than two draws, ValueError for shapes that do not fit and
+    probabilities that are not finite.
     """
     _check(labels, probabilities, draws)
     clips, tags = labels.shape
@@ -120,16 +120,18 @@ def bootstrap(
     shape = (2, len(probabilities), tags)
     values, drawn = np.full(shape, np.nan), np.full((*shape, draws), np.nan)
     rng = np.random.default_rng(seed)
-    for start in range(0, draws, CHUNK):
-        part = slice(start, min(start + CHUNK, draws))
-        once = np.ones((clips, 1), np.float32)  # the test split itself, in front of its draws
-        counts = torch.from_numpy(np.hstack([once, resample(rng, clips, part.stop - part.start)]))
-        for model, scores in enumerate(probabilities):
-            for tag in np.flatnonzero(scarcer > 0):
-                found = weighted_auc(truth[:, tag], scores[:, tag], counts)
-                values[:, model, tag] = found[:, 0]
-                drawn[:, model, tag, part] = np.where(np.isnan(found), found[:, :1], found)[:, 1:]
-            progress()
+    steps = len(probabilities) * -(-draws // CHUNK)
+    with tqdm(total=steps, desc="bootstrap", leave=False, delay=1, disable=None) as bar:
+        for start in range(0, draws, CHUNK):
+            part = slice(start, min(start + CHUNK, draws))
+            once = np.ones((clips, 1), np.float32)  # the test split itself, in front of its draws
+            counts = torch.from_numpy(np.hstack([once, resample(rng, clips, part.stop - part.start)]))
+            for model, scores in enumerate(probabilities):
+                for tag in np.flatnonzero(scarcer > 0):
+                    found = weighted_auc(truth[:, tag], scores[:, tag], counts)
+                    values[:, model, tag] = found[:, 0]
+                    drawn[:, model, tag, part] = np.where(np.isnan(found), found[:, :1], found)[:, 1:]
+                bar.update()
     roc, pr = (Resampled(values[kind], drawn[kind], scarcer, clips) for kind in range(2))
     return Bootstrap(positives, roc, pr)
 
@@ -231,8 +233,7 @@ def results_with_intervals(run: Path, *, draws: int) -> Results:
         return results
     if not belong_to(predictions, results.test):
         raise RunError(f"{run}: predictions.npz and results.json are of different runs: tags or AUC differ")
-    order = np.argsort(predictions.clip_ids)  # as a report draws
-    drawn = bootstrap(predictions.labels[order], [predictions.probabilities[order]], draws=draws)
+    drawn = bootstrap(predictions.labels, [predictions.probabilities], draws=draws)
     test = replace(split_scores(drawn, predictions.tags, [0]), loss=results.test.loss)
     made = f"95 % intervals, from {draws:,} draws of the test clips (bootstrap)"
     return replace(results, test=test, interval=made)

@@ -2,18 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from samplecnn.analysis.architectures import Architecture, Group, verdict
-from samplecnn.analysis.published import (
-    ALPHA,
-    ALPHAS,
-    DAGGER,
-    DAGGER_BLOCKS,
-    DECAY_BLOCKS,
-    DECAYS,
-    SPLITS,
-    TABLE1,
-    Split,
-)
+from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.comparison import verdict
+from samplecnn.analysis.published import ALPHA, DAGGER, PLANNED, SPLITS, TABLE1, Split
 from samplecnn.analysis.statistics import CLIPS, PER_TAG, RARE
 from samplecnn.analysis.tabular import number, span
 from samplecnn.data.datasets import DATASETS
@@ -29,9 +20,10 @@ def headline(run: Run) -> str:
     return f"Sample-level CNNs on {known.title if known else run.results.data}"
 
 
-def subject(runs: Sequence[Run], clips: int | None) -> str:
+def subject(runs: Sequence[Run]) -> str:
     """Say how many runs were tested on what."""
     results = runs[0].results
+    clips = next((len(run.predictions.clip_ids) for run in runs if run.predictions is not None), 0)
     test = f"{clips:,} test clips, " if clips else ""
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
     return f"{count} on store {results.data}, split {results.split}: {test}{len(runs[0].tags)} tags."
@@ -50,12 +42,12 @@ def caution(run: Run, split: Split | None) -> str:
     return "No published numbers are of this test split: the paper's are of other data, and stand apart."
 
 
-def findings(group: Group, comparable: bool) -> list[str]:
+def findings(group: Group) -> list[str]:
     """Return the main finding, a sentence or two, and then what limits it."""
     if not group.ranked:
         return ["No tag has positive and negative test clips, so that no AUC is defined."]
     best, *others = group.ranked
-    sentences = [_best(best, len(others) + 1, comparable)]
+    sentences = [_best(best, len(others) + 1)]
     if others:
         sentences.append(_lead(group, best, others))
     scores = best.scores.per_tag.values()
@@ -76,15 +68,15 @@ def findings(group: Group, comparable: bool) -> list[str]:
     return sentences
 
 
-def _best(best: Architecture, architectures: int, comparable: bool) -> str:
+def _best(best: Architecture, architectures: int) -> str:
     seeds = len(best.runs)
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-    interval = f"95 % interval {span(best.roc_interval)}, {of}" if best.roc_interval else of
-    paper = best.paper_auc if comparable else None
-    theirs = f"; the paper has {number(paper)}" if paper is not None else ""
+    ends = best.scores.roc_auc_interval
+    interval = f"95 % interval {span(ends)}, {of}" if ends else of
+    theirs = f"; the paper has {number(best.paper_auc)}" if best.paper_auc is not None else ""
     kind = "architectures" if best.recipe is None else "recipes"
     verb = f"is the best of {architectures} {kind}, with" if architectures > 1 else "has"
-    return f"{best.label} {verb} a macro ROC-AUC of {number(best.roc_auc)} ({interval}){theirs}."
+    return f"{best.label} {verb} a macro ROC-AUC of {number(best.scores.roc_auc)} ({interval}){theirs}."
 
 
 def _lead(group: Group, best: Architecture, others: list[Architecture]) -> str:
@@ -97,12 +89,12 @@ def _lead(group: Group, best: Architecture, others: list[Architecture]) -> str:
     if not known:
         return "No other has predictions of single clips (predictions.npz): its lead may be chance."
     second, difference = known[0]
-    lead = f"Its lead of {number(difference.value, sign=True).lstrip('+')} over {second.label}"
-    if difference.among_all is None:
+    lead = f"Its lead of {number(difference.difference, sign=True).lstrip('+')} over {second.label}"
+    if difference.all_pairs_interval is None:
         return f"{lead} may be chance: there are too few test clips to tell."
     covers = "test clips and seeds" if group.spread else "test clips"
-    interval = f"{span(difference.among_all, sign=True)} over {covers}, for all pairs at once"
-    behind = [other for other, d in known if verdict(d.among_all) == "yes"]
+    interval = f"{span(difference.all_pairs_interval, sign=True)} over {covers}, for all pairs at once"
+    behind = [other for other, d in known if verdict(d.all_pairs_interval) == "yes"]
     sentence = (
         f"{lead} ({interval}) {'is more than chance' if second in behind else 'cannot be told from chance'}"
     )
@@ -129,10 +121,13 @@ def missing(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
         lacking = []
         present = {one.label for one in group.architectures}
         for experiment, title in EXPERIMENTS.items():
-            planned = _planned(experiment)
-            if any(_tells(one, experiment) and one.label in present for one in planned):
+            planned = [Architecture(b, {"alpha": a}, multi, d, ()) for b, multi, d, a in PLANNED[experiment]]
+            absent = [one.label for one in planned if one.label not in present]
+            # The searches share with Table 1 what has neither an alpha nor a weight decay of its own.
+            own = [o for o in planned if o.alpha != ALPHA or o.weight_decay not in (0.0, DAGGER)] or planned
+            if any(one.label in present for one in own):
                 begun.add(experiment)
-                if absent := [one.label for one in planned if one.label not in present]:
+                if absent:
                     lacking.append(f"{title[0].upper()}{title[1:]} lacks: {'; '.join(absent)}.")
         sentences += [f"With {name}: {s}" if name else s for s in (*lacking, *_seeds(group))]
     return sentences + [
@@ -142,34 +137,8 @@ def missing(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _planned(experiment: str) -> list[Architecture]:
-    """Return what an experiment trains; the searches with multi-level aggregation."""
-
-    def one(block: str, multi: bool = True, decay: float = 0.0, alpha: float = ALPHA) -> Architecture:
-        return Architecture(block, {"alpha": alpha}, multi, decay, ())
-
-    if experiment == "alpha":
-        return [one("se", alpha=alpha) for alpha in ALPHAS]
-    if experiment == "weight_decay":
-        return [one(block, decay=decay) for block in DECAY_BLOCKS for decay in DECAYS]
-    decays = {block: DAGGER if block in DAGGER_BLOCKS else 0.0 for block in TABLE1}
-    return [one(block, multi, decay) for block, decay in decays.items() for multi in (True, False)]
-
-
-def _tells(one: Architecture, experiment: str) -> bool:
-    """Say whether an architecture shows that an experiment was begun: searches share some with Table 1."""
-    return experiment == "table1" or one.alpha != ALPHA or one.weight_decay not in (0.0, DAGGER)
-
-
 def _seeds(group: Group) -> Iterator[str]:
     found = [a for block in TABLE1 for multi in (True, False) if (a := group.table1(block, multi))]
-    seeds = sorted({seed for one in found for seed in one.seeds})
-    by_absent: dict[tuple[int, ...], list[str]] = {}
-    for one in found:
-        if absent := tuple(seed for seed in seeds if seed not in one.seeds):
-            by_absent.setdefault(absent, []).append(f"{one.name} ({one.aggregation})")
-    for absent, labels in by_absent.items():
-        several = len(absent) > 1
-        seeds_are = f"seeds {', '.join(map(str, absent))} are" if several else f"seed {absent[0]} is"
-        others = "others have them" if several else "others have it"
-        yield f"In Table 1, {seeds_are} missing of {', '.join(labels)}; {others}."
+    for seed in sorted({seed for one in found for seed in one.seeds}):
+        if absent := [f"{one.name} ({one.aggregation})" for one in found if seed not in one.seeds]:
+            yield f"In Table 1, seed {seed} is missing of {', '.join(absent)}; others have it."

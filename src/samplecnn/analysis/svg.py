@@ -13,6 +13,8 @@ from samplecnn.style import STYLE
 
 Point = tuple[float, float]
 GAP = 24.0  # between charts, for a caption
+# Marks of no multi-level aggregation, a diamond, and of the paper's numbers, a square.
+OUTLINES = {"single": "M0 -5l5 5l-5 5l-5 -5z", "paper": "M-4 -4h8v8h-8z"}
 
 
 @dataclass(frozen=True)
@@ -126,21 +128,14 @@ class Canvas:
             self.text(scale(value), y, text, "tick middle")
         self.text((scale.start + scale.end) / 2, y + 16, axis, "tick middle")
 
-    def marker(self, x: float, y: float, *, round_: bool) -> None:
-        """Draw a circle or a diamond."""
-        if round_:
+    def marker(self, x: float, y: float, style: str) -> None:
+        """Draw the mark of a style: one of `OUTLINES`, a circle for all others."""
+        if style not in OUTLINES:
             self._draw("circle", "mark", cx=f"{self._across(x):.2f}%", cy=f"{y:.1f}", r="4")
-        else:
-            self._shape("mark", x, y, "M0 -5l5 5l-5 5l-5 -5z")
-
-    def square(self, x: float, y: float) -> None:
-        """Draw the mark of a number that is not ours."""
-        self._shape("paper", x, y, "M-4 -4h8v8h-8z")
-
-    def _shape(self, css: str, x: float, y: float, outline: str) -> None:
-        """Draw an outline around a place, which no width of the page changes."""
-        place = self._draw("svg", "place", x=f"{self._across(x):.2f}%", y=f"{y:.1f}")
-        SubElement(place, "path", {"class": css, "d": outline})
+            return
+        place = self._draw("svg", "place", x=f"{self._across(x):.2f}%", y=f"{y:.1f}")  # keeps its shape
+        css = "paper" if style == "paper" else "mark"
+        SubElement(place, "path", {"class": css, "d": OUTLINES[style]})
 
     def markup(self) -> Markup:
         """Return the SVG, safe to stand in the page: all text in it was escaped by the XML writer."""

@@ -3,58 +3,47 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 
-from samplecnn.analysis.architectures import Architecture, Difference, Group, verdict
+from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.comparison import verdict
 from samplecnn.analysis.published import COST, TABLE1
 from samplecnn.analysis.statistics import PER_TAG
-from samplecnn.analysis.tabular import (
-    MINUS,
-    NONE,
-    ROC_AUC,
-    ROC_INTERVAL,
-    Column,
-    Record,
-    Table,
-    duration,
-    number,
-    span,
-)
+from samplecnn.analysis.tabular import MINUS, NONE, PR, ROC, Column, Record, Table, duration, number, span
 from samplecnn.model import blocks
 from samplecnn.runs.run import Run
 
 HASH = 12  # letters of it that are shown
 signed, signed_span = partial(number, sign=True), partial(span, sign=True)
+# Of scores as `Architecture.score_fields` has them; of differences; and of both, as `compared` has them.
+SCORES = (
+    *ROC,
+    Column("sd over seeds", "roc_auc_sd", number, optional=True),
+    Column("seeds", "seeds"),
+)
 DIFFERENCE = (
     Column("difference", "difference", signed),
     Column("95 %, test clips", "clips_interval", signed_span),
     Column("95 %, clips and seeds", "clips_and_seeds_interval", signed_span, optional=True),
+    Column("distinguishable", "distinguishable", words=True),
 )
+COMPARED = (*SCORES, *DIFFERENCE)
 
 
-def difference_fields(difference: Difference | None) -> Record:
-    """Return the fields of a difference."""
-    return {
-        "difference": difference.value if difference else None,
-        "clips_interval": difference.clips if difference else None,
-        "clips_and_seeds_interval": difference.both if difference else None,
-    }
+def compared(group: Group, one: Architecture, other: Architecture | None) -> Record:
+    """Return the scores of an architecture, and how it differs from another; nothing of that without one."""
+    difference = group.difference(one, other)
+    return one.score_fields | {column.key: getattr(difference, column.key, None) for column in DIFFERENCE}
 
 
-def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
-    """Score architectures, the paper's numbers beside ours where they are ``comparable``."""
-    records = [
-        {**one.fields, "paper": one.paper_auc if comparable else None} | one.score_fields
-        for one in architectures
-    ]
+def table1(architectures: Sequence[Architecture]) -> Table:
+    """Score architectures, the paper's numbers beside ours where they are of the same test clips."""
+    records = [{**one.fields, "paper": one.paper_auc, **one.score_fields} for one in architectures]
     columns = [
         Column("architecture", "cell"),
         Column("paper", "paper", number, optional=True),
-        ROC_AUC,
-        ROC_INTERVAL,
-        Column("sd over seeds", "roc_auc_sd", number, optional=True),
-        Column("seeds", "seeds"),
-        Column("PR-AUC", "pr_auc", number),
-        Column("95 % interval", "pr_auc_interval", span),
+        *SCORES,
+        *PR,
     ]
     note = (
         "Macro averages over tags on the test split, means over seeds. Intervals are by bootstrap over test "
@@ -74,7 +63,7 @@ def table1(architectures: Sequence[Architecture], comparable: bool) -> Table:
     return Table("table1", title, note, columns, records, highest=("roc_auc", "pr_auc"))
 
 
-def differences(group: Group, comparable: bool) -> Table | None:
+def differences(group: Group) -> Table | None:
     """Return what a block adds to the basic one, aggregation to each block, and a trained start to both.
 
     None without such pairs. A block that is not the paper's is compared with SE too, another network with
@@ -98,17 +87,14 @@ def differences(group: Group, comparable: bool) -> Table | None:
     records = []
     for name, one, other in pairs:
         if (difference := group.difference(one, other)) is not None:
-            ends = one.paper_auc, other.paper_auc
-            known = comparable and ends[0] is not None and ends[1] is not None
-            record = {"comparison": name, "paper": (ends[0] or 0) - (ends[1] or 0) if known else None}
-            records.append(
-                record | difference_fields(difference) | {"distinguishable": difference.distinguishable}
-            )
+            ours, theirs = one.paper_auc, other.paper_auc
+            paper = None if ours is None or theirs is None else ours - theirs
+            known = {column.key: getattr(difference, column.key) for column in DIFFERENCE}
+            records.append({"comparison": name, "paper": paper, **known})
     columns = [
         Column("comparison", "comparison"),
         Column("paper", "paper", signed, optional=True),
         *DIFFERENCE,
-        Column("distinguishable", "distinguishable", words=True),
     ]
     note = (
         "Differences of macro ROC-AUC, paired: each draw of test clips scores both sides. Two are "
@@ -140,9 +126,8 @@ def best_and_others(group: Group) -> Table | None:
     records = []
     for other in others:
         if (difference := group.difference(best, other)) is not None:
-            among_all = difference.among_all
-            record: Record = {"cell": other.label, **difference_fields(difference)}
-            records.append({**record, "all_pairs_interval": among_all, "behind": verdict(among_all)})
+            behind = verdict(difference.all_pairs_interval)
+            records.append({"cell": other.label, **vars(difference), "behind": behind})
     if not records:
         return None
     covers = "clips and seeds" if group.spread else "test clips"
@@ -169,11 +154,11 @@ def cost(group: Group) -> Table:
             {
                 **one.fields,
                 "parameters": runs[0].results.parameters,
-                "seconds_per_epoch": sum(run.seconds_per_epoch for run in runs) / len(runs),
+                "seconds_per_epoch": fmean(run.seconds_per_epoch for run in runs),
                 "relative": one.relative_time(group.table1("basic", one.multi)),
                 "paper": COST.get(str(one.block)) if one.in_table1 else None,
-                "epochs": sum(run.results.epochs for run in runs) / len(runs),
-                "train_seconds": sum(run.results.train_seconds for run in runs) / len(runs),
+                "epochs": fmean(run.results.epochs for run in runs),
+                "train_seconds": fmean(run.results.train_seconds for run in runs),
             }
         )
     columns = [
@@ -212,35 +197,30 @@ def per_tag(group: Group, best: Architecture) -> Table:
         "departs. "
         "per_tag.csv has all architectures."
     )
-    others = [record for one in group.architectures if one is not best for record in _tag_records(one)]
-    return Table("per_tag", "Scores of each tag", note, columns, _tag_records(best), others)
-
-
-def _tag_records(one: Architecture) -> list[Record]:
-    by_auc = sorted(one.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
-    return [{"cell": one.label, "tag": tag, **asdict(scores)} for tag, scores in by_auc]
+    others = [one for one in group.architectures if one is not best]
+    shown, unseen = (
+        [{"cell": one.label, "tag": tag, **asdict(scores)} for one in several for tag, scores in one.by_tag]
+        for several in ([best], others)
+    )
+    return Table("per_tag", "Scores of each tag", note, columns, shown, unseen)
 
 
 def run_table(runs: Sequence[Run]) -> Table:
     """Return where each number is from."""
-    records = [
-        {
+    keys = (
+        *("run", "model", "block", "multi", "seed", "averaged", "roc_auc", "epochs", "train_seconds"),
+        *("precision", "hardware", "versions", "config_hash"),
+    )
+    records = []
+    for run in runs:
+        versions = ", ".join(f"{name} {version}" for name, version in run.results.versions.items())
+        known = {
+            **vars(run.results),
             "run": run.name,
-            "model": run.results.model,
-            "block": run.results.block,
-            "multi": run.results.multi,
-            "seed": run.seed,
-            "averaged": run.results.averaged,
             "roc_auc": run.results.test.roc_auc,
-            "epochs": run.results.epochs,
-            "train_seconds": run.results.train_seconds,
-            "precision": run.results.precision,
-            "hardware": run.results.hardware,
-            "versions": ", ".join(f"{name} {version}" for name, version in run.results.versions.items()),
-            "config_hash": run.results.config_hash,
+            "versions": versions,
         }
-        for run in runs
-    ]
+        records.append({key: known[key] for key in keys})
     columns = [
         Column("run folder", "run"),
         Column("model", "model", words=True),
@@ -248,7 +228,7 @@ def run_table(runs: Sequence[Run]) -> Table:
         Column("multi", "multi", lambda multi: {True: "yes", False: "no"}.get(multi, NONE), words=True),
         Column("seed", "seed", str),
         Column("tested", "averaged", words=True, optional=True),
-        ROC_AUC,
+        ROC[0],
         *(Column(key.replace("_", " "), key, words=True) for key in ("precision", "hardware", "versions")),
         Column("config hash", "config_hash", lambda digest: digest[:HASH], words=True),
     ]

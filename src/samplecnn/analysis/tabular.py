@@ -70,8 +70,9 @@ class Column:
     optional: bool = False  # left out where no record has a value
 
 
-ROC_AUC = Column("ROC-AUC", "roc_auc", number)
-ROC_INTERVAL = Column("95 % interval", "roc_auc_interval", span)
+# Scores, each with its interval.
+ROC = (Column("ROC-AUC", "roc_auc", number), Column("95 % interval", "roc_auc_interval", span))
+PR = (Column("PR-AUC", "pr_auc", number), Column("95 % interval", "pr_auc_interval", span))
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,14 @@ class Table:
         ]
 
     @property
-    def rows(self) -> list[list[str]]:
-        """What is shown of each record."""
-        columns = self.columns
-        return [[column.show(record[column.key]) for column in columns] for record in self.records]
+    def cells(self) -> list[list[Shown]]:
+        """What is shown of each record: rows that can be sorted, and the best of a column marked."""
+        return [list(row) for row in zip(*map(self._column, self.columns), strict=True)]
 
     @property
-    def cells(self) -> list[list[Shown]]:
-        """What a page shows of each record: rows that can be sorted, and the best of a column marked."""
-        by_column = [self._column(column) for column in self.columns]
-        return [list(row) for row in zip(*by_column, strict=True)]
+    def rows(self) -> list[list[str]]:
+        """The text of the cells."""
+        return [[cell.text for cell in row] for row in self.cells]
 
     def _column(self, column: Column) -> list[Shown]:
         values = [record[column.key] for record in self.records]

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import comma_separated, named_run, own_class_options, own_classes
+from samplecnn.cli.report import print_rows
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from samplecnn.analysis.excitation import Excitations
+    from samplecnn.data.datamodule import SegmentDataModule
+    from samplecnn.model.networks.network import Network
 
 DATA = "excitation.npz"
 
@@ -56,16 +59,24 @@ def block_numbers(text: str) -> list[int]:
 def run_excitation(options: argparse.Namespace) -> int:
     """Measure (or read) the excitations, print what they say, and write data and figures."""
     from samplecnn.analysis import figures
-    from samplecnn.analysis.excitation import Excitations, choose_blocks, write_tables
+    from samplecnn.analysis.cooccurrence import TagCounts
+    from samplecnn.analysis.excitation import Excitations, choose_blocks, excitations, write_tables
     from samplecnn.analysis.report import refuse_unwritable
+    from samplecnn.model.excitation import se_layers
     from samplecnn.style import PlotsMissingError
 
-    again = options.run.is_file()
-    out: Path = options.out or (options.run.parent if again else options.run / "excitation")
+    drawn_again = options.run.is_file()
+    out: Path = options.out or (options.run.parent if drawn_again else options.run / "excitation")
     refuse_unwritable(out)
-    excited = Excitations.load(options.run) if again else measure(options)
-    tags = excited.counts.choose(options.tags)
-    blocks = choose_blocks(excited.blocks, options.blocks)
+    if drawn_again:
+        excited = Excitations.load(options.run)
+        tags = excited.counts.choose(options.tags)
+        blocks = choose_blocks(excited.blocks, options.blocks)
+    else:  # what is asked for in vain is refused before minutes of computing
+        network, data = load_run(options)
+        blocks = choose_blocks(tuple(se_layers(network)), options.blocks)
+        tags = TagCounts.of(data.tags, data.parts["test"].labels).choose(options.tags)
+        excited = excitations(network, data)
     print_findings(excited, tags)
 
     out.mkdir(parents=True, exist_ok=True)
@@ -81,52 +92,36 @@ def run_excitation(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(options: argparse.Namespace) -> "Excitations":
-    """Run the network of a run over its test split; whatever is asked for in vain is refused before."""
+def load_run(options: argparse.Namespace) -> "tuple[Network, SegmentDataModule]":
+    """Return the network of a run, on the device that it is to run on, and the run's data."""
     import torch
 
-    from samplecnn.analysis.cooccurrence import TagCounts
-    from samplecnn.analysis.excitation import choose_blocks, excitations
-    from samplecnn.model.excitation import se_layers
     from samplecnn.runs.folder import load_model
     from samplecnn.training.evaluate import open_data
 
     model = load_model(options.run, **own_classes(options))
-    choose_blocks(tuple(se_layers(model.network)), options.blocks)
     data = open_data(options.run, options.data_root)
-    TagCounts.of(data.tags, data.parts["test"].labels).choose(options.tags)
-    network = model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-    return excitations(network, data, progress=True)
+    return model.network.to("cuda" if torch.cuda.is_available() else "cpu"), data
 
 
 def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:
     """Print Table 3, how often the tags occur together, and the values of Figure 3."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from samplecnn.analysis.cooccurrence import PAPER_TAGS, PAPER_TOGETHER
 
-    console = Console()
     counts = excited.counts
-    console.print(f"test split of {excited.data} ({excited.split})", markup=False, highlight=False)
+    print(printable(f"test split of {excited.data} ({excited.split})"))
     if counts.unused:
-        unused = printable(", ".join(counts.unused))
-        console.print(f"left out, without clips: {unused}", markup=False, highlight=False)
-    as_published = (excited.data, excited.split, tags) == ("mtat", "clean", PAPER_TAGS)
-    together = Table("clips with both", title="co-occurrence")
-    for tag in tags:
-        together.add_column(Text(printable(tag)))
-    for row, tag in enumerate(tags):
-        cells = [str(number) for number in counts.table(tags)[row]]
-        if as_published:
-            cells = [
-                f"{cell} (paper: {paper})" for cell, paper in zip(cells, PAPER_TOGETHER[row], strict=True)
-            ]
-        together.add_row(Text(printable(tag)), *cells)
-    console.print(together)
-    title = f"standard deviation across {len(counts.tags)} tags"
-    deviation = Table("block", "channels", "mean over channels", title=title)
-    for block, value in excited.deviation.items():
-        deviation.add_row(str(block), str(excited.overall[block].size), f"{value:.4f}")
-    console.print(deviation)
+        print(printable(f"left out, without clips: {', '.join(counts.unused)}"))
+    together = [[str(number) for number in row] for row in counts.table(tags)]
+    if (excited.data, excited.split, tags) == ("mtat", "clean", PAPER_TAGS):
+        together = [
+            [f"{ours} (paper: {theirs})" for ours, theirs in zip(*rows, strict=True)]
+            for rows in zip(together, PAPER_TOGETHER, strict=True)
+        ]
+    rows = [[tag, *cells] for tag, cells in zip(tags, together, strict=True)]
+    print_rows(["clips with both", *map(printable, tags)], rows, title="co-occurrence")
+    print_rows(
+        ["block", "channels", "mean over channels"],
+        [[str(b), str(excited.overall[b].size), f"{value:.4f}"] for b, value in excited.deviation.items()],
+        title=f"standard deviation across {len(counts.tags)} tags",
+    )

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import named_run, positive
+from samplecnn.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,14 +52,7 @@ def run_report(options: argparse.Namespace) -> int:
     """Make the report, print its main tables, and say where the page is."""
     from samplecnn.analysis.report import PAGE, make_report
 
-    report = make_report(
-        options.runs,
-        options.out,
-        draws=options.draws,
-        seed=options.seed,
-        only=options.only,
-        progress=True,
-    )
+    report = make_report(options.runs, options.out, draws=options.draws, seed=options.seed, only=options.only)
     print_report(report)
     if options.wandb:
         from samplecnn.training.loggers import attach_report
@@ -82,7 +77,7 @@ def print_report(report: "Report") -> None:
         contents = [content for section in group.sections for content in section.contents]
         for table in contents:
             if isinstance(table, Table) and table.name in PRINTED:
-                print_table(table, console)
+                print_table(table)
     for sentence in (*report.missing, *report.problems):
         console.print(f"- {sentence}")
 
@@ -94,15 +89,26 @@ def make_console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
 
 
-def print_table(table: "Table", console: "Console | None" = None) -> None:
+def print_table(table: "Table") -> None:
     """Print one of a report's tables."""
+    words = {index for index, column in enumerate(table.columns) if column.words}
+    print_rows(table.heads, table.rows, left={0} | words, title=table.title)
+
+
+def print_rows(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: Collection[int] = (0,),
+    title: str | None = None,
+) -> None:
+    """Print a table: columns are aligned right but for those ``left``; nothing is cut."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=table.title, title_justify="left")
-    for index, column in enumerate(table.columns):
-        left = index == 0 or column.words
-        shown.add_column(Text(table.heads[index]), justify="left" if left else "right")
-    for row in table.rows:
-        shown.add_row(*map(Text, row))
-    (console or make_console()).print(shown)
+    shown = RichTable(title=title, title_justify="left")
+    for index, head in enumerate(heads):
+        shown.add_column(Text(head), justify="left" if index in left else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    make_console().print(shown)

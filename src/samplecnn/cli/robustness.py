@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from samplecnn.training.evaluate import Subject
 
 LOCK = "robustness.lock"
-Under = Mapping[str, Sequence[float]]  # strengths by disturbance
+Under = Sequence[tuple[str, float]]  # disturbances, each with a strength
 
 
 def add_options(evaluate: argparse.ArgumentParser) -> None:
@@ -35,10 +35,10 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
 
 
 def disturbances(text: str) -> Under:
-    """Read ``noise,pitch=-1:1`` as argparse's ``type``: strengths by disturbance."""
+    """Read ``noise,pitch=-1:1`` as argparse's ``type``: disturbances with their strengths."""
     from samplecnn.runs.robustness import DISTURBANCES
 
-    found: dict[str, tuple[float, ...]] = {}
+    found: list[tuple[str, float]] = []
     for part in text.split(","):
         name, separator, listed = part.partition("=")
         if name not in DISTURBANCES:
@@ -46,19 +46,16 @@ def disturbances(text: str) -> Under:
             raise argparse.ArgumentTypeError(f"there is no disturbance {name!r}: allowed are {known}")
         disturbance = DISTURBANCES[name]
         low, high = disturbance.allowed
-        strengths = disturbance.strengths
-        if separator:
-            try:
-                strengths = tuple(map(float, listed.split(":")))
-            except ValueError:
-                raise argparse.ArgumentTypeError(
-                    f"{part}: write numbers, as in {name}={low:g}:{high:g}"
-                ) from None
-        for strength in strengths:
-            if not low <= strength <= high:
-                allowed = f"allowed are {low:g} to {high:g} ({disturbance.axis})"
-                raise argparse.ArgumentTypeError(f"{name}={strength:g}: {allowed}")
-        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *strengths)))
+        try:
+            strengths = tuple(map(float, listed.split(":"))) if separator else disturbance.strengths
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{part}: write numbers, as in {name}={low:g}:{high:g}"
+            ) from None
+        if beyond := [strength for strength in strengths if not low <= strength <= high]:
+            allowed = f"allowed are {low:g} to {high:g} ({disturbance.axis})"
+            raise argparse.ArgumentTypeError(f"{name}={beyond[0]:g}: {allowed}")
+        found += [(name, strength) for strength in strengths]
     return found
 
 
@@ -73,18 +70,16 @@ def run_under(options: argparse.Namespace) -> int:
     from samplecnn.training.evaluate import open_subject
     from samplecnn.training.robustness import check_strength
 
-    model, folder = local(options.run), options.out
-    if folder is None:
-        if options.store is not None or not (model / CONFIG).is_file():
-            raise UserError(
-                "--under keeps its results in the run folder: with --store, or of a bundle, say --out DIR"
-            )
-        folder = model
+    model = local(options.run)
+    if options.out is None and (options.store is not None or not (model / CONFIG).is_file()):
+        raise UserError(
+            "--under keeps its results in the run folder: with --store, or of a bundle, say --out DIR"
+        )
+    folder: Path = options.out or model
     where = {"store": options.store, "split": options.split, "data_root": options.data_root}
     subject = open_subject(model, **where, **own_classes(options))
-    for name, strengths in options.under.items():
-        for strength in strengths:
-            check_strength(name, strength, subject.data.store.sample_rate)
+    for name, strength in options.under:
+        check_strength(name, strength, subject.data.store.sample_rate)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK):
         try:
@@ -94,8 +89,8 @@ def run_under(options: argparse.Namespace) -> int:
             raise
         write_files(found, folder)
     asked = {
-        name: tuple(point for point in found.under[name] if point.strength in strengths)
-        for name, strengths in options.under.items()
+        name: tuple(point for point in found.under[name] if (name, point.strength) in options.under)
+        for name, _ in options.under
     }
     found = replace(found, under=asked)
     if options.json:
@@ -123,10 +118,6 @@ def measure(subject: "Subject", under: Under, path: Path) -> "Robustness":
     selection = subject.data.selection
     digest = file_sha256(subject.file)
     found = read_robustness(path)
-    if found is not None and (found.model, found.split_hash) != (digest, selection.split_hash):
-        raise UserError(
-            f"{path} is of other weights or another test part: say another --out DIR, or delete it"
-        )
     if found is None:
         found = Robustness(
             model=digest,
@@ -136,10 +127,13 @@ def measure(subject: "Subject", under: Under, path: Path) -> "Robustness":
             undisturbed=point(),
         )
         write_robustness(path, found)
-    for name, strengths in under.items():
-        for strength in strengths:
-            if found.found(name, strength) is None:
-                known = (*found.under.get(name, ()), point(name, strength))
-                found = replace(found, under={**found.under, name: known})
-                write_robustness(path, found)
+    elif (found.model, found.split_hash) != (digest, selection.split_hash):
+        raise UserError(
+            f"{path} is of other weights or another test part: say another --out DIR, or delete it"
+        )
+    for name, strength in under:
+        if found.found(name, strength) is None:
+            known = (*found.under.get(name, ()), point(name, strength))
+            found = replace(found, under={**found.under, name: known})
+            write_robustness(path, found)
     return found

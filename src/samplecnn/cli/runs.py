@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import RUNS, named_run
+from samplecnn.cli.report import print_rows
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
@@ -122,23 +123,14 @@ def show(place: str) -> None:
 
 
 def print_table(found: "list[Entry]") -> None:
-    """Print a row per run."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
+    """Print a row per run; names are whole, to be copied."""
     shown = [column for column in SHOWN if column != "recipe" or any(entry.recipe for entry in found)]
-    for column in shown:
-        right = column in ("width", "seed", "auc", "epochs", "seconds")
-        table.add_column(
-            "train time" if column == "seconds" else column,
-            justify="right" if right else "left",
-            overflow="fold" if column == "run" else "ellipsis",  # a name is whole, to be copied
-        )
-    for entry in found:
-        table.add_row(*(Text(printable(cell(entry, column))) for column in shown))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    numbers = ("width", "seed", "auc", "epochs", "seconds")
+    print_rows(
+        ["train time" if column == "seconds" else column for column in shown],
+        [[cell(entry, column) for column in shown] for entry in found],
+        left=[index for index, column in enumerate(shown) if column not in numbers],
+    )
 
 
 def cell(entry: "Entry", column: str) -> str:

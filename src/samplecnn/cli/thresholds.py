@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import named_run, own_class_options, own_classes, share, warn_unfinished
+from samplecnn.cli.report import print_rows
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -55,19 +56,13 @@ def run_thresholds(options: argparse.Namespace) -> int:
 
 def print_thresholds(chosen: "Thresholds") -> None:
     """Print a row per tag, by its threshold's F1."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     wanted = "the highest F1"
     if chosen.wanted_precision is not None:
         wanted = f"the highest recall at a precision of {chosen.wanted_precision:g}"
-    table = Table(title=f"{wanted}, on {chosen.clips:,} validation clips")
-    table.add_column("tag")
-    for column in ("threshold", "precision", "recall", "F1", "positive clips"):
-        table.add_column(column, justify="right")
+    rows = []
     for tag, of_tag in sorted(chosen.per_tag.items(), key=lambda item: -(item[1].f1 or 0)):
         values = (of_tag.threshold, of_tag.precision, of_tag.recall, of_tag.f1)
         cells = ("none" if value is None else f"{value:.3f}" for value in values)
-        table.add_row(Text(printable(tag)), *cells, str(of_tag.positives))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        rows.append([tag, *cells, str(of_tag.positives)])
+    heads = ("tag", "threshold", "precision", "recall", "F1", "positive clips")
+    print_rows(heads, rows, title=f"{wanted}, on {chosen.clips:,} validation clips")

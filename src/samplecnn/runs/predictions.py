@@ -1,6 +1,5 @@
 """A run's ``predictions.npz``: what it said of each test clip; untrusted input."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ from samplecnn.files import writing
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.metrics import score
 from samplecnn.runs.results import SplitScores
+from samplecnn.runs.untrusted import read_arrays
 
 FILE = "predictions.npz"
-LIMIT = 1 << 30  # bytes, unpacked; the Million Song Dataset's 28,435 test clips take 20 MB
 # results.json was computed from the same numbers, by PyTorch on perhaps another machine.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels and probabilities of the test split."""
+    """Labels and probabilities of the test split; as read, in the order of the clips' ids."""
 
     clip_ids: tuple[str, ...]
     tags: tuple[str, ...]
@@ -35,12 +34,7 @@ def read_predictions(run: Path) -> Predictions | None:
     if not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > LIMIT:
-            raise ValueError(f"it unpacks to {size:,} bytes, more than {LIMIT:,}")
-        with np.load(path, allow_pickle=False) as file:
-            return _checked({key: file[key] for key in ("clip_ids", "tags", "labels", "probabilities")})
+        return _checked(read_arrays(path))
     except Exception as error:  # a damaged archive raises whatever its layers do
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise RunError(f"{FILE} cannot be read: {reason}") from error
@@ -59,11 +53,12 @@ def _checked(arrays: dict[str, NDArray[Any]]) -> Predictions:
         raise ValueError(f"probabilities are not numbers for {shape[0]} clips and {shape[1]} tags")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("a probability is not between 0 and 1")
+    order = np.argsort(arrays["clip_ids"])  # so that all draws of a bootstrap are of the same clips
     return Predictions(
-        tuple(map(str, arrays["clip_ids"])),
+        tuple(map(str, arrays["clip_ids"][order])),
         tuple(map(str, arrays["tags"])),
-        labels.astype(np.uint8),
-        probabilities.astype(np.float32),
+        labels[order].astype(np.uint8),
+        probabilities[order].astype(np.float32),
     )
 
 

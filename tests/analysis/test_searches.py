@@ -1,4 +1,4 @@
-"""Scores by the number of training clips: what is compared with what, in table, chart and page."""
+"""Scores by one number, the training clips: what is compared with what, in table, chart and page."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 from analysis.made_report import Made, make
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.few import find_curves
 from samplecnn.analysis.grid import groups
+from samplecnn.analysis.searches import SEARCHES, find_series
 from samplecnn.runs.run import read_run
 
 MODEL, OTHER = "init=models/demo", "+init_sha256=" + "a" * 64
@@ -64,21 +64,21 @@ def test_the_chart(made: Made) -> None:
     (section,) = (s for s in made.report.groups[0].sections if s.title == "Few examples")
     figure, table = section.contents
     assert "from a trained model" in made.text
-    assert made.text.count("SE, multi, from demo, 10 clips: 0.") == 1
+    assert made.text.count("SE, multi, from demo, training clips 10: 0.") == 1
     captions = [caption for caption, _ in figure.panels]  # type: ignore[union-attr]
     assert captions == ["SE, multi, from demo", "SE, multi, from demo, freeze=features"]
     for _, svg in figure.panels:  # type: ignore[union-attr]
         assert svg.count('class="line single"') == svg.count('class="line multi"') == 1
         assert ">10<" in svg
         assert ">all<" in svg
-    assert table.title == "Scores by training clips"
+    assert (figure.title, table.title) == ("Scores by training clips", "Few examples")
 
 
 def test_one_number_of_clips_is_no_curve(tmp_path: Path) -> None:
     tuned = make_run(tmp_path / "tuned", MODEL, OTHER)
     runs = [read_run(folder) for folder in (tuned, make_run(tmp_path / "scratch"))]
     (group,) = groups(runs)
-    assert find_curves(group) == []
+    assert [find_series(search, group) for search in SEARCHES] == [[], [], []]
     assert [one.label for one in group.architectures] == ["SE, multi", "SE, multi, from demo"]
     made = make(tmp_path, tmp_path / "out")
     assert [row["comparison"] for row in made.table("differences")] == [
