@@ -2,6 +2,7 @@
 
 import reprlib
 import unicodedata
+from collections.abc import Iterable
 
 JOINERS = "\u200c\u200d"  # in the words of some scripts; they steer nothing
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
@@ -34,6 +35,18 @@ def _harmless(letter: str) -> bool:
 def counted(number: int, one: str, several: str | None = None) -> str:
     """Return a number with its word: ``1 file``, ``2 files``; ``several`` is for other plurals."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Number names that were there before, also in other letters: ["a", "A"] becomes ["a", "A (2)"]."""
+    made: dict[str, str] = {}
+    for name in names:
+        number, new = 1, name
+        while new.casefold() in made:
+            number += 1
+            new = f"{name} ({number})"
+        made[new.casefold()] = new
+    return list(made.values())
 
 
 def csv_text(text: str) -> str:

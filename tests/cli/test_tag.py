@@ -9,7 +9,7 @@ import pytest
 import samplecnn
 from e2e.test_tag import noise
 from inference.models import checkpoint
-from samplecnn.cli import main, tag_output
+from samplecnn.cli import listening, main
 from samplecnn.inference import file_tags
 from samplecnn.runs.thresholds import TagThreshold, Thresholds, write_thresholds
 from samplecnn.runs.weights import file_sha256
@@ -134,7 +134,7 @@ def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixt
 def test_progress_where_there_is_no_terminal(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tag_output, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(listening, "LINE_SECONDS", 0.0)
     noise(here / "other.wav", 3)
     command = ["tag", "song.wav", "other.wav", "--model", "made.ckpt"]
     assert main([*command, "--out", "tags.csv"]) == 0

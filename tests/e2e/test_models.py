@@ -81,7 +81,7 @@ def test_what_is_not_exported(world: World, run: Path, bundle: Path) -> None:
 def test_the_authors_weights(world: World) -> None:
     weights, folder = KERAS / "rese-multi-narrow.hdf5", world.folder / "authors"
     out = world.run("samplecnn", "import-keras", weights, folder).stdout
-    assert "rese2, alpha 2, multi, width 8, 50 tags" in out
+    assert "rese2, alpha 2, multi-level, width 8, 50 tags" in out
     path = world.folder / "noise.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(150_000), 22050)
     tagged = world.run("samplecnn", "tag", path, "--model", folder, "--json").stdout

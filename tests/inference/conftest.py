@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inference.models import description, network
-from samplecnn.inference.keras_import import AUTHORS_TAGS
+from samplecnn.inference.known.tags import AUTHORS_TAGS
 from samplecnn.inference.onnx_export import OnnxFile, write_onnx
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model

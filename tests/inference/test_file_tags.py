@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from samplecnn.errors import UserError
 from samplecnn.inference import file_tags
-from samplecnn.inference.file_tags import FIELD, FileTagError, undo
+from samplecnn.inference.file_tags import FIELD, undo
 
 mutagen = pytest.importorskip("mutagen")
 
@@ -140,14 +141,14 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 def test_files_without_tags(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(FileTagError, match=name):
+    with pytest.raises(UserError, match=name):
         file_tags.change(path, FIELD, TAGS)
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("field", ["", "music/", "song.mp3", "a=b", "TXXX:x", "é", "x" * 61])
 def test_names_of_fields(field: str) -> None:
-    with pytest.raises(FileTagError, match="is no name of a field"):
+    with pytest.raises(UserError, match="is no name of a field"):
         file_tags.require_library(field)
 
 
@@ -160,7 +161,7 @@ def test_what_is_no_journal(tmp_path: Path, line: str) -> None:
     put(path, FIELD, TAGS, journal)
     good = journal.read_text()
     journal.write_text(f"{line}\n{good}")
-    with pytest.raises(FileTagError, match="line 1"):
+    with pytest.raises(UserError, match="line 1"):
         list(undo(journal))
     assert file_tags.read(path, FIELD) == TAGS
     journal.write_text(good + good[: len(good) // 2])  # cut, and so without a change

@@ -10,8 +10,10 @@ from huggingface_hub import constants
 import samplecnn
 from inference.hub_server import HubServer, Repository, serving
 from inference.models import model, put_weights, rewrite
+from samplecnn.errors import UserError
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.inference.hub import HubError, Reference, local, pull, push
+from samplecnn.inference.hub import pull, push
+from samplecnn.inference.locate import local
 from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
 from samplecnn.runs.folder import RunError, load_model
 
@@ -52,12 +54,12 @@ def test_push_and_pull(hub: HubServer, bundle: Path, tmp_path: Path) -> None:
     push(bundle, "hf:me/open", public=True)
     assert not hub.repositories["me/open"].private
 
-    pulled = pull(Reference.parse("me/it"), tmp_path / "pulled")
+    pulled = pull("me/it", tmp_path / "pulled")
     assert {path.name: path.read_bytes() for path in pulled.iterdir()} == uploaded.files
     assert not any(path.is_symlink() for path in pulled.iterdir())
     assert load_model(pulled).description == load_model(bundle).description
     with pytest.raises(RunError, match="is there already"):
-        pull(Reference.parse("me/it"), tmp_path / "pulled")
+        pull("me/it", tmp_path / "pulled")
 
 
 def test_once_loaded_nothing_is_asked_again(hub: HubServer, bundle: Path) -> None:
@@ -77,7 +79,7 @@ def test_once_loaded_nothing_is_asked_again(hub: HubServer, bundle: Path) -> Non
     rewrite(bundle, model__sample_rate=first + 1)
     give(hub, bundle)
     assert load_model(local("hf:me/it")).sample_rate == first
-    pull(Reference.parse("me/it"), bundle.with_name("pulled"))
+    pull("me/it", bundle.with_name("pulled"))
     assert load_model(local("hf:me/it")).sample_rate == first + 1
 
 
@@ -110,21 +112,21 @@ def test_other_paths_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_are_none(name: str) -> None:
-    with pytest.raises(HubError, match="is no model on the Hub: write hf:owner/name"):
+    with pytest.raises(UserError, match="is no model on the Hub: write hf:owner/name"):
         local(name)
 
 
 def test_what_the_hub_does_not_have(hub: HubServer, bundle: Path) -> None:
-    with pytest.raises(HubError, match=r"hf:me/nothing: .*404|Repository"):
+    with pytest.raises(UserError, match=r"hf:me/nothing: .*404|Repository"):
         local("hf:me/nothing")
     give(hub, bundle, "me/other").files.pop(WEIGHTS)
-    with pytest.raises(HubError, match=r"hf:me/other is no samplecnn model: it has no model\.safetensors"):
+    with pytest.raises(UserError, match=r"hf:me/other is no samplecnn model: it has no model\.safetensors"):
         local("hf:me/other")
 
 
 def test_what_is_too_large_is_not_downloaded(hub: HubServer, bundle: Path) -> None:
     give(hub, bundle).sizes[WEIGHTS] = 50 << 30
-    with pytest.raises(HubError, match=r"model\.safetensors has 53,687,091,200 bytes; up to"):
+    with pytest.raises(UserError, match=r"model\.safetensors has 53,687,091,200 bytes; up to"):
         local("hf:me/it")
     assert not any("/resolve/" in path for path in hub.asked)
 
@@ -132,12 +134,12 @@ def test_what_is_too_large_is_not_downloaded(hub: HubServer, bundle: Path) -> No
 def test_a_damaged_model_is_not_pulled(hub: HubServer, bundle: Path, tmp_path: Path) -> None:
     repository = give(hub, bundle)
     repository.files[WEIGHTS] = repository.files[WEIGHTS][:-4] + b"\0\0\x80\x3f"
-    with pytest.raises(HubError, match="is damaged or was changed"):
-        pull(Reference.parse("me/it"), tmp_path / "pulled")
+    with pytest.raises(UserError, match="is damaged or was changed"):
+        pull("me/it", tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
     repository.files[CONFIG] = b"{}"
     with pytest.raises(RunError, match="is not of a samplecnn bundle"):
-        pull(Reference.parse("me/it"), tmp_path / "pulled")
+        pull("me/it", tmp_path / "pulled")
 
 
 def test_what_is_not_pushed(hub: HubServer, bundle: Path, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_what_is_not_pushed(hub: HubServer, bundle: Path, tmp_path: Path) -> Non
         push(bundle, "me/it")
     (bundle / CARD).unlink()
     (bundle / WEIGHTS).write_bytes((bundle / WEIGHTS).read_bytes()[:-1])
-    with pytest.raises(HubError, match="is damaged or was changed"):
+    with pytest.raises(UserError, match="is damaged or was changed"):
         push(bundle, "me/it")
     put_weights(bundle, b"")
     with pytest.raises(RunError, match=r"it has no config\.json"):
@@ -164,21 +166,21 @@ def test_offline_means_offline(hub: HubServer, bundle: Path, monkeypatch: pytest
     asked = list(hub.asked)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert local("hf:me/known") == folder
-    with pytest.raises(HubError, match=r"hf:me/unknown: .*offline"):
+    with pytest.raises(UserError, match=r"hf:me/unknown: .*offline"):
         local("hf:me/unknown")
-    with pytest.raises(HubError, match=r"hf:me/known: .*offline"):
-        pull(Reference.parse("me/known"), bundle.with_name("pulled"))
+    with pytest.raises(UserError, match=r"hf:me/known: .*offline"):
+        pull("me/known", bundle.with_name("pulled"))
     assert hub.asked == asked
 
 
 def test_a_hub_that_is_not_there(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(HubError, match=r"hf:me/it: .*refused"):
+    with pytest.raises(UserError, match=r"hf:me/it: .*refused"):
         local("hf:me/it")
 
 
 def test_without_the_client(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for use in (lambda: local("hf:me/it"), lambda: push(bundle, "me/it")):
-        with pytest.raises(HubError, match=r'not installed: pip install "samplecnn\[hub\]"'):
+        with pytest.raises(UserError, match=r'not installed: pip install "samplecnn\[hub\]"'):
             use()

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.conftest import Exported
-from samplecnn.inference.onnx_export import OnnxError, outputs
+from samplecnn.errors import UserError
+from samplecnn.inference.onnx_export import outputs
 from samplecnn.inference.onnx_int8 import write_int8
 from samplecnn.model.network import SEGMENT_SAMPLES
 from samplecnn.runs.bundle import ONNX, ONNX_INT8
@@ -56,11 +57,11 @@ def test_a_file_that_is_off_is_not_kept(exported: Exported, tmp_path: Path) -> N
     heard = music()
     heard[::2] *= 1e-4
     heard[1::2] *= 10
-    with pytest.raises(OnnxError, match=r"model_int8\.onnx are off by .* in the mean, more than 2e-02"):
+    with pytest.raises(UserError, match=r"model_int8\.onnx are off by .* in the mean, more than 2e-02"):
         write_int8(exported.model, copied(exported, tmp_path), heard)
     assert [path.name for path in tmp_path.iterdir()] == [ONNX]
 
 
 def test_too_little_music(exported: Exported, tmp_path: Path) -> None:
-    with pytest.raises(OnnxError, match="3 segments of music to calibrate on: 20 or more are needed"):
+    with pytest.raises(UserError, match="3 segments of music to calibrate on: 20 or more are needed"):
         write_int8(exported.model, copied(exported, tmp_path), np.zeros((3, SEGMENT_SAMPLES), np.float32))

@@ -17,8 +17,9 @@ from torch import nn
 from golden.reference import load, set_weights
 from inference.conftest import Exported
 from inference.models import description, network, noise
-from samplecnn.inference.keras_import import AUTHORS_TAGS
-from samplecnn.inference.onnx_export import OnnxError, OnnxFile, halved, save_checked, write_onnx
+from samplecnn.errors import UserError
+from samplecnn.inference.known.tags import AUTHORS_TAGS
+from samplecnn.inference.onnx_export import OnnxFile, halved, save_checked, write_onnx
 from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.runs.bundle import ONNX, ONNX_HALF
@@ -80,7 +81,7 @@ def test_weights_that_half_precision_cannot_hold(exported: Exported) -> None:
     graph = onnx.load(exported.files[0].path)
     weight = next(w for w in graph.graph.initializer if len(w.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1e6, weight.name))
-    with pytest.raises(OnnxError, match="weights that half precision cannot hold"):
+    with pytest.raises(UserError, match="weights that half precision cannot hold"):
         halved(graph)
 
 
@@ -88,7 +89,7 @@ def test_a_file_that_is_off_is_not_kept(exported: Exported, tmp_path: Path) -> N
     graph = onnx.load(exported.files[0].path)
     weight = next(w for w in graph.graph.initializer if len(w.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
-    with pytest.raises(OnnxError, match=r"probabilities of a\.onnx are off by up to .*, more than 1e-04"):
+    with pytest.raises(UserError, match=r"probabilities of a\.onnx are off by up to .*, more than 1e-04"):
         save_checked(graph, exported.model, tmp_path / "a.onnx", 1e-4)
     assert list(tmp_path.iterdir()) == []
 
@@ -97,7 +98,7 @@ def test_a_library_that_is_missing(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(OnnxError, match=r'onnxscript is not installed: pip install "samplecnn\[onnx\]"'):
+    with pytest.raises(UserError, match=r'onnxscript is not installed: pip install "samplecnn\[onnx\]"'):
         write_onnx(exported.model, tmp_path)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from samplecnn.data.audio import AudioError
+from samplecnn.errors import UserError
 from samplecnn.files import locked
 from samplecnn.inference.many import Heard, Stamp
-from samplecnn.inference.table import ENDINGS, Source, TableError, open_table
+from samplecnn.inference.table import ENDINGS, Source, open_table
 from samplecnn.inference.timeline import Timeline
 
 TAGS = ("=guitar", "path", "solo | loud")
@@ -158,7 +159,7 @@ def test_rows_of_another_source_are_refused(file: Path, tmp_path: Path, other: S
     with open_table(file, SOURCE) as table:
         table.write(heard(song(tmp_path, "a.wav")))
     before = lines_of(file).read_bytes()
-    with pytest.raises(TableError, match=r"name another"), open_table(file, other):
+    with pytest.raises(UserError, match=r"name another"), open_table(file, other):
         pass
     assert lines_of(file).read_bytes() == before
 
@@ -168,7 +169,7 @@ def test_rows_of_another_source_are_refused(file: Path, tmp_path: Path, other: S
 )
 def test_no_other_file_is_written_over(file: Path, content: bytes) -> None:
     lines_of(file).write_bytes(content)
-    with pytest.raises(TableError), open_table(file, SOURCE):
+    with pytest.raises(UserError), open_table(file, SOURCE):
         pass
     assert lines_of(file).read_bytes() == content
 
@@ -178,7 +179,7 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
     with sqlite3.connect(file) as database:
         database.execute("CREATE TABLE songs (path TEXT)")
     database.close()
-    with pytest.raises(TableError, match="no such table"), open_table(file, SOURCE):
+    with pytest.raises(UserError, match="no such table"), open_table(file, SOURCE):
         pass
 
 
@@ -186,7 +187,7 @@ def test_a_parquet_file_without_its_lines(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "tags.parquet").write_bytes(b"PAR1")
     with (
-        pytest.raises(TableError, match=r"tags\.parquet\.jsonl is not"),
+        pytest.raises(UserError, match=r"tags\.parquet\.jsonl is not"),
         open_table(tmp_path / "tags.parquet", SOURCE),
     ):
         pass
@@ -196,16 +197,16 @@ def test_a_parquet_file_without_its_lines(tmp_path: Path) -> None:
 def test_two_processes_do_not_write_one_table(file: Path) -> None:
     with (
         locked(file.with_name(f".{file.name}.lock")),
-        pytest.raises(TableError, match="another process is writing"),
+        pytest.raises(UserError, match="another process is writing"),
         open_table(file, SOURCE),
     ):
         pass
 
 
 def test_formats(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"allowed are \.csv, \.jsonl, \.sqlite, \.parquet"):
+    with pytest.raises(UserError, match=r"allowed are \.csv, \.jsonl, \.sqlite, \.parquet"):
         open_table(tmp_path / "tags.txt", SOURCE).__enter__()
-    with pytest.raises(TableError, match="there is no folder"):
+    with pytest.raises(UserError, match="there is no folder"):
         open_table(tmp_path / "none" / "tags.csv", SOURCE).__enter__()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -164,8 +165,12 @@ def share(text: str) -> float:
     return value
 
 
-def positive(text: str) -> int:
-    """Read a whole number of at least 1, as argparse's ``type``."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def whole(text: str, least: int = 0, most: int | None = None) -> int:
+    """Read a whole number within bounds, as argparse's ``type``."""
+    if not text.isdigit() or int(text) < least or (most is not None and int(text) > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
     return int(text)
+
+
+positive = partial(whole, least=1)

@@ -6,25 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import (
-    comma_separated,
-    default_model,
-    load_tagger,
-    model_name,
-    named_run,
-    own_class_options,
-    positive,
+from samplecnn.cli.common import comma_separated, default_model, load_tagger, model_name
+from samplecnn.cli.listening import (
+    UNREADABLE,
+    Progress,
+    complain,
+    decoders,
+    gather,
+    listen,
+    listening_options,
 )
-from samplecnn.cli.tag import UNREADABLE, gather
-from samplecnn.cli.tag_output import Progress, complain
-from samplecnn.threads import available
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from samplecnn.data.audio import DecoderProcess
     from samplecnn.inference.embedding import Embedder
-    from samplecnn.inference.embedding_file import Embeddings
     from samplecnn.inference.tagger import Tagger
 
 EPILOG = """\
@@ -39,17 +33,12 @@ def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
     embed = commands.add_parser(
         "embed",
-        parents=[own_class_options()],
+        parents=[listening_options()],
         help="embeddings of audio files: what a network has made of them, in one file",
         description="Write what a network has made of audio files, and of all audio below folders.",
         epilog=EPILOG,
     )
     embed.add_argument("files", nargs="+", type=Path, metavar="PATH", help="audio files, and folders of them")
-    embed.add_argument(
-        "--model",
-        type=named_run,
-        help="(default: that of `samplecnn use`, or the newest finished run)",
-    )
     embed.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="a .npz, .npy or .parquet file to write"
     )
@@ -63,23 +52,11 @@ def add_commands(commands: Any) -> None:
     embed.add_argument(
         "--over-time", action="store_true", help="a row per segment, not their mean for each file"
     )
-    embed.add_argument(
-        "--overlap",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="of a segment that the next one hears again, 0 to 0.95 (default: 0)",
-    )
-    embed.add_argument("--strict", action="store_true", help="refuse files that were cut off")
-    embed.add_argument(
-        "--workers", type=positive, metavar="N", help="files at a time (default: as many as there are cores)"
-    )
     embed.set_defaults(command=run_embed)
 
 
 def run_embed(options: argparse.Namespace) -> int:
     """Embed files; name those that cannot be read and go on."""
-    from samplecnn.data.audio import DecoderProcess
     from samplecnn.inference.embedding import Embedder
     from samplecnn.inference.embedding_file import Embeddings, require_place
     from samplecnn.inference.timeline import hop_samples
@@ -88,15 +65,23 @@ def run_embed(options: argparse.Namespace) -> int:
     hop_samples(options.overlap)
     paths = gather(options.files, "embed")
     with ExitStack() as stack:
-        workers = min(options.workers or available(), len(paths))
-        # They start while the model is loaded.
-        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
+        processes = [stack.enter_context(process) for process in decoders(options, len(paths))]
         model = options.model or default_model()
         # Single precision, so that they are the same on every machine.
         tagger = load_tagger(model, options, precision="32")
         embedder = stack.enter_context(Embedder(tagger, options.levels))
         embeddings = stack.enter_context(Embeddings(options.out, over_time=options.over_time))
-        listen(options, tagger, paths, decoders, embedder, embeddings)
+        with (
+            Progress(len(paths), lines=True, command="embed") as progress,
+            closing(listen(options, tagger, paths, processes, progress, embedder)) as heard_files,
+        ):
+            for heard in heard_files:
+                if heard.timeline is None:
+                    complain(heard.error, "embed")
+                    continue
+                if heard.warning:
+                    complain(f"{heard.path}: {heard.warning}; what there is was embedded", "embed")
+                embeddings.add(heard.path, heard.timeline)
         failed = len(paths) - len(embeddings.paths)
         if not embeddings.paths:
             complain(f"none of {len(paths)} files could be read: {options.out} is not written", "embed")
@@ -108,39 +93,6 @@ def run_embed(options: argparse.Namespace) -> int:
     if failed:
         complain(f"{failed} of {len(paths)} files could not be read", "embed")
     return UNREADABLE if failed else 0
-
-
-def listen(
-    options: argparse.Namespace,
-    tagger: "Tagger",
-    paths: "Sequence[Path]",
-    decoders: "Sequence[DecoderProcess]",
-    embedder: "Embedder",
-    embeddings: "Embeddings",
-) -> None:
-    """Listen to the files, and keep their embeddings."""
-    from samplecnn.inference.many import listen_to
-
-    with Progress(len(paths), lines=True, command="embed") as progress:
-        heard_files = listen_to(
-            tagger,
-            paths,
-            decoders,
-            overlap=options.overlap,
-            strict=options.strict,
-            progress=progress.listens,
-            predict=embedder,
-        )
-        with closing(heard_files):
-            for heard in heard_files:
-                with progress.above():
-                    if heard.timeline is None:
-                        complain(heard.error, "embed")
-                    elif heard.warning:
-                        complain(f"{heard.path}: {heard.warning}; what there is was embedded", "embed")
-                if heard.timeline is not None:
-                    embeddings.add(heard.path, heard.timeline)
-                progress.advance(heard.timeline.seconds if heard.timeline else 0)
 
 
 def about(options: argparse.Namespace, tagger: "Tagger", model: Path, embedder: "Embedder") -> dict[str, Any]:

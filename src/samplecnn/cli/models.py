@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import named_run, own_class_options, own_classes, positive, warn_unfinished
-from samplecnn.errors import UserError
+from samplecnn.cli.listening import gather
+from samplecnn.errors import UserError, require_libraries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 CALIBRATION = 200  # segments of music, half of which check what the other half gave
 
 
-def add_commands(commands: Any) -> None:
-    """Add the commands to the parser."""
+def place_options() -> argparse.ArgumentParser:
+    """Return a parent parser with ``--force``."""
     placed = argparse.ArgumentParser(add_help=False)
     placed.add_argument("--force", action="store_true", help="replace a bundle that is there")
+    return placed
 
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser."""
     export = commands.add_parser(
         "export",
-        parents=[own_class_options(), placed],
+        parents=[own_class_options(), place_options()],
         help="write a model to give away: weights, configuration, model card, perhaps ONNX",
     )
     export.add_argument("run", type=named_run, metavar="RUN", help="run folder, checkpoint, bundle or name")
@@ -73,7 +78,7 @@ def run_export(options: argparse.Namespace) -> int:
     from samplecnn.inference.bundle import write_bundle
     from samplecnn.inference.locate import local
     from samplecnn.inference.onnx_export import write_onnx
-    from samplecnn.inference.page.export import write_page
+    from samplecnn.inference.page.export import RUNTIME, write_page
     from samplecnn.runs.bundle import WEIGHTS, read_bundle
     from samplecnn.runs.folder import load_model, read_config
     from samplecnn.runs.thresholds import FILE, read_thresholds
@@ -112,14 +117,19 @@ def run_export(options: argparse.Namespace) -> int:
     )
     print_bundle(options.folder, exported)
     if options.page:
-        print_page(options.folder, with_runtime=options.runtime is not None)
+        print(f"to see the page: python3 -m http.server --directory {shlex.quote(str(options.folder))}")
+        if options.runtime is None:
+            print(
+                f"it needs onnxruntime-web in {options.folder / RUNTIME}: `npm pack onnxruntime-web`, unpack "
+                "that, and export again with --force --page --runtime package/dist"
+            )
     return 0
 
 
 def check_export(options: argparse.Namespace) -> None:
     """Raise UserError for what cannot be carried out, before anything is loaded."""
     from samplecnn.inference.bundle import check_place
-    from samplecnn.inference.onnx_export import require_libraries
+    from samplecnn.inference.onnx_export import LIBRARIES
     from samplecnn.inference.page.export import require_runtime
 
     options.onnx = options.onnx or options.page
@@ -134,7 +144,7 @@ def check_export(options: argparse.Namespace) -> None:
         require_runtime(options.runtime)
     check_place(options.folder.resolve(), force=options.force)
     if options.onnx:
-        require_libraries()
+        require_libraries("onnx", *LIBRARIES)
 
 
 def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
@@ -145,15 +155,11 @@ def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
     import numpy as np
 
     from samplecnn.data import audio
-    from samplecnn.data.audio_files import walk
     from samplecnn.runs.folder import read_description
 
     heard = read_description(options.run)
     if options.calibrate:
-        named: list[Path] = options.calibrate
-        paths = [file for path in named for file in (walk(path).files if path.is_dir() else [path])]
-        if not paths:
-            raise UserError(f"--calibrate {named[0]}: no audio file is in there")
+        paths = gather(options.calibrate, "export")
         every = -(-len(paths) // CALIBRATION)
         loaded = [
             audio.load(path, rate=heard.sample_rate, max_seconds=audio.CLIP_SECONDS)
@@ -182,18 +188,6 @@ def print_bundle(folder: Path, exported: "list[OnnxFile]") -> None:
             f"{file.path.name}: opset {file.opset}, {file.bytes:,} bytes; "
             f"probabilities {file.agreement} {file.difference:.1e} of PyTorch's "
             f"({file.tolerance:.0e} allowed)"
-        )
-
-
-def print_page(folder: Path, *, with_runtime: bool) -> None:
-    """Say how the page is seen, and what it still needs."""
-    from samplecnn.inference.page.export import RUNTIME
-
-    print(f"to see the page: python3 -m http.server --directory {shlex.quote(str(folder))}")
-    if not with_runtime:
-        print(
-            f"it needs onnxruntime-web in {folder / RUNTIME}: `npm pack onnxruntime-web`, unpack that, and "
-            "export again with --force --page --runtime package/dist"
         )
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.models import print_bundle
+from samplecnn.cli.models import place_options, print_bundle
 from samplecnn.errors import UserError
 from samplecnn.text import is_printable, shown
 
@@ -22,11 +22,9 @@ def add_commands(commands: Any) -> None:
     listing.add_argument("--json", action="store_true", help="all that is known of them, as JSON")
     listing.set_defaults(command=run_models)
 
-    placed = argparse.ArgumentParser(add_help=False)
-    placed.add_argument("--force", action="store_true", help="replace a bundle that is there")
     pull = commands.add_parser(
         "pull",
-        parents=[placed],
+        parents=[place_options()],
         help="fetch published weights, or a bundle from the Hugging Face Hub",
     )
     pull.add_argument(
@@ -49,7 +47,7 @@ def add_commands(commands: Any) -> None:
         ),
         ("import-keras", "an .hdf5 file of tae-jun/resemul", "weights that the paper's authors published"),
     ):
-        imported = commands.add_parser(name, parents=[placed], help=f"make a bundle of {described}")
+        imported = commands.add_parser(name, parents=[place_options()], help=f"make a bundle of {described}")
         imported.add_argument("file", type=Path, metavar="FILE", help=file)
         imported.add_argument("folder", type=Path, metavar="DIR", help="the bundle to write")
         imported.add_argument(
@@ -114,7 +112,7 @@ def run_pull(options: argparse.Namespace) -> int:
         )
     if options.folder is None:
         raise UserError(f"where should the bundle go? samplecnn pull {options.model} DIR")
-    print_bundle(hub.pull(hub.Reference.parse(options.model), options.folder, force=options.force), [])
+    print_bundle(hub.pull(options.model, options.folder, force=options.force), [])
     return 0
 
 
@@ -142,14 +140,11 @@ def run_import(options: argparse.Namespace) -> int:
 
 def in_words(description: "Description") -> str:
     """Return what a network is, and what it hears."""
-    words = description.words
-    if description.block is not None:
-        of_block = [f"{key} {value:g}" for key, value in description.block.items() if key != "name"]
-        levels = "multi" if description.multi else "no multi"
-        words = [description.block["name"], *of_block, levels, f"width {description.width}"]
+    name, *others = description.words
+    of_block = [f"{key} {value:g}" for key, value in (description.block or {}).items() if key != "name"]
     seconds = description.segment_samples / description.sample_rate
     heard = f"{description.sample_rate:,} Hz, {seconds:.1f} s at once"
-    return ", ".join([*words, f"{len(description.tags)} tags", heard])
+    return ", ".join([name, *of_block, *others, f"{len(description.tags)} tags", heard])
 
 
 def read_tags(path: Path) -> list[str]:

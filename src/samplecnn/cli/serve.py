@@ -1,12 +1,11 @@
 """``samplecnn serve``: a page on this computer that shows the tags of a song while it plays."""
 
 import argparse
-import importlib.util
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import (
@@ -16,9 +15,10 @@ from samplecnn.cli.common import (
     named_run,
     own_class_options,
     positive,
+    whole,
 )
-from samplecnn.errors import UserError
-from samplecnn.text import printable
+from samplecnn.errors import UserError, require_libraries
+from samplecnn.text import printable, unique
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -44,7 +44,10 @@ def add_commands(commands: Any) -> None:
         "(default: that of `samplecnn use`, or the newest finished run)",
     )
     serve.add_argument(
-        "--port", type=port, default=PORT, help=f"of 127.0.0.1; 0 is any that is free (default: {PORT})"
+        "--port",
+        type=partial(whole, most=65535),
+        default=PORT,
+        help=f"of 127.0.0.1; 0 is any that is free (default: {PORT})",
     )
     serve.add_argument(
         "--limit", type=positive, default=200, metavar="MB", help="largest file taken (default: 200)"
@@ -56,18 +59,9 @@ def add_commands(commands: Any) -> None:
     serve.set_defaults(command=run_serve)
 
 
-def port(text: str) -> int:
-    """Read a port number, as argparse's ``type``."""
-    if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
-
-
 def run_serve(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    for library in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(library) is None:
-            raise UserError(f"{library} is not installed: pip install 'samplecnn[serve]'")
+    require_libraries("serve", "starlette", "uvicorn")
     import uvicorn
 
     from samplecnn.inference.page.app import HOST, create_app
@@ -116,15 +110,3 @@ def listen(host: str, number: int) -> socket.socket:
         raise UserError(
             f"port {number} of {host}: {error.strerror}; choose another with --port, or --port 0"
         ) from error
-
-
-def unique(names: Iterable[str]) -> list[str]:
-    """Number the names that were there before: ``["a", "a"]`` becomes ``["a", "a (2)"]``."""
-    made: list[str] = []
-    for name in names:
-        number, new = 1, name
-        while new in made:
-            number += 1
-            new = f"{name} ({number})"
-        made.append(new)
-    return made

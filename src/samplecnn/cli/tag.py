@@ -1,32 +1,29 @@
 """``samplecnn tag``: the tags of audio files, of each as a whole or over time."""
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import (
-    default_model,
-    load_tagger,
-    model_name,
-    named_run,
-    own_class_options,
-    positive,
+from samplecnn.cli.common import default_model, load_tagger, model_name, positive
+from samplecnn.cli.listening import (
+    UNREADABLE,
+    Progress,
+    complain,
+    decoders,
+    gather,
+    listen,
+    listening_options,
 )
 from samplecnn.cli.tag_files import Players, add_options, run_undo
-from samplecnn.cli.tag_output import Printer, Progress, Report, complain
+from samplecnn.cli.tag_output import Report
 from samplecnn.errors import UserError
 from samplecnn.text import printable
-from samplecnn.threads import available
 
 if TYPE_CHECKING:
-    from samplecnn.data.audio import DecoderProcess
     from samplecnn.inference.table import Table
-    from samplecnn.inference.tagger import Tagger
 
-UNREADABLE = 3  # exit status
 DESCRIPTION = """\
 Tag audio files, and all audio below folders, with the probability of each tag.
 
@@ -49,40 +46,20 @@ def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
     tag = commands.add_parser(
         "tag",
-        parents=[own_class_options()],
+        parents=[listening_options()],
         help="tags of audio files, as a whole or over time",
         description=DESCRIPTION,
         epilog=EPILOG,
     )
     tag.add_argument("files", nargs="*", type=Path, metavar="PATH", help="audio files, and folders of them")
-    tag.add_argument(
-        "--model",
-        type=named_run,
-        help="run folder, checkpoint, bundle, or hf:OWNER/NAME "
-        "(default: that of `samplecnn use`, or the newest finished run)",
-    )
     tag.add_argument("--over-time", action="store_true", help="a row per segment, not one per file")
-    tag.add_argument(
-        "--overlap",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="of a segment that the next one hears again, 0 to 0.95 (default: 0)",
-    )
     tag.add_argument(
         "--average",
         choices=("mean", "median", "max"),
         default="mean",
         help="of a file's segments (default: mean)",
     )
-    tag.add_argument("--strict", action="store_true", help="refuse files that were cut off")
     tag.add_argument("--top", type=positive, metavar="N", help="tags to show (default: 5; in pictures all)")
-    tag.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help="files at a time, each decoded in a process of its own (default: as many as there are cores)",
-    )
     form = tag.add_mutually_exclusive_group()
     form.add_argument(
         "--out",
@@ -101,79 +78,46 @@ def add_commands(commands: Any) -> None:
 
 def run_tag(options: argparse.Namespace) -> int:
     """Tag files; report those that cannot be read and go on."""
-    from samplecnn.data.audio import DecoderProcess
-
     if options.undo:
         return run_undo(options)
     players = Players(options)
     check(options, players)
     paths = gather(options.files)
+
+    from samplecnn.inference.table import Source, open_table  # after the checks: it loads PyTorch
+
     with ExitStack() as stack:
-        workers = min(options.workers or available(), len(paths))
-        # They start while the model is loaded.
-        decoders = [stack.enter_context(DecoderProcess()) for _ in range(workers)]
+        processes = [stack.enter_context(process) for process in decoders(options, len(paths))]
         model = options.model or default_model()
         tagger = load_tagger(model, options)
         name = model_name(model, tagger.description.words[0])
         players.thresholds = tagger.thresholds if options.decide else None
-        table = stack.enter_context(opened_table(options, tagger, name))
-        printer = Printer(options, name, tagger.tags, players) if table is None else None
+        table = None
+        if options.out is not None:
+            source = Source.of(tagger, name, options.average, options.overlap)
+            table = stack.enter_context(open_table(options.out, source))
         if not (table or options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
-        report = Report(options, name, paths, table, printer, players)
+        report = Report(options, name, tagger.tags, paths, table, players)
         if table is not None:
             paths = new_files(paths, table, players, again=options.again)
-        listen(options, tagger, paths, decoders, report)
+        with (
+            Progress(len(paths), lines=options.out is not None) as progress,
+            closing(listen(options, tagger, paths, processes, progress)) as heard_files,
+        ):
+            try:
+                for heard in heard_files:
+                    report(heard)
+            except KeyboardInterrupt:
+                if options.out:
+                    complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
+                raise
+        if options.out and paths:
+            complain(progress.summary())
         players.finish()
     if report.failed:
         complain(f"{report.failed} of {len(paths)} files could not be read or drawn")
     return UNREADABLE if report.failed or players.failed else 0
-
-
-def listen(
-    options: argparse.Namespace,
-    tagger: "Tagger",
-    paths: Sequence[Path],
-    decoders: "Sequence[DecoderProcess]",
-    report: Report,
-) -> None:
-    """Listen to the files, and report on each."""
-    from samplecnn.inference.many import listen_to
-
-    with Progress(len(paths), lines=options.out is not None) as progress:
-        heard_files = listen_to(
-            tagger,
-            paths,
-            decoders,
-            overlap=options.overlap,
-            strict=options.strict,
-            progress=progress.listens,
-        )
-        try:
-            for heard in heard_files:
-                with progress.above():
-                    report(heard)
-                progress.advance(heard.timeline.seconds if heard.timeline else 0)
-        except KeyboardInterrupt:
-            if options.out:
-                complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
-            raise
-        finally:
-            heard_files.close()
-    if options.out and paths:
-        complain(progress.summary())
-
-
-@contextmanager
-def opened_table(options: argparse.Namespace, tagger: "Tagger", name: str) -> "Iterator[Table | None]":
-    """Give the table of ``--out``; None without it."""
-    from samplecnn.inference.table import Source, open_table
-
-    if options.out is None:
-        yield None
-        return
-    with open_table(options.out, Source.of(tagger, name, options.average, options.overlap)) as table:
-        yield table
 
 
 def check(options: argparse.Namespace, players: Players) -> None:
@@ -202,28 +146,3 @@ def new_files(paths: Sequence[Path], table: "Table", players: Players, *, again:
         if players.wanted:
             players.take_rows(table, {table.key(path): path for path in known})
     return new
-
-
-def gather(named: Sequence[Path], command: str = "tag") -> list[Path]:
-    """Return the files named, as they are, and in place of a folder all audio files in it at any depth.
-
-    Says what else is in the folders. Raises UserError for a folder without audio, naming what counts as such.
-    """
-    from samplecnn.data.audio_files import ENDINGS, passed_over, walk
-
-    paths: list[Path] = []
-    others: Counter[str] = Counter()
-    for path in named:
-        if not path.is_dir():
-            paths.append(path)
-            continue
-        found = walk(path)
-        if not found.files:
-            rest = f"; {passed_over(found.passed_over)}" if found.passed_over else ""
-            counted = ", ".join(sorted(ENDINGS))
-            raise UserError(f"no audio file in the folder {path}; counted are {counted}{rest}")
-        paths += found.files
-        others += found.passed_over
-    if others:
-        complain(passed_over(others), command)
-    return paths

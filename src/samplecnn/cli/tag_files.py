@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplecnn.cli.common import share
-from samplecnn.cli.tag_output import TOP, complain, ranked
+from samplecnn.cli.listening import complain
+from samplecnn.cli.tag_output import TOP, ranked
 from samplecnn.errors import UserError
 from samplecnn.inference import file_tags
 from samplecnn.text import counted, printable
@@ -154,7 +155,8 @@ class Players:
 
         for row in table.rows():
             if row.path in paths and row.tags and self.take(paths[row.path], row.tags):
-                table.put(replace(row, stamp=Stamp.of(paths[row.path])))
+                stamp = Stamp.of(paths[row.path])
+                table.put(replace(row, size=stamp.size, mtime=stamp.mtime))
 
     def finish(self) -> None:
         """Write the playlists, and say what was done and how it is undone."""

@@ -9,13 +9,10 @@ weights; over time also the start of each segment in seconds, and which file it 
     .parquet    a row per embedding: path, start, embedding; the others in the file's metadata
 """
 
-import importlib.util
 import json
 import os
-import shutil
 import tempfile
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -25,15 +22,13 @@ from numpy.typing import NDArray
 from samplecnn.errors import UserError
 from samplecnn.files import write, writing
 from samplecnn.inference.embedding import mean_over_time
-from samplecnn.inference.table import Table
+from samplecnn.inference.table import Table, require_format
 from samplecnn.inference.timeline import Timeline
 
-COPIED = 1 << 20  # bytes at a time
+ENDINGS = (".npz", ".npy", ".parquet")
 PARQUET_ROWS = 1000
 
-
-class EmbeddingFileError(UserError):
-    """A file that embeddings cannot be written into."""
+Rows = NDArray[np.float32]  # (rows, features), mapped from the disk
 
 
 class Embeddings:
@@ -69,61 +64,38 @@ class Embeddings:
         if self._over_time:
             columns["files"] = np.repeat(np.arange(len(counts)), counts)
             columns["starts"] = np.concatenate(self._starts)
-        WRITERS[self._path.suffix](self, sum(counts), columns, about)
-        return sum(counts)
-
-    def _as_npz(self, rows: int, columns: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
-        with writing(self._path) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, value in {**columns, **about}.items():
-                with archive.open(f"{name}.npy", "w") as member:
-                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-            with archive.open("embeddings.npy", "w", force_zip64=True) as member:
-                self._copy(member, rows)
-
-    def _as_npy(self, rows: int, columns: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
-        lists = {name: column.tolist() for name, column in columns.items()}
-        write(beside(self._path), json.dumps({**about, **lists}, indent=1) + "\n")
+        rows = np.memmap(self._rows, "<f4", "r", shape=(sum(counts), self.features))
+        if self._path.suffix == ".npy":
+            lists = {name: column.tolist() for name, column in columns.items()}
+            write(beside(self._path), json.dumps({**about, **lists}, indent=1) + "\n")
         with writing(self._path) as file:
-            self._copy(file, rows)
+            if self._path.suffix == ".npz":
+                arrays: dict[str, Any] = {"embeddings": rows, **columns, **about}
+                np.savez(file, **arrays)
+            elif self._path.suffix == ".npy":
+                np.save(file, rows)
+            else:
+                self._write_parquet(file, rows, columns, about)
+        return len(rows)
 
-    def _copy(self, file: Any, rows: int) -> None:
-        """Write all rows as an array in NumPy's format."""
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, self.features)}
-        np.lib.format.write_array_header_2_0(file, header)
-        self._rows.seek(0)
-        shutil.copyfileobj(self._rows, file, COPIED)
-
-    def _as_parquet(self, rows: int, columns: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+    def _write_parquet(
+        self, file: BinaryIO, rows: Rows, columns: Mapping[str, NDArray[Any]], about: Mapping[str, Any]
+    ) -> None:
         import pyarrow
         from pyarrow.parquet import ParquetWriter
 
-        paths = columns["paths"]
-        fields = {"path": pyarrow.string()}
-        if self._over_time:
-            fields["start"] = pyarrow.float64()
-        fields["embedding"] = pyarrow.list_(pyarrow.float32(), self.features)
+        kind = pyarrow.list_(pyarrow.float32(), self.features)
+        starts = {"start": pyarrow.array(columns["starts"])} if self._over_time else {}
+        files = columns["files"] if self._over_time else np.arange(len(rows))
+        fields = {"path": pyarrow.string(), **{name: pyarrow.float64() for name in starts}, "embedding": kind}
         schema = pyarrow.schema(fields.items(), {name: json.dumps(value) for name, value in about.items()})
-        self._rows.seek(0)
-        with writing(self._path) as file, ParquetWriter(file, schema) as parquet:
-            for first in range(0, rows, PARQUET_ROWS):
-                part = slice(first, min(first + PARQUET_ROWS, rows))
-                values = self._rows.read(4 * self.features * (part.stop - part.start))
-                flat = pyarrow.array(np.frombuffer(values, "<f4"))
-                arrays = [pyarrow.FixedSizeListArray.from_arrays(flat, self.features)]
-                names = paths[part]
-                if self._over_time:
-                    names = paths[columns["files"][part]]
-                    arrays.insert(0, pyarrow.array(columns["starts"][part]))
-                arrays.insert(0, pyarrow.array(names.tolist(), pyarrow.string()))
+        with ParquetWriter(file, schema) as parquet:
+            for first in range(0, len(rows), PARQUET_ROWS):
+                part = slice(first, first + PARQUET_ROWS)
+                paths = pyarrow.array(columns["paths"][files[part]].tolist(), pyarrow.string())
+                some = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows[part].ravel()), type=kind)
+                arrays = [paths, *(values[part] for values in starts.values()), some]
                 parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
-
-
-Writer = Callable[[Embeddings, int, Mapping[str, NDArray[Any]], Mapping[str, Any]], None]
-WRITERS: dict[str, Writer] = {
-    ".npz": Embeddings._as_npz,
-    ".npy": Embeddings._as_npy,
-    ".parquet": Embeddings._as_parquet,
-}
 
 
 def beside(path: Path) -> Path:
@@ -132,17 +104,10 @@ def beside(path: Path) -> Path:
 
 
 def require_place(path: Path, *, force: bool) -> None:
-    """Raise EmbeddingFileError for what cannot be written, and for a file that is there without ``force``."""
-    if path.suffix not in WRITERS:
-        raise EmbeddingFileError(f"{path}: the ending says what it will be; allowed are {', '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise EmbeddingFileError(f"there is no folder {path.parent} for {path.name}")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise EmbeddingFileError(
-            "pyarrow is not installed, which writes Parquet: pip install 'samplecnn[parquet]'"
-        )
+    """Raise UserError for what cannot be written, and for a file that is there without ``force``."""
+    require_format(path, ENDINGS)
     for file in (path, beside(path)) if path.suffix == ".npy" else (path,):
         if os.path.lexists(file) and not (force and file.is_file()):
-            raise EmbeddingFileError(
+            raise UserError(
                 f"{file} is there already, and is left as it is: name another file, or --force replaces it"
             )

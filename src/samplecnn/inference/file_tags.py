@@ -4,7 +4,6 @@ A file is copied, the copy changed and put in the file's place, so that it is wh
 and times stay. What was in the field is in the journal before that, from where `undo` takes it back.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, require_libraries
 from samplecnn.files import writing
 from samplecnn.text import shown
 
@@ -24,10 +23,6 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,59}")
 GENRE = "genre"  # has a place of its own in each format
 KINDS = "tags are written as ID3, Vorbis comments and in MP4, which files of this kind do not have"
 MAX_LINE = 1 << 20  # bytes of a journal's line
-
-
-class FileTagError(UserError):
-    """A file that tags cannot be written into, or a field that cannot have them."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +36,12 @@ class Change:
 
 
 def require_library(field: str) -> None:
-    """Raise FileTagError without mutagen, and for what cannot be the name of a field."""
+    """Raise UserError without mutagen, and for what cannot be the name of a field."""
     if not NAME.fullmatch(field):
-        raise FileTagError(
+        raise UserError(
             f"{shown(field)} is no name of a field: it has up to 60 letters (A to Z), digits, spaces, _, -"
         )
-    if importlib.util.find_spec("mutagen") is None:
-        raise FileTagError("mutagen is not installed, which writes tags: pip install 'samplecnn[tags]'")
+    require_libraries("tags", "mutagen")
 
 
 def change(path: Path, field: str, values: Sequence[str]) -> Change | None:
@@ -69,7 +63,7 @@ def undo(journal: Path) -> Iterator[tuple[str, str | None]]:
     """Have each field as it was before its first change; yield each file, with why where that cannot be.
 
     A field that holds what no change of the journal has left there stays: it has been changed since. Raises
-    FileTagError for a file that is no journal, before anything is changed.
+    UserError for a file that is no journal, before anything is changed.
     """
     by_field: dict[tuple[str, str], list[Change]] = {}
     for changed in _journal(journal):
@@ -82,7 +76,7 @@ def undo(journal: Path) -> Iterator[tuple[str, str | None]]:
                 reason = f"{path}: {field} has been changed since, to {shown(present)}"
             elif present != first:
                 write(Path(path), field, first)
-        except (FileTagError, OSError) as error:
+        except (UserError, OSError) as error:
             reason = str(error)
         yield path, reason
 
@@ -100,7 +94,7 @@ def _journal(path: Path) -> Iterator[Change]:
                     raise TypeError("not text")
                 require_library(found.field)
             except (ValueError, TypeError, RecursionError) as error:
-                raise FileTagError(f"{path}, line {number}, is no change of a journal: {error}") from error
+                raise UserError(f"{path}, line {number}, is no change of a journal: {error}") from error
             yield found
 
 
@@ -136,10 +130,10 @@ def _change(copy: Path, path: Path, field: str, values: Sequence[str]) -> None:
             opened.save(copy, v2_version=3, v23_sep=None)
         else:
             opened.save(copy)
-    except FileTagError:
+    except UserError:
         raise
     except Exception as error:  # mutagen has many, and more where a file is damaged
-        raise FileTagError(f"{path}: tags cannot be written into it ({error})") from error
+        raise UserError(f"{path}: tags cannot be written into it ({error})") from error
 
 
 def _open(path: Path, copy: Path | None = None) -> Any:
@@ -154,9 +148,9 @@ def _open(path: Path, copy: Path | None = None) -> Any:
     except OSError:
         raise
     except Exception as error:
-        raise FileTagError(f"{path}: its tags cannot be read ({error})") from error
+        raise UserError(f"{path}: its tags cannot be read ({error})") from error
     if opened is None:
-        raise FileTagError(f"{path}: {KINDS}")
+        raise UserError(f"{path}: {KINDS}")
     return opened
 
 
@@ -182,7 +176,7 @@ def _key(path: Path, tags: Any, field: str) -> str:
         return "\xa9gen" if genre else f"----:com.apple.iTunes:{field}"
     if hasattr(tags, "vendor"):  # a Vorbis comment, of FLAC, Ogg Vorbis, Opus, ...
         return field
-    raise FileTagError(f"{path}: {KINDS}")
+    raise UserError(f"{path}: {KINDS}")
 
 
 def _get(path: Path, tags: Any, field: str) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from samplecnn.inference.onnx_export import INPUT, OnnxError, OnnxFile, outputs
+from samplecnn.errors import UserError
+from samplecnn.inference.onnx_export import INPUT, OnnxFile, save_checked
 from samplecnn.runs.bundle import ONNX, ONNX_INT8
 from samplecnn.runs.folder import Model
 
@@ -29,27 +29,15 @@ def write_int8(model: Model, folder: Path, music: NDArray[np.float32]) -> OnnxFi
     """Write ``model_int8.onnx`` beside the ``model.onnx`` of a folder.
 
     ``music`` holds segments (n, samples): every other one calibrates, the rest are what the agreement with
-    PyTorch is measured on. Raises OnnxError for fewer than 20, and where probabilities are off by more than
+    PyTorch is measured on. Raises UserError for fewer than 20, and where probabilities are off by more than
     ``INT8_TOLERANCE`` in the mean: no file is left then.
     """
     import onnx
 
     if len(music) < FEWEST:
-        raise OnnxError(f"{len(music)} segments of music to calibrate on: {FEWEST} or more are needed")
-    path = folder / ONNX_INT8
-    path.write_bytes(quantised(onnx.load(folder / ONNX), music[::2]).SerializeToString())
-    heard = music[1::2]
-    with torch.inference_mode():
-        expected = model.network(torch.from_numpy(heard)).sigmoid().numpy()
-    difference = float(np.abs(outputs(path, heard) - expected).mean())
-    if not difference <= INT8_TOLERANCE:
-        path.unlink()
-        raise OnnxError(
-            f"the probabilities of {path.name} are off by {difference:.1e} in the mean, more than "
-            f"{INT8_TOLERANCE:.0e}: it is not kept (export without it, or calibrate on other music)"
-        )
-    opset = onnx.load(path, load_external_data=False).opset_import[0].version
-    return OnnxFile(path, opset, path.stat().st_size, difference, INT8_TOLERANCE, "in the mean within")
+        raise UserError(f"{len(music)} segments of music to calibrate on: {FEWEST} or more are needed")
+    graph = quantised(onnx.load(folder / ONNX), music[::2])
+    return save_checked(graph, model, folder / ONNX_INT8, INT8_TOLERANCE, music[1::2])
 
 
 def quantised(graph: "onnx.ModelProto", music: NDArray[np.float32]) -> "onnx.ModelProto":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from samplecnn.files import write
-from samplecnn.text import printable
+from samplecnn.text import printable, unique
 
 UNFIT = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^[. ]')  # for the name of a file, here or elsewhere
 LONGEST = 100  # characters of a name
@@ -23,27 +23,16 @@ def write_playlists(songs: Mapping[Path, Mapping[str, float]], folder: Path) -> 
         for tag, probability in tags.items():
             by_tag.setdefault(tag, []).append((probability, song))
     folder.mkdir(parents=True, exist_ok=True)
-    used: set[str] = set()
     written = []
-    for tag, members in sorted(by_tag.items()):
-        name = file_name(tag, used)
-        used.add(name.casefold())
+    names = unique(UNFIT.sub("_", printable(tag))[:LONGEST] for tag in sorted(by_tag))
+    for name, (tag, members) in zip(names, sorted(by_tag.items()), strict=True):
         ranked = sorted(members, key=lambda member: (-member[0], str(member[1])))
         lines = [os.fsencode(_line(path, folder)) for _, path in ranked]
         head = f"#EXTM3U\n#PLAYLIST:{printable(tag)}\n".encode()
-        write(folder / name, head + b"".join(line + b"\n" for line in lines if b"\n" not in line))
-        written.append(folder / name)
+        file = folder / f"{name}.m3u8"
+        write(file, head + b"".join(line + b"\n" for line in lines if b"\n" not in line))
+        written.append(file)
     return written
-
-
-def file_name(tag: str, used: set[str]) -> str:
-    """Return the name of a tag's playlist: like no other in ``used``, also where case does not count."""
-    base = name = UNFIT.sub("_", printable(tag))[:LONGEST]
-    number = 1
-    while f"{name}.m3u8".casefold() in used:
-        number += 1
-        name = f"{base} ({number})"
-    return f"{name}.m3u8"
 
 
 def _line(path: Path, folder: Path) -> str:

@@ -9,16 +9,15 @@ that is written again gets a new row in place of its old one. The rows of a tabl
 in one way (`Source`); a table of another one is refused and left as it is.
 """
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from samplecnn import __version__
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, require_libraries
 from samplecnn.files import BusyError, locked
 from samplecnn.inference.many import Heard, Stamp
 from samplecnn.inference.tagger import Tagger
@@ -26,10 +25,6 @@ from samplecnn.runs import weights
 
 ENDINGS = (".csv", ".jsonl", ".sqlite", ".parquet")
 DIGITS = 6  # of a probability
-
-
-class TableError(UserError):
-    """A table that cannot be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +51,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """What is said of one file: its tags, or why it has none."""
+    """What is said of one file: its tags, or why it has none, and what they come from."""
 
     path: str
-    stamp: Stamp
+    size: int | None  # bytes; None, as the time is, of a file that is not there
+    mtime: float | None  # seconds since 1970
     seconds: float | None  # of audio
     error: str  # empty: none
     warning: str
+    model: str  # this and what follows: see `Source`
+    model_hash: str
+    samplecnn: str
+    average: str
+    overlap: float
     tags: Mapping[str, float] | None  # probabilities
 
-    def columns(self, source: Source) -> dict[str, Any]:
-        """Return the row as plain values, but for its tags."""
-        return {
-            "path": self.path,
-            "size": self.stamp.size,
-            "mtime": self.stamp.mtime,
-            "seconds": self.seconds,
-            "error": self.error,
-            "warning": self.warning,
-            **source.columns(),
-        }
+    @property
+    def stamp(self) -> Stamp:
+        """What tells whether the file has changed since."""
+        return Stamp(self.size, self.mtime)
 
 
-COLUMNS = tuple(
-    Row("", Stamp(0, 0), 0, "", "", None).columns(Source("", "", "", "", 0, ()))
-)  # in front of the tags
+COLUMNS = tuple(field.name for field in fields(Row) if field.name != "tags")  # in front of the tags
 
 
 class Table(ABC):
@@ -102,7 +94,8 @@ class Table(ABC):
             tags = {tag: round(float(p), DIGITS) for tag, p in zip(heard.timeline.tags, average, strict=True)}
             seconds = round(heard.timeline.seconds, 3)
         error = "" if heard.error is None else getattr(heard.error, "reason", str(heard.error))
-        self.put(Row(key, heard.stamp, seconds, error, heard.warning or "", tags))
+        about = (key, heard.stamp.size, heard.stamp.mtime, seconds, error, heard.warning or "")
+        self.put(Row(*about, **self.source.columns(), tags=tags))
         self.stamps[key] = heard.stamp
 
     @staticmethod
@@ -123,55 +116,49 @@ class Table(ABC):
         """Leave the file as others are to read it."""
 
     def check(self, columns: Mapping[str, Any], tags: Iterable[str] | None) -> None:
-        """Raise TableError for a row of another source."""
+        """Raise UserError for a row of another source."""
         ours = self.source.columns()
         for key in ("model_hash", "average", "overlap"):
             if columns[key] != ours[key]:
                 theirs = f"{columns['model']}, {key} {columns[key]}"
-                raise TableError(
+                raise UserError(
                     f"{self.path} has rows of another source: {theirs}, where this is {ours['model']}, {key} "
                     f"{ours[key]}. It was left as it is: name another file"
                 )
         if tags is not None and set(tags) != set(self.source.tags):
-            raise TableError(f"{self.path} has other tags than the model. It was left as it is: name another")
+            raise UserError(f"{self.path} has other tags than the model. It was left as it is: name another")
 
-    def damaged(self, where: str, reason: object) -> TableError:
+    def damaged(self, where: str, reason: object) -> UserError:
         """Return the error for a file with something else in it."""
-        return TableError(f"{self.path}, {where}, is no row of such a table ({reason}): name another file")
+        return UserError(f"{self.path}, {where}, is no row of such a table ({reason}): name another file")
 
 
 @contextmanager
 def open_table(path: Path, source: Source) -> Iterator[Table]:
     """Open or begin a table, of the kind that its ending says; no other process can meanwhile.
 
-    Raises TableError for a file that is another source's or no table, is in use, or has another ending.
+    Raises UserError for a file that is another source's or no table, is in use, or has another ending.
     """
     kinds = _kinds()
     require_format(path)
     lock = path.with_name(f".{path.name}.lock")
     try:
-        with locked(lock), _removed(lock), closing(kinds[path.suffix](path, source)) as table:
-            yield table
+        with ExitStack() as stack:
+            stack.enter_context(locked(lock))
+            stack.callback(lock.unlink, missing_ok=True)
+            yield stack.enter_context(closing(kinds[path.suffix](path, source)))
     except BusyError as error:
-        raise TableError(f"another process is writing {path}") from error
+        raise UserError(f"another process is writing {path}") from error
 
 
-@contextmanager
-def _removed(path: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def require_format(path: Path) -> None:
-    """Raise TableError for a file that cannot become a table here."""
-    if path.suffix not in ENDINGS:
-        raise TableError(f"{path}: the ending says what it will be; allowed are {', '.join(ENDINGS)}")
+def require_format(path: Path, endings: Iterable[str] = ENDINGS) -> None:
+    """Raise UserError for a file that cannot become what its ending says."""
+    if path.suffix not in endings:
+        raise UserError(f"{path}: the ending says what it will be; allowed are {', '.join(endings)}")
     if not path.parent.is_dir():
-        raise TableError(f"there is no folder {path.parent} for {path.name}")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise TableError("pyarrow is not installed, which writes Parquet: pip install 'samplecnn[parquet]'")
+        raise UserError(f"there is no folder {path.parent} for {path.name}")
+    if path.suffix == ".parquet":
+        require_libraries("parquet", "pyarrow")
 
 
 def _kinds() -> Mapping[str, type[Table]]:

@@ -25,7 +25,7 @@ class DatabaseTable(Table):
 
     def __init__(self, path: Path, source: Source) -> None:
         super().__init__(path, source)
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database = sqlite3.connect(path)
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -43,8 +43,8 @@ class DatabaseTable(Table):
         if not found:
             self._database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
         of_rows = "SELECT DISTINCT model, model_hash, average, overlap FROM files"
-        for values in self._database.execute(of_rows):
-            theirs = dict(zip(("model", "model_hash", "average", "overlap"), values, strict=True))
+        for model, model_hash, average, overlap in self._database.execute(of_rows):
+            theirs = {"model": model, "model_hash": model_hash, "average": average, "overlap": overlap}
             self.check(theirs, None)
         one = "SELECT tag FROM probabilities WHERE file = (SELECT MIN(file) FROM probabilities)"
         if tags := [tag for (tag,) in self._database.execute(one)]:
@@ -54,32 +54,25 @@ class DatabaseTable(Table):
 
     def put(self, row: Row) -> None:
         """Write the row and its probabilities in one transaction."""
-        database, values = self._database, row.columns(self.source)
-        database.execute("BEGIN")
-        try:
+        with self._database as database:
             old = "(SELECT id FROM files WHERE path = ?)"
             database.execute(f"DELETE FROM probabilities WHERE file = {old}", (row.path,))  # noqa: S608
             database.execute("DELETE FROM files WHERE path = ?", (row.path,))
-            names, marks = ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
+            names, marks = ", ".join(COLUMNS), ", ".join(f":{name}" for name in COLUMNS)
             insert = f"INSERT INTO files ({names}) VALUES ({marks})"  # noqa: S608
-            file = database.execute(insert, tuple(values.values())).lastrowid
+            file = database.execute(insert, {name: getattr(row, name) for name in COLUMNS}).lastrowid
             tags = ((file, tag, probability) for tag, probability in (row.tags or {}).items())
             database.executemany("INSERT INTO probabilities VALUES (?, ?, ?)", tags)
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
-        database.execute("COMMIT")
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows in the order in which they were written, also those that are written meanwhile."""
-        columns = "id, path, size, mtime, seconds, error, warning"
-        of_files = f"SELECT {columns} FROM files WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
+        of_files = f"SELECT id, {', '.join(COLUMNS)} FROM files WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
         of_tags = "SELECT tag, probability FROM probabilities WHERE file = ?"
         number = 0
         while found := self._database.execute(of_files, (number,)).fetchone():
-            number, path, size, mtime, seconds, error, warning = found
+            number, *columns = found
             tags = dict(self._database.execute(of_tags, (number,)).fetchall())
-            yield Row(path, Stamp(size, mtime), seconds, error, warning, tags or None)
+            yield Row(**dict(zip(COLUMNS, columns, strict=True)), tags=tags or None)
 
     def close(self) -> None:
         """Close the database."""

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from samplecnn.errors import UserError
 from samplecnn.files import write, writing
-from samplecnn.inference.many import Stamp
-from samplecnn.inference.table import COLUMNS, DIGITS, Row, Source, Table, TableError
+from samplecnn.inference.table import COLUMNS, DIGITS, Row, Source, Table
 from samplecnn.text import FORMULA, csv_text, printable
 
 MAX_LINE = 4 << 20  # bytes; with 10,000 tags a row has 300 kB
@@ -29,36 +29,34 @@ class _Lines(Table):
         super().__init__(path, source)
         if not path.exists():
             write(path, self.header)
-        end = 0
-        count = 0
-        for line in self._whole_lines():
-            end += len(line)
-            if count == 0 and self.header:
+        whole = lines = 0
+        for lines, line in enumerate(self._whole_lines(), start=1):
+            whole += len(line)
+            if lines == 1 and self.header:
                 self.check_header(line)
-            else:
-                row, columns = self._parsed(line, count + 1)
-                self.check(columns, row.tags)
-                self.stamps[row.path] = row.stamp
-            count += 1
-        if count == 0:
-            end = self._begin_again()
-        with path.open("r+b") as file:
-            file.truncate(end)
-        if count - bool(self.header) > len(self.stamps):
-            self._drop_replaced()
+                continue
+            row = self._parsed(line, lines)
+            self.check(vars(row), row.tags)
+            self.stamps[row.path] = row.stamp
+        with path.open("rb") as file:
+            begun = file.read(len(self.beginning))
+        if not lines and not self.beginning.startswith(begun):
+            raise self.damaged("line 1", "it is something else")
+        if not lines or whole < path.stat().st_size or lines - bool(self.header) > len(self.stamps):
+            self._tidy()
         self._replaced = False
         self._file = path.open("ab")
 
     def check_header(self, line: bytes) -> None:
-        """Raise TableError for the header of another table."""
+        """Raise UserError for the header of another table."""
 
     @abstractmethod
     def format(self, row: Row) -> str:
         """Return a row as a line."""
 
     @abstractmethod
-    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
-        """Return a row and its columns; ValueError, KeyError or TypeError for what is none."""
+    def parse(self, line: str) -> Row:
+        """Return a row; ValueError, KeyError or TypeError for what is none."""
 
     def put(self, row: Row) -> None:
         """Append a row."""
@@ -70,21 +68,20 @@ class _Lines(Table):
         """Yield the rows in the order of the file."""
         for number, line in enumerate(self._whole_lines(), start=1):
             if number > 1 or not self.header:
-                yield self._parsed(line, number)[0]
+                yield self._parsed(line, number)
 
     def close(self) -> None:
         """Drop the rows that later ones have replaced."""
         self._file.close()
         if self._replaced:
-            self._drop_replaced()
+            self._tidy()
 
-    def _drop_replaced(self) -> None:
-        last = {row.path: number for number, row in enumerate(self.rows())}
-        kept = set(last.values())
-        lines = self._whole_lines()
+    def _tidy(self) -> None:
+        """Write the file anew, without what was cut and the rows that later ones have replaced."""
+        kept = set({row.path: number for number, row in enumerate(self.rows())}.values())
+        lines = islice(self._whole_lines(), int(bool(self.header)), None)
         with writing(self.path) as file:
-            if self.header:
-                file.write(next(lines))
+            file.write(self.header.encode())
             file.writelines(line for number, line in enumerate(lines) if number in kept)
 
     def _whole_lines(self) -> Iterator[bytes]:
@@ -94,20 +91,11 @@ class _Lines(Table):
             if len(line) == MAX_LINE:
                 raise self.damaged("a line", f"longer than {MAX_LINE >> 20} MiB")
 
-    def _parsed(self, line: bytes, number: int) -> tuple[Row, dict[str, Any]]:
+    def _parsed(self, line: bytes, number: int) -> Row:
         try:
             return self.parse(line.decode())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self.damaged(f"line {number}", printable(str(error))[:80]) from error
-
-    def _begin_again(self) -> int:
-        """Begin a file anew that was cut in its first line; TableError for one that is not ours."""
-        with self.path.open("rb") as file:
-            begun = file.read(len(self.beginning))
-        if not self.beginning.startswith(begun):
-            raise self.damaged("line 1", "it is something else")
-        write(self.path, self.header)
-        return len(self.header.encode())
 
 
 class JsonTable(_Lines):
@@ -122,12 +110,12 @@ class JsonTable(_Lines):
 
     def format(self, row: Row) -> str:
         """Return the row as JSON."""
-        return json.dumps({**row.columns(self.source), "tags": row.tags}) + "\n"
+        return json.dumps(vars(row)) + "\n"
 
-    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
+    def parse(self, line: str) -> Row:
         """Read such an object."""
         columns = json.loads(line)
-        return _row(columns, columns["tags"]), columns
+        return _row(columns, columns["tags"])
 
 
 class CsvTable(_Lines):
@@ -144,7 +132,7 @@ class CsvTable(_Lines):
         return printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
 
     def check_header(self, line: bytes) -> None:
-        """Raise TableError for columns that are not ours."""
+        """Raise UserError for columns that are not ours."""
         if line != self.header.encode():
             ours = line.startswith(_csv(COLUMNS).rstrip("\n").encode() + b",")
             if ours:
@@ -153,21 +141,20 @@ class CsvTable(_Lines):
 
     def format(self, row: Row) -> str:
         """Return the row with its probabilities in the model's order."""
-        columns = row.columns(self.source)
+        columns = {key: getattr(row, key) for key in COLUMNS}
         for key in ("error", "warning", "model"):
             columns[key] = csv_text(columns[key])
         tags = [f"{row.tags[tag]:.{DIGITS}f}" if row.tags else "" for tag in self.source.tags]
-        return _csv([*("" if value is None else value for value in columns.values()), *tags])
+        return _csv([*columns.values(), *tags])
 
-    def parse(self, line: str) -> tuple[Row, dict[str, Any]]:
+    def parse(self, line: str) -> Row:
         """Read such a row."""
         cells = next(csv.reader([line], strict=True))
         columns: dict[str, Any] = dict(zip(COLUMNS, cells, strict=False))
         for key, kind in (("size", int), ("mtime", float), ("seconds", float), ("overlap", float)):
             columns[key] = kind(columns[key]) if columns[key] else None
         values = map(float, cells[len(COLUMNS) :]) if not columns["error"] else None
-        tags = None if values is None else dict(zip(self.source.tags, values, strict=True))
-        return _row(columns, tags), columns
+        return _row(columns, None if values is None else dict(zip(self.source.tags, values, strict=True)))
 
 
 class ParquetTable(JsonTable):
@@ -176,7 +163,7 @@ class ParquetTable(JsonTable):
     def __init__(self, path: Path, source: Source) -> None:
         lines = path.with_name(f"{path.name}.jsonl")
         if path.exists() and not lines.exists():
-            raise TableError(f"{path} is there, but {lines.name} is not, which it was made of: name another")
+            raise UserError(f"{path} is there, but {lines.name} is not, which it was made of: name another")
         self._parquet = path
         super().__init__(lines, source)
 
@@ -196,9 +183,9 @@ class ParquetTable(JsonTable):
                 parquet.write_table(pyarrow.Table.from_pylist(some, schema))
 
     def _flat(self, line: bytes) -> dict[str, Any]:
-        row, columns = self._parsed(line, 0)
+        row = self._parsed(line, 0)
         tags = {column(tag): probability for tag, probability in (row.tags or {}).items()}
-        return columns | tags | {"path": Table.key(Path(row.path))}
+        return vars(row) | tags | {"path": Table.key(Path(row.path))}
 
 
 def column(tag: str) -> str:
@@ -216,8 +203,7 @@ def _row(columns: dict[str, Any], tags: Any) -> Row:
         raise TypeError("tags are no object")
     if tags is not None and not all(isinstance(p, float | int) and math.isfinite(p) for p in tags.values()):
         raise ValueError("a probability is not a number")
-    stamp = Stamp(columns["size"], columns["mtime"])
-    return Row(columns["path"], stamp, columns["seconds"], columns["error"], columns["warning"], tags)
+    return Row(**{key: columns[key] for key in COLUMNS}, tags=tags)
 
 
 def _csv(cells: Any) -> str:

@@ -242,7 +242,7 @@ def load(
     the hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux),
     which halves the time, and computes in no more threads than it has cores to use. Raises
     ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
-    ``samplecnn.inference.hub.HubError`` for a model that cannot be had there, and UserError for published
+    UserError for a model that cannot be had there, and UserError for published
     weights that were not pulled yet and for another precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}

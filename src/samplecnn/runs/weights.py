@@ -18,6 +18,7 @@ from samplecnn.text import shown
 
 MAX_TABLE = 1 << 20  # bytes; a full-size ReSE-2 network's takes 20 kB
 MAX_FILE = 4 << 30  # bytes; a full-size ReSE-2 network takes 108 MB
+VARIANCES = ("running_var", "moving_variance")  # of batch norms, in PyTorch and in Keras
 
 
 def encode(weights: Mapping[str, Tensor]) -> bytes:
@@ -96,5 +97,5 @@ def require_sound(path: Path, name: str, tensor: Tensor) -> None:
         return
     if not tensor.isfinite().all():
         raise RunError(f"{path} has NaN or infinite weights in {name!r}")
-    if name.endswith("running_var") and (tensor < 0).any():
+    if name.endswith(VARIANCES) and (tensor < 0).any():
         raise RunError(f"{path} has a negative variance in {name!r}")

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samplecnn.inference.known import keras_hdf5
 from samplecnn.inference.known.catalog import KNOWN, Known
+from samplecnn.inference.known.convert import Converted
+from samplecnn.inference.known.keras import recognised
 from samplecnn.inference.known.layouts import LAYOUTS
 from samplecnn.model.networks import NETWORKS
 
@@ -23,6 +26,12 @@ def weights(network: str, tags: int = 50) -> dict[str, Tensor]:
     ours = NETWORKS[network](tags=tags).state_dict()
     [layout] = [layout for layout in LAYOUTS if layout.network == network]
     return {layout.theirs(name): weight for name, weight in ours.items()}
+
+
+def keras_here(path: Path) -> Converted:
+    """The network in a file of Keras, read in this process, which saves the start of another."""
+    arrays, metadata = keras_hdf5.read(str(path))
+    return recognised(path, {name: torch.from_numpy(array) for name, array in arrays.items()}, metadata)
 
 
 def file_of(content: Any) -> bytes:

@@ -1,7 +1,8 @@
 """Published networks converted: real weights on a real clip, the others against their definition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from inference.known import theirs
 from inference.known.theirs import Weights
 from samplecnn.data.datasets.msd import PUBLISHED_TAGS
-from samplecnn.inference.known.convert import Converted, convert, converted
+from samplecnn.inference.known.convert import convert, converted
 from samplecnn.inference.known.layouts import LAYOUTS
 from samplecnn.inference.known.tags import TAGS
 from samplecnn.model.blocks import BLOCKS
@@ -30,18 +31,14 @@ needs_weights = pytest.mark.skipif(
 pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filterbank has all zero values")
 HERE = Path("made")  # of weights that are in no file
 
-# folder of the collection: (network of ours, its options, rate, samples)
-EXPECTED = {
-    "sample": (
-        "samplecnn",
-        {"block": {"name": "basic"}, "multi": False, "width": 128, "pad_front": 1},
-        16_000,
-        59_049,
-    ),
-    "clmr": ("samplecnn", {"block": {"name": "basic"}, "multi": False, "width": 128}, 22_050, 59_049),
-    "short": ("shortchunk", {}, 16_000, 59_049),
-    "short_res": ("shortchunk", {"res": True}, 16_000, 59_049),
-    "hcnn": ("harmonic", {}, 16_000, 80_000),
+BASIC = {"block": {"name": "basic"}, "multi": False, "width": 128}
+# folder of the collection: (network of ours, rate, samples)
+EXPECTED: dict[str, tuple[dict[str, Any], int, int]] = {
+    "sample": ({**BASIC, "model": {"name": "samplecnn", "pad_front": 1}}, 16_000, 59_049),
+    "clmr": ({**BASIC, "model": {"name": "samplecnn"}}, 22_050, 59_049),
+    "short": ({"model": {"name": "shortchunk"}}, 16_000, 59_049),
+    "short_res": ({"model": {"name": "shortchunk", "res": True}}, 16_000, 59_049),
+    "hcnn": ({"model": {"name": "harmonic"}}, 16_000, 80_000),
 }
 
 
@@ -56,10 +53,11 @@ def chunk(samples: int) -> Tensor:
 @pytest.mark.parametrize("name", ["fcn", "crnn", "musicnn"])
 def test_real_weights_on_the_real_clip(name: str) -> None:
     model = convert(BASELINES / f"mtat_{name}.pth")
-    assert (model.network, model.outputs, model.sample_rate) == (name, 50, 16_000)
+    assert (model.architecture["model"]["name"], model.network.tags) == (name, 50)
+    assert model.network.sample_rate == 16_000
     clip = torch.from_numpy(soundfile.read(CLIP, dtype="float32")[0])
     with torch.no_grad():
-        got = model.build()(clip[None, : model.segment_samples]).sigmoid()[0]
+        got = model.network(clip[None, : model.network.segment_samples]).sigmoid()[0]
     golden = np.load(BASELINES / "golden_joram_first_chunk.npz")[name]
     np.testing.assert_allclose(got, golden, rtol=0, atol=1e-5)
 
@@ -70,11 +68,10 @@ def test_the_same_function_at_full_width(name: str) -> None:
     make, compute = theirs.NETWORKS[name]
     weights = make()
     model = converted(HERE, weights)
-    network, options, rate, samples = EXPECTED[name]
-    assert (model.network, model.options) == (network, options)
-    assert (model.sample_rate, model.segment_samples, model.outputs) == (rate, samples, 50)
-    ours = model.build().double()
-    ours.load_state_dict(dict(model.weights))  # not rounded to float32
+    architecture, rate, samples = EXPECTED[name]
+    assert model.architecture.items() >= architecture.items()
+    ours = model.network.double()
+    assert (ours.sample_rate, ours.segment_samples, model.network.tags) == (rate, samples, 50)
     x = chunk(samples)
     with torch.no_grad():
         expected, got = compute(weights, x), ours(x)
@@ -94,8 +91,8 @@ def test_both_sizes_of_musicnn(mid: int, dense: int) -> None:
     flat = ("layers.2", "layers.3", "layers.4", "layer1", "layer2", "layer3")  # convolutions over time alone
     file = {n: w[:, :, 0] if w.ndim == 4 and n.startswith(flat) else w for n, w in file.items()}
     model = converted(HERE, file)
-    assert model.options == options
-    for name, weight in model.build().state_dict().items():
+    assert model.architecture["model"] == {"name": "musicnn", **options}
+    for name, weight in model.network.state_dict().items():
         assert torch.equal(weight, ours[name])
 
 
@@ -104,25 +101,25 @@ def test_files_of_both_formats(tmp_path: Path) -> None:
         name: weight.float() if weight.is_floating_point() else weight
         for name, weight in theirs.short_weights().items()
     }
-    models: list[Converted] = []
+    states: list[Mapping[str, Tensor]] = []
     for zipped in (True, False):
         path = tmp_path / f"{zipped}.pth"
         torch.save(weights, path, _use_new_zipfile_serialization=zipped)
-        models.append(convert(path))
-    for name, weight in models[0].weights.items():
-        assert torch.equal(weight, models[1].weights[name])
+        states.append(convert(path).network.state_dict())
+    for name, weight in states[0].items():
+        assert torch.equal(weight, states[1][name])
         assert weight.dtype in (torch.float32, torch.int64)
 
 
 def test_checkpoints_of_clmr() -> None:
     """Supervised training holds the network twice; linear evaluation holds the encoder and a layer."""
     plain = theirs.clmr_weights()
-    wanted = converted(HERE, plain).weights
+    wanted = converted(HERE, plain).network.state_dict()
     supervised = {f"{prefix}{name}": w for prefix in ("encoder.", "model.") for name, w in plain.items()}
     last = {name.replace("fc", "model.0"): w for name, w in plain.items() if name.startswith("fc")}
     linear = {f"encoder.{name}": w for name, w in plain.items() if not name.startswith("fc")} | last
     for file in (supervised, linear):
-        got = converted(HERE, file).weights
+        got = converted(HERE, file).network.state_dict()
         assert all(torch.equal(got[name], wanted[name]) for name in wanted)
     encoder = {name: w for name, w in plain.items() if not name.startswith("fc")}
     with pytest.raises(RunError, match=r"lacks fc.weight: it is SampleCNN of CLMR without its last layer"):
@@ -184,7 +181,7 @@ def test_a_filter_bank_that_was_emptied_is_no_matter() -> None:
     """The authors' own evaluation saves it so."""
     weights = theirs.short_weights()
     weights["spec.mel_scale.fb"] = torch.empty(0)
-    assert converted(HERE, weights).network == "shortchunk"
+    assert converted(HERE, weights).architecture["model"] == {"name": "shortchunk"}
 
 
 def test_other_networks_are_not_taken_for_these() -> None:

@@ -14,10 +14,9 @@ from inference.known import theirs
 from inference.known.files import BASELINES, CLIP, file_of, weights
 from samplecnn.errors import UserError
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.inference.keras_import import AUTHORS_TAGS
 from samplecnn.inference.known.convert import convert
 from samplecnn.inference.known.importing import import_file
-from samplecnn.inference.known.tags import TAGS
+from samplecnn.inference.known.tags import AUTHORS_TAGS, TAGS
 from samplecnn.runs.bundle import CARD, CONFIG
 from samplecnn.runs.errors import RunError
 
@@ -45,7 +44,7 @@ def test_real_weights_tag_the_real_clip(name: str, tmp_path: Path) -> None:
     assert list(tagger.tags) == np.load(BASELINES / "mtat_tags.npy").tolist()
 
     clip = torch.from_numpy(soundfile.read(CLIP, dtype="float32")[0])
-    network = convert(file).build()
+    network = convert(file).network
     samples = network.segment_samples
     segments = clip[: len(clip) // samples * samples].reshape(-1, samples)
     with torch.no_grad():

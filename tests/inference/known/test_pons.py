@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from samplecnn.inference.known import pons
-from samplecnn.inference.known.convert import ConversionError
 from samplecnn.inference.known.pons import convert_npz, is_npz, read_npz, their_name
 from samplecnn.model.networks.musicnn import Musicnn
 from samplecnn.runs.errors import RunError
@@ -19,13 +18,13 @@ def arrays() -> dict[str, np.ndarray]:
     """Random arrays of the shapes that TensorFlow has them in."""
     made = {}
     for name, weight in Musicnn(tags=3, original=True, mid=8, dense=5).state_dict().items():
-        if not name.endswith("num_batches_tracked"):
+        if (there := their_name(name)) is not None:
             value = weight.numpy()
             if name.startswith("mid.") and value.ndim == 4:
                 value = value.transpose(3, 1, 2, 0)  # (time, in, 1, out)
             else:
                 value = value.transpose()
-            made[their_name(name)] = np.ascontiguousarray(value)
+            made[there] = np.ascontiguousarray(value)
     return made
 
 
@@ -51,10 +50,14 @@ def test_sizes_are_recognised(tmp_path: Path) -> None:
     path = write(tmp_path / "w.npz", arrays())
     assert is_npz(path)
     model = convert_npz(path)
-    assert model.options == {"original": True, "mid": 8, "dense": 5}
-    assert (model.outputs, model.sample_rate, model.segment_samples) == (3, 16_000, 48_000)
+    assert model.architecture["model"] == {"name": "musicnn", "original": True, "mid": 8, "dense": 5}
+    assert (model.network.tags, model.network.sample_rate, model.network.segment_samples) == (
+        3,
+        16_000,
+        48_000,
+    )
     with torch.no_grad():
-        assert model.build()(torch.zeros(2, 48_000)).shape == (2, 3)
+        assert model.network(torch.zeros(2, 48_000)).shape == (2, 3)
 
 
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
@@ -68,6 +71,10 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         ),
         ({"dense_1/bias": np.ones(0, np.float32)}, "has 0 outputs of 'dense_1/bias'"),
         ({"dense_1/bias": np.array([1, np.nan, 0], np.float32)}, "NaN or infinite weights in 'dense_1/bias'"),
+        (
+            {"batch_normalization/moving_variance": np.array([-1], np.float32)},
+            "negative variance in 'batch_normalization/moving_variance'",
+        ),
     ):
         content = {name: value for name, value in {**whole, **changes}.items() if value is not None}
         path = write(tmp_path / "w.npz", content)
@@ -93,13 +100,13 @@ def test_archives_that_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         npy(np.array(["x"])),
         good.replace(b"{'descr'", b"{exit(1)"),
     ):
-        with pytest.raises(ConversionError, match=r"w\.npz cannot be read as arrays of NumPy: it is damaged"):
+        with pytest.raises(RunError, match=r"w\.npz cannot be read as arrays of NumPy: it is damaged"):
             read_npz(zipped(path, a=good, b=data))
     whole = zipped(path, a=good).read_bytes()
     path.write_bytes(whole[:40])
     assert not is_npz(path)
     monkeypatch.setattr(pons, "MAX_FILE", 100)
-    with pytest.raises(ConversionError, match="has more than 0 MiB"):
+    with pytest.raises(RunError, match="has more than 0 MiB"):
         read_npz(zipped(path, a=good))
 
 

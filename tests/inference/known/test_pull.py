@@ -17,7 +17,7 @@ from samplecnn.data.download import ATTEMPTS, DownloadError
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder
 from samplecnn.inference.known.catalog import KNOWN, Known
-from samplecnn.inference.known.pull import PullError, pull, pulled
+from samplecnn.inference.known.pull import pull, pulled
 from samplecnn.inference.known.tags import TAGS
 from samplecnn.inference.locate import local
 from samplecnn.runs.bundle import CARD, CONFIG
@@ -113,7 +113,7 @@ def test_a_file_of_another_network_or_of_none(server: FileServer, tmp_path: Path
         (b"<html>sorry</html>", "is not FCN of Won et al. any more .* not an HDF5 file"),
         (FCN[:-1000], "is not FCN of Won et al. any more .* cannot be read as weights of PyTorch"),
     ):
-        with pytest.raises(PullError, match=words):
+        with pytest.raises(UserError, match=words):
             get(at(server.add("/fcn", content)))
         assert left() == []
     assert not list((cache_folder() / "models").glob("*"))
@@ -137,7 +137,7 @@ def test_the_authors_file(server: FileServer) -> None:
     assert "no checksum is published" in json.loads((folder / CONFIG).read_text())["source"]
     assert "No licence of the weights is stated." in (folder / CARD).read_text()
     wrong = at(known.url, "mtat-rese2")
-    with pytest.raises(PullError, match=r"is SE, multi-level, of Kim et al\. now, not ReSE-2"):
+    with pytest.raises(UserError, match=r"is SE, multi-level, of Kim et al\. now, not ReSE-2"):
         get(wrong)
 
 

@@ -257,7 +257,7 @@ def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
 
 def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     with serving(models) as server, httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-        decoder = server.sounds.decoder.process
+        decoder = server.sounds.decoder
         os.kill(decoder.pid, signal.SIGKILL)  # while nobody uses it
         time.sleep(0.5)
         first = upload(client, song)

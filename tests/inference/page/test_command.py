@@ -15,12 +15,13 @@ import soundfile
 from inference.models import checkpoint
 from samplecnn.cli import main
 from samplecnn.cli.common import model_name
-from samplecnn.cli.serve import listen, unique
+from samplecnn.cli.serve import listen
+from samplecnn.text import unique
 
 
 def start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "samplecnn.cli", "serve", *map(str, arguments)],
+        [sys.executable, "-m", "samplecnn", "serve", *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -117,7 +118,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
     code += "sys.exit(main(['serve']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "samplecnn serve: starlette is not installed: pip install 'samplecnn[serve]'\n"
+    assert done.stderr == 'samplecnn serve: starlette is not installed: pip install "samplecnn[serve]"\n'
 
 
 def test_names(tmp_path: Path) -> None:

@@ -42,41 +42,27 @@ COMMIT = "ffcd1f90b97a1e923a50c6e5283f147cf9dd7dfd"
 SPLITS = {"mtat": "clean", "msd": "published", "jamendo": "split-0"}
 SHORT, RES = "Short-chunk CNN", "Short-chunk CNN + Res"
 
-# Name, network, ROC-AUC, PR-AUC, folder of the collection.
+# Name, network, ROC-AUC, PR-AUC, folder among those of its data set, git's id of the file if it is known.
 WON = (
-    ("mtat-fcn", "FCN", 0.9005, 0.4295, "mtat/fcn/"),
-    ("mtat-crnn", "CRNN", 0.8722, 0.3625, "mtat/crnn/"),
-    ("mtat-musicnn", "Musicnn", 0.9106, 0.4493, "mtat/musicnn/"),
-    ("mtat-samplecnn", "SampleCNN", 0.9058, 0.4422, "mtat/sample/"),
-    ("mtat-harmonic", "Harmonic CNN", 0.9127, 0.4611, "mtat/hcnn/"),
-    ("mtat-shortchunk", SHORT, 0.9126, 0.4590, ""),
-    ("msd-fcn", "FCN", 0.8744, 0.2970, "msd/fcn/"),
-    ("msd-crnn", "CRNN", 0.8499, 0.2469, "msd/crnn/"),
-    ("msd-musicnn", "Musicnn", 0.8803, 0.2983, "msd/musicnn/"),
-    ("msd-samplecnn", "SampleCNN", 0.8789, 0.2959, "msd/sample/"),
-    ("msd-harmonic", "Harmonic CNN", 0.8898, 0.3298, "msd/hcnn/"),
-    ("msd-shortchunk-res", RES, 0.8898, 0.3280, "msd/short_res/"),
-    ("jamendo-fcn", "FCN", 0.8255, 0.2801, "jamendo/fcn/"),
-    ("jamendo-crnn", "CRNN", 0.7978, 0.2358, "jamendo/crnn/"),
-    ("jamendo-musicnn", "Musicnn", 0.8226, 0.2713, "jamendo/musicnn/"),
-    ("jamendo-samplecnn", "SampleCNN", 0.8208, 0.2742, "jamendo/sample/"),
-    ("jamendo-harmonic", "Harmonic CNN", 0.8322, 0.2956, "jamendo/hcnn/"),
-    ("jamendo-shortchunk-res", RES, 0.8316, 0.2951, "jamendo/short_res/"),
+    ("mtat-fcn", "FCN", 0.9005, 0.4295, "fcn", "970d99eb564935d36e2f4b71712a250a081229e0"),
+    ("mtat-crnn", "CRNN", 0.8722, 0.3625, "crnn", "884e1ffa3b4d005794b225996163d1ef5d64206b"),
+    ("mtat-musicnn", "Musicnn", 0.9106, 0.4493, "musicnn", "f535468c253f5d9a6e87c4088d234846d7738cc2"),
+    ("mtat-samplecnn", "SampleCNN", 0.9058, 0.4422, "sample", "0ce2469da86fddc73be75936fbcddc9471e7ce21"),
+    ("mtat-harmonic", "Harmonic CNN", 0.9127, 0.4611, "hcnn", "68960600c842af8256600bfe917bf91582721564"),
+    ("mtat-shortchunk", SHORT, 0.9126, 0.4590, "", "be35d04f470834e1539ef205e3f8e3a6be2b3689"),
+    ("msd-fcn", "FCN", 0.8744, 0.2970, "fcn", None),
+    ("msd-crnn", "CRNN", 0.8499, 0.2469, "crnn", None),
+    ("msd-musicnn", "Musicnn", 0.8803, 0.2983, "musicnn", None),
+    ("msd-samplecnn", "SampleCNN", 0.8789, 0.2959, "sample", "3888125187cd62bff2ec7f6763b474b916407d95"),
+    ("msd-harmonic", "Harmonic CNN", 0.8898, 0.3298, "hcnn", "8b6c53c41ce3fd5c61cd0aa2f5444435972f8e53"),
+    ("msd-shortchunk-res", RES, 0.8898, 0.3280, "short_res", "2566ed85f37150ac6f3dba4f5a39985b5acbf156"),
+    ("jamendo-fcn", "FCN", 0.8255, 0.2801, "fcn", None),
+    ("jamendo-crnn", "CRNN", 0.7978, 0.2358, "crnn", None),
+    ("jamendo-musicnn", "Musicnn", 0.8226, 0.2713, "musicnn", None),
+    ("jamendo-samplecnn", "SampleCNN", 0.8208, 0.2742, "sample", "db5bedf34a0ea6500d95e254a43a203a185cec06"),
+    ("jamendo-harmonic", "Harmonic CNN", 0.8322, 0.2956, "hcnn", "2890f9f118cc4fd906caac57fd2b56abe7a34706"),
+    ("jamendo-shortchunk-res", RES, 0.8316, 0.2951, "short_res", "56478ab59e0891a0ef4188e997db536d35d3407a"),
 )
-GIT_BLOBS = {
-    "mtat-fcn": "970d99eb564935d36e2f4b71712a250a081229e0",
-    "mtat-crnn": "884e1ffa3b4d005794b225996163d1ef5d64206b",
-    "mtat-musicnn": "f535468c253f5d9a6e87c4088d234846d7738cc2",
-    "mtat-samplecnn": "0ce2469da86fddc73be75936fbcddc9471e7ce21",
-    "mtat-harmonic": "68960600c842af8256600bfe917bf91582721564",
-    "mtat-shortchunk": "be35d04f470834e1539ef205e3f8e3a6be2b3689",
-    "msd-samplecnn": "3888125187cd62bff2ec7f6763b474b916407d95",
-    "msd-harmonic": "8b6c53c41ce3fd5c61cd0aa2f5444435972f8e53",
-    "msd-shortchunk-res": "2566ed85f37150ac6f3dba4f5a39985b5acbf156",
-    "jamendo-samplecnn": "db5bedf34a0ea6500d95e254a43a203a185cec06",
-    "jamendo-harmonic": "2890f9f118cc4fd906caac57fd2b56abe7a34706",
-    "jamendo-shortchunk-res": "56478ab59e0891a0ef4188e997db536d35d3407a",
-}
 BYTES = {"mtat-fcn": 1_902_811, "mtat-crnn": 1_687_630, "mtat-musicnn": 3_257_172}
 # Name, block, ROC-AUC, address. The paper's authors publish neither checksums nor a licence.
 KIM = (
@@ -85,12 +71,12 @@ KIM = (
 )
 
 
-def _won(name: str, network: str, roc_auc: float, pr_auc: float, folder: str) -> Known:
-    data, blob = name.partition("-")[0], GIT_BLOBS.get(name)
-    url = f"{COLLECTION}/{'master' if blob else COMMIT}/models/{folder}best_model.pth"
+def _won(name: str, network: str, roc_auc: float, pr_auc: float, folder: str, blob: str | None) -> Known:
+    data = name.partition("-")[0]
+    path = f"{data}/{folder}/best_model.pth" if folder else "best_model.pth"
+    url = f"{COLLECTION}/{'master' if blob else COMMIT}/models/{path}"
     title, authors = f"{network} of Won et al.", "Won et al. (2020)"
-    size = BYTES.get(name)
-    return Known(name, title, data, SPLITS[data], roc_auc, pr_auc, url, authors, "mit", size, blob)
+    return Known(name, title, data, SPLITS[data], roc_auc, pr_auc, url, authors, "mit", BYTES.get(name), blob)
 
 
 def _kim(name: str, block: str, roc_auc: float, address: str) -> Known:

@@ -1,14 +1,13 @@
 """Weights of published networks, as weights of ours: recognised by their names and shapes, checked, renamed.
 
-    model = convert(Path("best_model.pth"))
-    network = model.build()
+    network = convert(Path("best_model.pth")).network
 
 Every weight has to be there and to fit, and nothing else may be there. Two things are not only renamed. The
 batch norms of SampleCNNs trained elsewhere have another epsilon: the scale takes up the difference. And the
 convolution in front of their last layer hears one step of time: its middle tap is a dense layer.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,22 @@ from samplecnn.model.networks.network import Network
 from samplecnn.model.networks.spectrogram import LogMel
 from samplecnn.runs.description import Description
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import Model
 from samplecnn.runs.rules import OF_SAMPLECNN
 from samplecnn.runs.weights import require_same_names, require_sound
 from samplecnn.text import shown
 
 OUR_EPSILON, THEIR_EPSILON = 1e-3, 1e-5  # of the batch norms: Keras', and PyTorch's
 MAX_SIZE = 10_000  # of a layer whose size the file decides
+# What Keras calls a weight, by our name.
+KERAS_LAYER = {"weight": "kernel", "bias": "bias"}
+KERAS_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 DROPOUT = 0.5  # before the last layer, in training: what they publish does not depend on it
-
-
-class ConversionError(RunError):
-    """A file is of no network that is known, or not a sound one."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +46,19 @@ class Converted:
     """A published network as one of ours."""
 
     title: str  # what the file was recognised as
-    network: str  # SAMPLECNN or a key of NETWORKS
-    options: Mapping[str, Any]  # of the network
-    weights: Mapping[str, Tensor]  # by their names in it
-    outputs: int  # tags; which they are, no file says
-    sample_rate: int  # Hz
+    architecture: Mapping[str, Any]  # as ``samplecnn.model.architecture.build`` takes it
+    network: Network  # with its weights, in evaluation mode; what its outputs are, no file says
 
-    @property
-    def segment_samples(self) -> int:
-        """How many samples it hears at once."""
-        return self._without_weights().segment_samples
-
-    def describe(self, tags: Sequence[str], data: str, split: str) -> Description:
-        """Return what a bundle says of the network; ``tags`` are as many as it has outputs."""
-        return Description(
-            **architecture(self.network, self.options, self.sample_rate),
+    def model(self, path: Path, tags: Sequence[str], data: str, split: str) -> Model:
+        """Return it as a model; ``tags`` are as many as it has outputs."""
+        description = Description(
+            **self.architecture,
             tags=tuple(tags),
             data=data,
             split=split,
-            segment_samples=self.segment_samples,
+            segment_samples=self.network.segment_samples,
         )
-
-    def build(self) -> Network:
-        """Return the network, in evaluation mode."""
-        network = self._without_weights()
-        network.load_state_dict(dict(self.weights), assign=True)
-        return network.eval()
-
-    def _without_weights(self) -> Network:
-        with torch.device("meta"):
-            return build(architecture(self.network, self.options, self.sample_rate), self.outputs)
+        return Model(self.network.float(), description, path)
 
 
 def architecture(network: str, options: Mapping[str, Any], sample_rate: int) -> dict[str, Any]:
@@ -85,6 +72,12 @@ def architecture(network: str, options: Mapping[str, Any], sample_rate: int) -> 
     }
 
 
+def without_weights(architecture: Mapping[str, Any], outputs: int) -> Network:
+    """Return a network to be filled, on the meta device: nothing is allocated."""
+    with torch.device("meta"):
+        return build(architecture, outputs)
+
+
 def convert(path: Path) -> Converted:
     """Return the network in a file of PyTorch's; RunError for any other content."""
     return converted(path, read_tensors(path))
@@ -94,46 +87,40 @@ def converted(path: Path, weights: Mapping[str, Tensor]) -> Converted:
     """Return the network of weights that ``read_tensors`` has read from ``path``."""
     layout = recognise(path, weights)
     if f"{layout.last}.weight" not in weights:
-        raise ConversionError(
-            f"{path} lacks {layout.last}.weight: it is {layout.title} without its last layer"
-        )
-    sizes = {
-        name: outputs_of(path, f"{layer}.weight", weights)
-        for name, layer in {"tags": layout.last, **layout.sizes}.items()
-    }
-    tags = sizes.pop("tags")
-    options = {**layout.options, **sizes}
-    with torch.device("meta"):
-        network = build(architecture(layout.network, options, layout.sample_rate), tags)
-    expected = network.state_dict()
-    theirs = {name: layout.theirs(name) for name in expected}
+        raise RunError(f"{path} lacks {layout.last}.weight: it is {layout.title} without its last layer")
+    outputs = outputs_of(path, f"{layout.last}.weight", weights)
+    sizes = {name: outputs_of(path, f"{layer}.weight", weights) for name, layer in layout.sizes.items()}
+    described = architecture(layout.network, {**layout.options, **sizes}, layout.sample_rate)
+    network = without_weights(described, outputs)
     buffers = _spectrogram_buffers(network)
     _require_same_spectrogram(path, weights, buffers)
-    own = [name for name in weights if name not in buffers and not _is_copy(layout, name)]
-    require_same_names(path, own, theirs.values())
-    ours = {
-        name: fitted(path, theirs[name], weights[theirs[name]], tensor) for name, tensor in expected.items()
+    own = {
+        name: weight
+        for name, weight in weights.items()
+        if name not in buffers and not (layout.copies and name.startswith(layout.copies))
     }
+    ours = renamed(path, own, network, layout.theirs)
     if layout.network == SAMPLECNN:
         _fold_epsilon(ours)
-    return Converted(layout.title, layout.network, options, ours, tags, layout.sample_rate)
+    network.load_state_dict(ours, assign=True)
+    return Converted(layout.title, described, network.eval())
 
 
 def recognise(path: Path, names: Collection[str]) -> Layout:
-    """Return which published network has weights of these names; ConversionError, with ``path``, for none."""
+    """Return which published network has weights of these names; RunError, with ``path``, for none."""
     for layout in LAYOUTS:
         if all(sign in names for sign in layout.signs):
             return layout
     some = ", ".join(shown(name) for name in list(names)[:3])
     known = ", ".join(dict.fromkeys(layout.title for layout in LAYOUTS))
-    raise ConversionError(f"{path} is of no network that is known (it has {some}, ...). Known are: {known}")
+    raise RunError(f"{path} is of no network that is known (it has {some}, ...). Known are: {known}")
 
 
 def outputs_of(path: Path, name: str, weights: Mapping[str, Tensor]) -> int:
-    """Return the size of a layer by the name of its weight; ConversionError unless it may be one."""
+    """Return the size of a layer by the name of its weight; RunError unless it may be one."""
     size = weights[name].shape[0] if name in weights and weights[name].ndim else 0
     if not 1 <= size <= MAX_SIZE:
-        raise ConversionError(f"{path} has {size} outputs of {name!r}; allowed are 1 to {MAX_SIZE:,}")
+        raise RunError(f"{path} has {size} outputs of {name!r}; allowed are 1 to {MAX_SIZE:,}")
     return size
 
 
@@ -155,14 +142,33 @@ def _require_same_spectrogram(
         if found.numel() and (
             found.shape != ours.shape or not torch.allclose(found.to(ours), ours, atol=1e-3)
         ):
-            raise ConversionError(f"{path} was trained on another spectrogram: {name!r} differs from ours")
+            raise RunError(f"{path} was trained on another spectrogram: {name!r} differs from ours")
 
 
-def _is_copy(layout: Layout, name: str) -> bool:
-    return layout.copies is not None and name.startswith(layout.copies)
+def renamed(
+    path: Path, found: Mapping[str, Tensor], network: Network, theirs: Callable[[str], str | None]
+) -> dict[str, Tensor]:
+    """Return the weights ``found`` in a file by their names in the network, and in its shapes.
+
+    ``theirs`` returns what a weight of the network is called in the file; None stands for a count of batches
+    that the file does not have. Raises RunError for a weight that is missing, does not fit or is one more,
+    and for one that no trained network has.
+    """
+    expected = network.state_dict()
+    names = {name: theirs(name) for name in expected}
+    require_same_names(path, found, [name for name in names.values() if name is not None])
+    return {
+        name: torch.tensor(0) if there is None else _fitted(path, there, found[there], expected[name])
+        for name, there in names.items()
+    }
 
 
-def fitted(path: Path, name: str, tensor: Tensor, expected: Tensor) -> Tensor:
+def transposed(kernel: Tensor) -> Tensor:
+    """Return a kernel of TensorFlow's as PyTorch has it: (..., in, out) becomes (out, in, ...)."""
+    return kernel.permute(*reversed(range(kernel.ndim)))
+
+
+def _fitted(path: Path, name: str, tensor: Tensor, expected: Tensor) -> Tensor:
     """Return a weight in the shape of ours."""
     require_sound(path, name, tensor)
     fitted = tensor
@@ -171,7 +177,7 @@ def fitted(path: Path, name: str, tensor: Tensor, expected: Tensor) -> Tensor:
     elif tensor.ndim == 3 and expected.ndim == 2 and tensor.shape[2] in (1, 3):  # hears one step of time
         fitted = tensor[:, :, tensor.shape[2] // 2]
     if fitted.shape != expected.shape or fitted.is_floating_point() != expected.is_floating_point():
-        raise ConversionError(
+        raise RunError(
             f"{path} has {name!r} with shape {list(tensor.shape)} and type {tensor.dtype}; "
             f"the network needs {list(expected.shape)} and {expected.dtype}"
         )

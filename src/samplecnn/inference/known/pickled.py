@@ -43,11 +43,8 @@ class Storage:
             raise ValueError(
                 f"it is truncated: storage {self.key} has {len(values)} bytes, not {self.count} values"
             )
-        return (
-            torch.frombuffer(bytearray(values), dtype=self.dtype)
-            if values
-            else torch.empty(0, dtype=self.dtype)
-        )
+        empty = torch.empty(0, dtype=self.dtype)
+        return torch.frombuffer(bytearray(values), dtype=self.dtype) if values else empty
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,12 @@ $XDG_CACHE_HOME/samplecnn/downloads/         what is on its way; what has come s
 from pathlib import Path
 
 from samplecnn.data.download import Remote, fetch
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, require_libraries
 from samplecnn.files import cache_folder, locked
 from samplecnn.inference.bundle import check_place, write_bundle
-from samplecnn.inference.keras_import import require_h5py
 from samplecnn.inference.known.catalog import Known
 from samplecnn.inference.known.importing import Imported, import_file
 from samplecnn.runs.bundle import CONFIG
-
-
-class PullError(UserError):
-    """Published weights cannot be had, or are not what they were said to be."""
 
 
 def pulled(known: Known) -> Path | None:
@@ -34,7 +29,7 @@ def place(known: Known) -> Path:
 def pull(known: Known, folder: Path | None = None, *, force: bool = False, pause: float = 1.0) -> Path:
     """Return a bundle of published weights: ``folder``, or that in the cache, which is kept unless ``force``.
 
-    Raises DownloadError where they cannot be fetched as published, PullError for a file of another network,
+    Raises DownloadError where they cannot be fetched as published, UserError for a file of another network,
     and RunError where something else is in the place. ``pause`` is that of ``fetch``.
     """
     target = place(known) if folder is None else folder
@@ -46,7 +41,7 @@ def pull(known: Known, folder: Path | None = None, *, force: bool = False, pause
         check_place(target.resolve(), force=force)
         suffix = ".hdf5" if ".hdf5" in known.url else ".pth"
         if suffix == ".hdf5":
-            require_h5py()  # before a long download
+            require_libraries("keras", "h5py")  # before a long download
         remote = Remote(f"{known.name}{suffix}", (known.url,), known.bytes, git_blob=known.git_blob)
         file = fetch(remote, downloads, pause=pause)
         imported = _checked(known, file)
@@ -67,8 +62,8 @@ def _checked(known: Known, file: Path) -> Imported:
         imported = import_file(file, known=known)
     except UserError as error:
         file.unlink()
-        raise PullError(f"{known.url} is not {known.title} any more ({error}): it was removed") from error
+        raise UserError(f"{known.url} is not {known.title} any more ({error}): it was removed") from error
     if imported.title != known.title:
         file.unlink()
-        raise PullError(f"{known.url} is {imported.title} now, not {known.title}: it was removed")
+        raise UserError(f"{known.url} is {imported.title} now, not {known.title}: it was removed")
     return imported

@@ -9,6 +9,7 @@ The pickles are taken apart by `pickled.py`.
 
 import math
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,21 @@ NONSENSE = (  # what reading bytes of any content may raise
     ArithmeticError,
     EOFError,
     RuntimeError,
+    MemoryError,
     zipfile.BadZipFile,
+    zlib.error,
 )
-
-
-class TorchFileError(RunError):
-    """A file is not a sound one of ``torch.save``, or holds something else than tensors."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict by name, or of the ``state_dict`` in a checkpoint.
 
-    Raises TorchFileError, which names the file, for anything that is not one.
+    Raises RunError, which names the file, for anything that is not one.
     """
     with path.open("rb") as file:
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
-        raise TorchFileError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
+        raise RunError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
     try:
         views, rows = _read_zip(data) if data.startswith(b"PK") else _read_old(data)
         if sum(math.prod(view.shape) * view.storage.dtype.itemsize for view in views.values()) > MAX_FILE:
@@ -55,7 +54,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except NONSENSE as error:
         # The sentences below are ValueErrors; other types come out of bytes that make no sense.
         reason = printable(str(error)[:300]) if type(error) is ValueError else "it is damaged"
-        raise TorchFileError(f"{path} cannot be read as weights of PyTorch: {reason}") from error
+        raise RunError(f"{path} cannot be read as weights of PyTorch: {reason}") from error
 
 
 def _views(found: Any) -> dict[str, View]:

@@ -66,8 +66,7 @@ async function listen(one) {
     if (!one.sound) await send(one);
     const models = one.lacks(chosen());
     for (const model of models) {
-      one.panels.set(model.name, new Panel(model, seek));
-      one.panels.get(model.name).begin(one.sound.seconds);
+      one.panels.set(model.name, new Panel(model, one.sound.seconds, seek));
     }
     one.say("being tagged");
     if (one === wanted || one === song) show(one);

@@ -14,10 +14,9 @@ const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeA
 const descending = (values) => Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
 
 export class Panel {
-  /** `model` is what the server tells of one; `seek` is called with seconds. */
-  constructor(model, seek) {
-    this.model = model;
-    this.seek = seek;
+  /** `model` is what the server says of one, `duration` the song's in seconds; `seek` is called with seconds. */
+  constructor(model, duration, seek) {
+    Object.assign(this, { model, duration, seek, tags: [], count: 0, done: 0, blocks: {}, position: 0, segment: -1, length: 1 });
     this.node = document.getElementById("panel").content.firstElementChild.cloneNode(true);
     this.find = (selector) => this.node.querySelector(selector);
     this.find("h2").textContent = model.name;
@@ -36,19 +35,6 @@ export class Panel {
       });
     }
     new ResizeObserver(() => this.draw()).observe(this.node);
-    this.begin(0);
-  }
-
-  /** Make room for a song of so many seconds. */
-  begin(duration) {
-    Object.assign(this, { duration, tags: [], count: 0, done: 0, blocks: {}, position: 0, segment: -1, length: 1 });
-    this.node.classList.remove("failed");
-    this.find("tbody").replaceChildren();
-    this.find(".means").hidden = true;
-    this.find("progress").hidden = false;
-    this.find("progress").removeAttribute("value");
-    this.find(".state").textContent = "Waiting";
-    this.node.setAttribute("aria-busy", "true");
     this.showAll(false);
   }
 
@@ -221,9 +207,9 @@ export class Panel {
     const values = found.values.subarray(segment * found.channels, (segment + 1) * found.channels);
     const now = known ? found.order.map((channel) => values[channel]) : null;
     drawCurve(canvas, now, found.order.map((channel) => found.sums[channel] / this.done));
-    const told = now?.map((value) => value / 255), mean = told?.reduce((a, b) => a + b, 0) / told?.length;
-    const text = told ? `Block ${block} at ${clock(segment * this.length)}: on average ${mean.toFixed(2)}, ` +
-      `from ${Math.min(...told).toFixed(2)} to ${Math.max(...told).toFixed(2)} over ${told.length} channels. ` +
+    const shares = now?.map((value) => value / 255), mean = shares?.reduce((a, b) => a + b, 0) / shares?.length;
+    const text = shares ? `Block ${block} at ${clock(segment * this.length)}: on average ${mean.toFixed(2)}, ` +
+      `from ${Math.min(...shares).toFixed(2)} to ${Math.max(...shares).toFixed(2)} over ${shares.length} channels. ` +
       "Bars: this moment; line: average of the song." : "";
     this.find(".summary").textContent = text;
     canvas.setAttribute("aria-label", text || "Excitations of the moment");

@@ -6,7 +6,7 @@ The HDF5 library may crash, hang or grow on an untrusted file; here it does so a
 process sets itself before the library is loaded. OUT becomes a safetensors file of the arrays by
 "layer/weight", with the layers' names and Keras' own description of the model in its metadata. Refused is
 what Keras does not write: links to elsewhere, compressed or chunked data, data that is not in the file, other
-types. Exits with 1 and a reason on standard error. `keras_import.py` runs it.
+types. Exits with 1 and a reason on standard error. `keras_file.py` runs it.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Keras' layers of the authors' network, and ours: which is which, recognised from names and shapes.
+"""The networks of the paper's authors in files of Keras: recognised from names and shapes, untrusted input.
+
+Their repository (tae-jun/resemul) has `se-multi-auc_0.9111-tfrmodel.hdf5` and
+`rese-multi-auc_0.9113-tfrmodel.hdf5`, written by Keras 2.0.5.
 
 Keras numbers the layers of a class in the order in which they were made, and a script that makes several
 networks goes on counting: what counts is a layer's rank within its class. Our networks have their layers in
@@ -9,33 +12,36 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from samplecnn.errors import UserError
+from samplecnn.inference.known.convert import (
+    KERAS_LAYER,
+    KERAS_NORM,
+    Converted,
+    architecture,
+    renamed,
+    transposed,
+    without_weights,
+)
+from samplecnn.inference.known.keras_file import read_arrays
+from samplecnn.model import blocks
+from samplecnn.model.architecture import SAMPLECNN
 from samplecnn.model.blocks import BLOCKS, Shortcut, SqueezeExcitation
 from samplecnn.model.network import LEVELS, WIDTH_FACTORS, SampleCNN
 from samplecnn.model.norm import BatchNorm
+from samplecnn.runs.errors import RunError
 from samplecnn.runs.untrusted import strict_json
 
-Arrays = Mapping[str, NDArray[np.float32]]  # by "layer/weight"
+Arrays = Mapping[str, Tensor]  # by "layer/weight"
 
-NAME = re.compile(r"(.+?)(?:_(\d+))?")
+SAMPLE_RATE = 22_050  # Hz
+NUMBER = re.compile(r"_\d+$")  # of a layer within its class
 WITH_WEIGHTS = {"conv1d": nn.Conv2d, "batch_normalization": BatchNorm, "dense": nn.Linear}
-RENAMED = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 # What Keras' own description says of each layer, if it is the paper's.
 SETTINGS: dict[str, dict[str, Any]] = {
     "Conv1D": {"activation": "linear", "dilation_rate": [1], "use_bias": True},
@@ -47,47 +53,45 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ACTIVATIONS = {"se.fc1": "relu", "se.fc2": "sigmoid", "head_fc1": "linear", "head_fc2": "sigmoid"}  # of Dense
 
 
-class KerasError(UserError):
-    """A Keras file cannot be read, or is of another network."""
+def convert_keras(path: Path) -> Converted:
+    """Return the network in an HDF5 file; RunError for any that is not the authors'."""
+    return recognised(path, *read_arrays(path))
 
 
-@dataclass(frozen=True)
-class Recognised:
-    """A network of the authors', recognised by its layers."""
-
-    architecture: dict[str, Any]  # block, multi, width, dropout
-    outputs: int  # tags
-    layers: Mapping[str, str]  # Keras' name -> the name of ours
-
-
-def describe(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Recognised:
-    """Recognise the network; KerasError for any that is not the authors'."""
+def recognised(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Converted:
+    """Return the network of what ``read_arrays`` has read from ``path``."""
     for layer in (key.partition("/")[0] for key in arrays):
         if _kind(layer) not in WITH_WEIGHTS:
-            raise KerasError(f"{path} has a layer {layer!r} with weights: another network")
+            raise RunError(f"{path} has a layer {layer!r} with weights: another network")
     ranked = {kind: _ranked(path, arrays, kind) for kind in WITH_WEIGHTS}
-    block, network = _same_layers(path, ranked)
+    block, small = _same_layers(path, ranked)
     width = _shape(path, arrays, ranked["conv1d"][0])[-1]
     features, outputs = _shape(path, arrays, ranked["dense"][-1])
     by_level = {LEVELS: sum(WIDTH_FACTORS[-LEVELS:]) * width, 1: WIDTH_FACTORS[-1] * width}
     levels = next((levels for levels, size in by_level.items() if size == features), None)
     if levels is None:
         allowed = " or ".join(map(str, by_level.values()))
-        raise KerasError(f"{path}: its head has {features} features, where {width} channels make {allowed}")
-    _check_others(path, json.loads(metadata["layers"]), block, network, levels)
-    ours = _our_layers(network)
-    pairs = {layer: name for kind in ranked for layer, name in zip(ranked[kind], ours[kind], strict=True)}
+        raise RunError(f"{path}: its head has {features} features, where {width} channels make {allowed}")
+    _check_others(path, json.loads(metadata["layers"]), block, small, levels)
+    ours = _our_layers(small)
+    theirs = {name: layer for kind in ranked for name, layer in zip(ours[kind], ranked[kind], strict=True)}
     if "model_config" in metadata:
-        _check_settings(path, metadata["model_config"], pairs)
+        _check_settings(path, metadata["model_config"], {layer: name for name, layer in theirs.items()})
     excited = any(name.endswith("se.fc1") for name in ours["dense"])
     options = {"alpha": _alpha(path, arrays, ranked["dense"])} if excited else {}
-    architecture = {
-        "block": {"name": block, **options},
-        "multi": levels == LEVELS,
-        "width": width,
-        "dropout": 0.5,  # of training: it has no effect on what is imported
-    }
-    return Recognised(architecture, outputs, pairs)
+
+    def their_name(name: str) -> str | None:
+        layer, _, leaf = name.rpartition(".")
+        leaves = KERAS_NORM if layer in ours["batch_normalization"] else KERAS_LAYER
+        return f"{theirs[layer]}/{leaves[leaf]}" if leaf in leaves else None
+
+    of_samplecnn = {"block": {"name": block, **options}, "multi": levels == LEVELS, "width": width}
+    described = architecture(SAMPLECNN, of_samplecnn, SAMPLE_RATE)
+    network = without_weights(described, outputs)
+    kernels = {name: transposed(array) for name, array in arrays.items()}
+    network.load_state_dict(renamed(path, kernels, network, their_name), assign=True)
+    title = f"{blocks.title(block)}, {'multi-level' if levels == LEVELS else 'one level'}, of Kim et al."
+    return Converted(title, described, network.eval())
 
 
 def _same_layers(path: Path, ranked: Mapping[str, list[str]]) -> tuple[str, SampleCNN]:
@@ -99,7 +103,7 @@ def _same_layers(path: Path, ranked: Mapping[str, list[str]]) -> tuple[str, Samp
         if [len(layers) for layers in _our_layers(network).values()] == theirs:
             return name, network
     counts = ", ".join(f"{len(layers)} {kind}" for kind, layers in ranked.items())
-    raise KerasError(f"{path} is of another network: it has {counts} layers with weights")
+    raise RunError(f"{path} is of another network: it has {counts} layers with weights")
 
 
 def _our_layers(network: SampleCNN) -> dict[str, list[str]]:
@@ -111,20 +115,15 @@ def _our_layers(network: SampleCNN) -> dict[str, list[str]]:
 
 
 def _kind(layer: str) -> str:
-    match = NAME.fullmatch(layer)
-    return match.group(1) if match else layer
+    return NUMBER.sub("", layer)
 
 
 def _ranked(path: Path, arrays: Arrays, kind: str) -> list[str]:
     """Return the layers of a class that have weights, in the order in which they were made."""
     layers = {key.partition("/")[0] for key in arrays}
-    numbers = {}
-    for layer in layers:
-        match = NAME.fullmatch(layer)
-        if match and match.group(1) == kind:
-            numbers[layer] = int(match.group(2) or 0)
+    numbers = {layer: int(layer[len(kind) + 1 :] or 0) for layer in layers if _kind(layer) == kind}
     if len(set(numbers.values())) < len(numbers):
-        raise KerasError(f"{path} has two {kind} layers of the same number")
+        raise RunError(f"{path} has two {kind} layers of the same number")
     return sorted(numbers, key=numbers.__getitem__)
 
 
@@ -132,7 +131,7 @@ def _shape(path: Path, arrays: Arrays, layer: str) -> tuple[int, ...]:
     kernel = arrays.get(f"{layer}/kernel")
     dimensions = 3 if _kind(layer) == "conv1d" else 2
     if kernel is None or kernel.ndim != dimensions or 0 in kernel.shape:
-        raise KerasError(f"{path}: layer {layer!r} has no kernel of {dimensions} dimensions")
+        raise RunError(f"{path}: layer {layer!r} has no kernel of {dimensions} dimensions")
     return kernel.shape
 
 
@@ -168,7 +167,7 @@ def _check_others(path: Path, layers: Iterable[str], block: str, network: Sample
     for kind in sorted(counts.keys() | expected.keys()):
         # A dropout does nothing to a trained network.
         if kind not in (*WITH_WEIGHTS, "dropout") and counts[kind] != expected.get(kind, 0):
-            raise KerasError(
+            raise RunError(
                 f"{path} is of another network: it has {counts[kind]} layers of {kind[:80]!r}, where one of "
                 f"{block!r} blocks has {expected.get(kind, 0)}"
             )
@@ -180,7 +179,7 @@ def _check_settings(path: Path, text: str, ours: Mapping[str, str]) -> None:
         layers = strict_json(text.encode())["config"]["layers"]
         settings = [(str(layer["class_name"]), dict(layer["config"])) for layer in layers]
     except (ValueError, LookupError, TypeError) as error:
-        raise KerasError(f"{path}: its description of the model is damaged") from error
+        raise RunError(f"{path}: its description of the model is damaged") from error
     for kind, config in settings:
         wanted = dict(SETTINGS.get(kind, {}))
         name = ours.get(str(config.get("name")), "")
@@ -191,44 +190,7 @@ def _check_settings(path: Path, text: str, ours: Mapping[str, str]) -> None:
             wanted["activation"] = ACTIVATIONS.get(".".join(name.split(".")[-2:]))
         for key, value in wanted.items():
             if key in config and config[key] != value:
-                raise KerasError(
+                raise RunError(
                     f"{path} is of another network: {str(config.get('name'))[:80]} has {key} "
                     f"{str(config[key])[:80]}, the paper's {value}"
                 )
-
-
-def our_weights(
-    path: Path, arrays: Arrays, recognised: Recognised, expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return the weights by our names, in our layout, of the shapes of ``expected``.
-
-    Convolution kernels (taps, in, out) become (out, in, 1, taps), dense ones (in, out) become (out, in).
-    Raises KerasError where a weight is missing, of another shape, not finite, or a variance below 0.
-    """
-    found: dict[str, Tensor] = {}
-    for key, array in arrays.items():
-        layer, _, weight = key.partition("/")
-        if array.ndim == 3:
-            array = array.transpose(2, 1, 0)[:, :, None, :]
-        elif array.ndim == 2:
-            array = array.T
-        name = f"{recognised.layers[layer]}.{RENAMED[weight]}"
-        if not np.isfinite(array).all():
-            raise KerasError(f"{path} has NaN or infinite weights in {key}")
-        if weight == "moving_variance" and (array < 0).any():
-            raise KerasError(f"{path} has a negative variance in {key}")
-        if name in found:
-            raise KerasError(f"{path} has {name} twice: {key} is not of the authors' network")
-        found[name] = torch.from_numpy(np.ascontiguousarray(array))
-    for name, tensor in expected.items():
-        if name.endswith("num_batches_tracked"):
-            found[name] = torch.zeros((), dtype=tensor.dtype)
-        theirs = tuple(found[name].shape) if name in found else None
-        if theirs != tuple(tensor.shape):
-            found_shape = "is missing" if theirs is None else f"has shape {theirs}"
-            raise KerasError(
-                f"{path} is of another network: {name} {found_shape}, it needs {tuple(tensor.shape)}"
-            )
-    if extra := found.keys() - expected.keys():
-        raise KerasError(f"{path} is of another network: it has {min(extra)} too")
-    return found

@@ -9,35 +9,36 @@ import torch
 import samplecnn
 from golden.reference import PAPER, load, narrow, set_weights
 from inference.keras_files import KERAS, weights_of, write
-from samplecnn.inference import keras_hdf5
+from inference.known.files import keras_here
 from samplecnn.inference.bundle import write_bundle
-from samplecnn.inference.keras_import import AUTHORS_TAGS, import_keras, make_model, read_arrays
-from samplecnn.inference.keras_layers import KerasError
+from samplecnn.inference.known.importing import import_file
+from samplecnn.inference.known.tags import AUTHORS_TAGS
 from samplecnn.model.architecture import build
-from samplecnn.runs.folder import Model
+from samplecnn.model.networks.network import Network
+from samplecnn.runs.errors import RunError
 
 
-def probabilities(model: Model) -> np.ndarray:
+def probabilities(network: Network) -> np.ndarray:
     with torch.inference_mode():
-        return model.network(torch.from_numpy(load("waveform")["x"])).sigmoid().numpy()
+        return network(torch.from_numpy(load("waveform")["x"])).sigmoid().numpy()
 
 
 @pytest.mark.parametrize(("name", "block"), [("se-multi-narrow", "se"), ("rese-multi-narrow", "rese2")])
 def test_the_authors_files(name: str, block: str) -> None:
-    model = import_keras(KERAS / f"{name}.hdf5")
+    model = import_file(KERAS / f"{name}.hdf5").model
     told = model.description.as_dict()
     assert told["block"] == {"name": block, "alpha": 2}
     assert (told["multi"], told["width"]) == (True, 8)
     assert (model.tags, model.sample_rate) == (AUTHORS_TAGS, 22050)
     assert not model.network.training
     expected = load(f"net_{block}_multi")
-    np.testing.assert_allclose(probabilities(model), expected["output"], atol=1e-5, rtol=0)
-    np.testing.assert_allclose(probabilities(model), expected["output_f64"], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(probabilities(model.network), expected["output"], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(probabilities(model.network), expected["output_f64"], atol=1e-5, rtol=0)
 
 
 def test_the_same_probabilities_from_file_bundle_and_checkpoint(tmp_path: Path) -> None:
     """Bit by bit; the checkpoint has the weights of ``net_se_multi.npz``, of which the file is."""
-    imported = import_keras(KERAS / "se-multi-narrow.hdf5")
+    imported = import_file(KERAS / "se-multi-narrow.hdf5").model
     write_bundle(imported, tmp_path / "bundle", source="imported for a test")
     network = build(imported.description.as_dict(), 50)
     set_weights(network, load("net_se_multi"))
@@ -59,10 +60,10 @@ def test_every_architecture_is_recognised(tmp_path: Path, block: str, levels: st
         key.removeprefix("weight/"): array for key, array in arrays.items() if key.startswith("weight/")
     }
     path = write(tmp_path / "a.hdf5", weights, block, multi=levels == "multi", offset=7)
-    model = make_model(path, *keras_hdf5.read(str(path)))  # in this process, to save time
-    assert model.description.block == {"name": block, **narrow(block)}
-    assert (model.description.multi, model.description.width) == (levels == "multi", 8)
-    np.testing.assert_allclose(probabilities(model), arrays["output"], atol=1e-5, rtol=0)
+    found = keras_here(path)
+    assert found.architecture["block"] == {"name": block, **narrow(block)}
+    assert (found.architecture["multi"], found.architecture["width"]) == (levels == "multi", 8)
+    np.testing.assert_allclose(probabilities(found.network), arrays["output"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("alpha", [0.125, 2.79])
@@ -71,9 +72,8 @@ def test_amplifying_ratios(tmp_path: Path, alpha: float) -> None:
     told = {"block": {"name": "se", "alpha": alpha}, "multi": True, "width": 5, "dropout": 0.5}
     network = build(told, 50).eval()
     path = write(tmp_path / "a.hdf5", weights_of(network, "se"), "se")
-    model = make_model(path, *keras_hdf5.read(str(path)))
     x = torch.zeros(1, 59049)
-    torch.testing.assert_close(model.network(x), network(x), rtol=0, atol=0)
+    torch.testing.assert_close(keras_here(path).network(x), network(x), rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_full_size(tmp_path: Path, block: str) -> None:
     told = {"block": {"name": block, "alpha": 16}, "multi": True, "width": 128, "dropout": 0.5}
     network = build(told, 50).eval()
     path = write(tmp_path / "full.hdf5", weights_of(network, block), block)
-    model = import_keras(path)
+    model = import_file(path).model
     assert {key: model.description.as_dict()[key] for key in told} == told
     expected = network.state_dict()
     assert model.network.state_dict().keys() == expected.keys()
@@ -93,10 +93,9 @@ def test_full_size(tmp_path: Path, block: str) -> None:
 def test_tags_of_one_s_own() -> None:
     path = KERAS / "se-multi-narrow.hdf5"
     names = [f"tag {i}" for i in range(50)]
-    read = read_arrays(path)
-    assert make_model(path, *read, names).tags == tuple(names)
-    with pytest.raises(KerasError, match=r"has 50 outputs, but 49 tags were named"):
-        make_model(path, *read, names[1:])
+    assert import_file(path, names).model.tags == tuple(names)
+    with pytest.raises(RunError, match=r"has 50 outputs, but 49 tags were named"):
+        import_file(path, names[1:])
 
 
 # Clips of MagnaTagATune's annotations_final.csv that have the tag.
