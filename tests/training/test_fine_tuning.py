@@ -23,9 +23,10 @@ from samplecnn.model.blocks import BLOCKS, Basic, Res2
 from samplecnn.model.network import SampleCNN, last_layer
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm
+from samplecnn.model.probe import Probe
 from samplecnn.runs.config import RunConfig, config_hash, read_config
 from samplecnn.runs.folder import load_model
-from samplecnn.runs.results import Results
+from samplecnn.runs.results import Results, read_results
 from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, started, validate
 from samplecnn.training.evaluate import open_subject
@@ -34,6 +35,7 @@ from samplecnn.training.job import train
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import heard, make_module
 from samplecnn.training.optimiser import KerasSGD, decay_groups, with_features_rate
+from samplecnn.training.probe import probe
 from samplecnn.training.resume import resumed
 from samplecnn.training.schedules import make_schedule
 from samplecnn.training.stores import make_data
@@ -427,3 +429,32 @@ def test_nothing_is_frozen_by_default() -> None:
     assert all(p.requires_grad for p in network.parameters())
     assert all(m.training for m in network.modules())
     assert isinstance(network.head_fc2, nn.Linear)
+
+
+def test_from_a_probe(world: World, other: Path, tmp_path: Path) -> None:
+    """Network and classifier go on together; or the classifier alone, or all but some blocks."""
+    source = tmp_path / "probes" / "source"
+    probe(world.root / "tiny", other, source, name="other", kind="mlp", levels=("block9", "last"))
+    tuned = tmp_path / "tuned"
+    said = [f"init={source}", "schedule.learning_rate=0.01"]
+    world.train(tuned, *said)
+    before, after = load_model(source), load_model(tuned)
+    assert after.description.probe == before.description.probe
+    assert read_config(tuned).probe == before.description.probe
+    assert isinstance(after.network, Probe)
+    changed = {
+        name.partition(".")[0]
+        for name, tensor in after.network.state_dict().items()
+        if tensor.is_floating_point() and not torch.equal(tensor, before.network.state_dict()[name])
+    }
+    assert changed == {"features", "fc", "last"}
+    assert open_subject(tuned).scores().per_tag == read_results(tuned).test.per_tag
+    goes_on = resumed(world.compose(f"resume={tuned}"), [f"resume={tuned}"])
+    assert config_hash(goes_on) == config_hash(read_config(tuned).plain)
+    module = world.module(*said, "freeze=features")
+    trained = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
+    assert trained == {"last.weight", "last.bias"}
+    module = world.module(*said, "freeze=4")
+    trained = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
+    assert not any(name.startswith(("features.stem", "features.blocks.3")) for name in trained)
+    assert {"features.blocks.4.conv1.weight", "fc.weight"} <= trained

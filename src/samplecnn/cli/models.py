@@ -111,7 +111,7 @@ def run_export(options: argparse.Namespace) -> int:
         results=results,
         config=config,
         thresholds=read_thresholds(model.checkpoint, model.tags) if has_thresholds else None,
-        license_id=options.license,
+        license_id=options.license or (probe.license if (probe := model.description.probe) else None),
         onnx=export_onnx if options.onnx else None,
         force=options.force,
     )

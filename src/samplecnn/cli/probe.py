@@ -27,10 +27,10 @@ def add_commands(commands: Any) -> None:
     probe = commands.add_parser(
         "probe",
         parents=[own_class_options()],
-        help="what a model knows of other tags: a classifier on its embeddings of a prepared store",
+        help="a model put to other tags: a classifier on its embeddings of a prepared store",
         description="Fit a classifier to a model's embeddings of a store's training clips, choose by the "
-        "validation clips, test on the test clips, and leave a run folder for `report` and `runs`. "
-        "Embeddings are kept beside it, so that a second classifier takes seconds.",
+        "validation clips, test on the test clips, and leave a run folder that tags, and goes wherever other "
+        "runs go. Embeddings are kept beside it, so that a second classifier takes seconds.",
     )
     probe.add_argument("store", type=Path, metavar="STORE")
     probe.add_argument(
@@ -61,19 +61,25 @@ def run_probe(options: argparse.Namespace) -> int:
     """Fit and test a classifier, and print its scores."""
     from samplecnn.analysis.statistics import results_with_intervals
     from samplecnn.analysis.tabular import number, span
+    from samplecnn.inference.known.catalog import with_source
     from samplecnn.inference.locate import local
-    from samplecnn.runs.folder import read_description
+    from samplecnn.runs.bundle import WEIGHTS, read_bundle
+    from samplecnn.runs.folder import BEST, find_checkpoint, read_description
     from samplecnn.training.probe import probe
 
     model = options.model or default_model()
     warn_unfinished(model)
-    name = model_name(model, read_description(local(model)).words[0])
+    found = find_checkpoint(local(model))
+    source = read_bundle(found.parent).source if found.name == WEIGHTS else "trained with samplecnn"
+    known = with_source(source)
     out: Path = options.out or RUNS / "probe" / f"{datetime.now():%Y-%m-%d-%H-%M-%S}"
     probe(
         options.store,
-        local(model),
+        found,
         out,
-        name=name,
+        name=model_name(model, read_description(found).words[0]),
+        source=source,
+        license_id=known.license_id if known else None,
         kind=options.kind,
         levels=options.levels,
         split=options.split,
@@ -91,5 +97,6 @@ def run_probe(options: argparse.Namespace) -> int:
         covers = f" (95 % interval {span(interval)})" if interval else ""
         print(f"macro {title} {number(value)}{covers}")
     chosen = ", ".join(f"{key} {value:g}" for key, value in results.val.items())
-    print(f"validation: {chosen}\n{out}")
+    size = (out / BEST).stat().st_size
+    print(f"validation: {chosen}\n{out}: {size:,} bytes of weights, those of {results.probe_of} among them")
     return 0

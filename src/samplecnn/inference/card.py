@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from samplecnn.inference.onnx_export import AVERAGING, OnnxFile, framing
 from samplecnn.model import blocks
 from samplecnn.model.networks import NETWORKS
-from samplecnn.runs.description import Description
+from samplecnn.runs.description import Description, ProbeDescription
 from samplecnn.runs.results import Results, SplitScores, TagScores
 from samplecnn.text import is_printable
 
@@ -61,6 +61,7 @@ def write(
         model=model,
         name=name,
         network=_network(model),
+        classifier=None if model.probe is None else _classifier(model.probe),
         source=source,
         decides=decides,
         samples=model.segment_samples,
@@ -124,10 +125,18 @@ def front_matter(
     return f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---"
 
 
+def _classifier(probe: ProbeDescription) -> str:
+    layers = "a logistic regression per tag"
+    if probe.hidden is not None:
+        layers = f"with a hidden layer of {probe.hidden} units"
+    levels = ", ".join(map(escaped, probe.levels))
+    return f"Its tags are said by a classifier ({layers}) that hears {levels} of {escaped(probe.of)}."
+
+
 def _network(model: Description) -> str:
     block = model.block
     if block is None:
-        name, *options = model.words
+        name, *options = model.network_words
         known = NETWORKS.get(name)
         title = f"{known.title} after {known.paper}" if known else f"a network called {escaped(name)}"
         return f"A network of the field: {title}{''.join(f', {escaped(option)}' for option in options)}."

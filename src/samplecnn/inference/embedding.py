@@ -23,13 +23,10 @@ class Embedder:
     def __init__(self, tagger: "Tagger", levels: Sequence[str] | None = None) -> None:
         self._tagger = tagger
         self._levels = Levels(tagger.network, levels)
-        self.levels = self._levels.names
-        self.widths: tuple[int, ...] = ()
+        self.levels, self.widths = self._levels.names, self._levels.widths
 
     def __enter__(self) -> Self:
         self._levels.__enter__()
-        self._tagger.predict_segments(np.zeros((1, self._tagger.segment_samples), np.float32))
-        self.widths = tuple(level.shape[1] for level in self._levels.take())
         return self
 
     def __exit__(self, *error: object) -> None:

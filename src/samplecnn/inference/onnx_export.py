@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from samplecnn.data.audio import SEGMENT_SAMPLES
 from samplecnn.errors import UserError, require_libraries
 from samplecnn.model.backends.fold import fold
-from samplecnn.model.network import PLAIN, SampleCNN, use
+from samplecnn.model.network import PLAIN, sample_cnns, use
 from samplecnn.runs.bundle import ONNX, ONNX_HALF, ONNX_INT8
 from samplecnn.runs.folder import Model
 
@@ -84,7 +84,7 @@ def write_onnx(
     if size > MAX_BYTES:
         raise UserError(f"the weights are {size:,} bytes; an ONNX file holds up to {MAX_BYTES:,}")
     graph = _graph(model)
-    tolerance = TOLERANCE if isinstance(model.network, SampleCNN) else SPECTROGRAM_TOLERANCE
+    tolerance = TOLERANCE if sample_cnns(model.network) else SPECTROGRAM_TOLERANCE
     written = [save_checked(graph, model, folder / ONNX, tolerance)]
     if half:
         written.append(save_checked(halved(graph), model, folder / ONNX_HALF, HALF_TOLERANCE))

@@ -28,6 +28,7 @@ from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
 from samplecnn.model.network import STEM, SampleCNN, use
+from samplecnn.model.probe import Probe
 from samplecnn.runs.folder import Model, load_model
 from samplecnn.runs.thresholds import Thresholds, read_thresholds
 
@@ -239,19 +240,20 @@ def load(
     ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name: no class that
     a file names is ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32"
     or "bf16" (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where
-    the hardware multiplies in it. On a CPU the process keeps the memory that it frees from then on (Linux),
-    which halves the time, and computes in no more threads than it has cores to use. Raises
-    ``samplecnn.runs.folder.RunError`` for a path that is not a trained model,
-    UserError for a model that cannot be had there, and UserError for published
-    weights that were not pulled yet and for another precision.
+    the hardware multiplies in it, but for probes: they magnify what is small. On a CPU the process keeps the
+    memory that it frees from then on (Linux), which halves the time, and computes in no more threads than it
+    has cores to use. Raises ``samplecnn.runs.folder.RunError`` for a path that is not a trained model, and
+    UserError for a model that cannot be had there, for published weights that were not pulled yet and for
+    another precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if precision == "auto":
-        precision = "bf16" if multiplies_bfloat16(chosen.type) else "32"
-    if precision not in allowed:
+    if precision not in ("auto", *allowed):
         raise UserError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
     model = load_model(local(path), blocks, networks)
+    if precision == "auto":
+        fast = multiplies_bfloat16(chosen.type) and not isinstance(model.network, Probe)
+        precision = "bf16" if fast else "32"
     if chosen.type == "cpu":
         keep_freed_memory()
         threads.use_available()

@@ -11,6 +11,7 @@ from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SampleCNN
 from samplecnn.model.networks import NETWORKS
 from samplecnn.model.networks.network import Network, NetworkError
+from samplecnn.model.probe import Probe
 
 SAMPLECNN = "samplecnn"  # the network that an architecture is of unless it says otherwise
 
@@ -28,11 +29,14 @@ def build(
     ``architecture`` holds ``model`` (a network's short name and options, such as ``{"name": "shortchunk",
     "res": True}``; without it SampleCNN is meant) and ``dropout``; of a SampleCNN also ``block`` (likewise,
     such as ``{"name": "se", "alpha": 16}``), ``multi`` and ``width``. ``sample_rate`` in Hz is the network's
-    own where it is left out. Blocks and networks that are not of this project come from ``blocks`` and
-    ``networks``, by name: nothing that a file names is ever imported.
+    own where it is left out. With ``probe`` the tags are said by a classifier with ``hidden`` units (None:
+    none) that hears ``levels`` of this network, which itself has ``tags`` of another number.
+    Blocks and networks that are not of this project come from ``blocks`` and ``networks``, by name: nothing
+    that a file names is ever imported.
 
     Raises NetworkError for an unknown block or network, for one of the user's under the name
-    of one of these, for options that it does not take, and for a rate that it does not hear.
+    of one of these, for options that it does not take, and for a rate that it does not hear; LevelError for a
+    level that the network does not have.
     """
     options = dict(architecture.get("model") or {"name": SAMPLECNN})
     name = options.pop("name")
@@ -47,15 +51,18 @@ def build(
     else:
         takes = ", ".join(option for option in inspect.signature(make).parameters if option != "tags")
         takes = f". It takes {takes}"
+    probe, dropout = architecture.get("probe"), architecture["dropout"]
     try:
-        network = make(tags=tags, dropout=architecture["dropout"], **options)
+        network = make(tags=tags if probe is None else probe["tags"], dropout=dropout, **options)
     except (TypeError, ValueError) as error:
         raise NetworkError(f"{what} cannot be built with the options {given}: {error}{takes}") from error
     rate = architecture.get("sample_rate") or network.sample_rate
     if rate != network.sample_rate and not network.any_rate:
         raise NetworkError(f"network {name!r} hears {network.sample_rate} Hz, not {rate}")
     network.sample_rate = rate
-    return network
+    if probe is None:
+        return network
+    return Probe(network, probe["levels"], tags=tags, hidden=probe["hidden"], dropout=dropout)
 
 
 def own_rate(name: str) -> int | None:

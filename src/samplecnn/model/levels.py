@@ -48,11 +48,27 @@ def default_levels(network: Network) -> tuple[str, ...]:
     return (LAST,)
 
 
+def _width(network: Network, name: str, layer: nn.Module) -> int:
+    """Return how many features a level has."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    assert isinstance(network, SampleCNN)
+    return network.channels[int(name.removeprefix("block"))]
+
+
+class _Seen(threading.local):
+    """What each thread has seen last; a copy, as of a network that is read for good, begins empty."""
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "_Seen":
+        return _Seen()
+
+
 class Levels:
     """What a network makes of segments at some levels, within the ``with``; each thread sees its own.
 
-    ``names`` are in the order of what `take` returns, by default `default_levels`. Raises LevelError for a
-    level that the network does not have, and for one that is named twice.
+    ``names`` are in the order of what `take` returns, by default `default_levels`, and ``widths`` how many
+    features each has. Raises LevelError for a level that the network does not have, and for one that is named
+    twice.
     """
 
     def __init__(self, network: Network, names: Sequence[str] | None = None) -> None:
@@ -63,7 +79,8 @@ class Levels:
         if not self.names or len(set(self.names)) < len(self.names):
             raise LevelError(f"levels {','.join(self.names)}: name one or more, and none twice")
         self._layers = {name: layers[name] for name in self.names}
-        self._seen = threading.local()
+        self.widths = tuple(_width(network, name, layer) for name, layer in self._layers.items())
+        self._seen = _Seen()
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:

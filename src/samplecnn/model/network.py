@@ -67,7 +67,7 @@ class SampleCNN(Network):
         self.backend = PLAIN
         self.stem_conv = conv3(1, width, stride=KERNEL)
         self.stem_bn = BatchNorm(width)
-        channels = [width, *(factor * width for factor in WIDTH_FACTORS)]
+        self.channels = channels = [width, *(factor * width for factor in WIDTH_FACTORS)]  # of stem, blocks
         self.blocks = nn.ModuleList(block(channels[i], channels[i + 1]) for i in range(DEPTH))
         features = sum(channels[-self.levels :])
         self.head_fc1 = dense(features, features)
@@ -128,10 +128,15 @@ class SampleCNN(Network):
         return F.relu(self.stem_bn(self.stem_conv(x)))
 
 
+def sample_cnns(network: nn.Module) -> list[SampleCNN]:
+    """Return the SampleCNN that a network is, or has in it as a probe does; none for another network."""
+    return [module for module in network.modules() if isinstance(module, SampleCNN)]
+
+
 def use(network: Network, backend: str) -> None:
     """Choose how a network computes; any other than SampleCNN has PyTorch's layers alone."""
-    if isinstance(network, SampleCNN):
-        network.use(backend)
+    for found in sample_cnns(network):
+        found.use(backend)
 
 
 def last_layer(network: Network) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from samplecnn.data.datasets import find
 from samplecnn.files import write
-from samplecnn.runs.description import NAMED
+from samplecnn.runs.description import NAMED, ProbeDescription
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.rules import NAME, OBJECT, OF_SAMPLECNN, SAMPLECNN, TEXT, checked, flat, require
 from samplecnn.runs.untrusted import read_yaml
@@ -98,6 +98,7 @@ class RunConfig:
     init_sha256: str | None = None  # of that model's weights
     freeze: str | int = "none"
     features_rate: float = 1.0
+    probe: ProbeDescription | None = None  # of a model that is one: what `init` brings along
     dropout: float
     optimizer: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: KERAS_SGD)
     weight_decay: float

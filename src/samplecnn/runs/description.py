@@ -10,6 +10,7 @@ from samplecnn.runs.rules import COUNT, NAME, OF_SAMPLECNN, RATE, SAMPLECNN, TEX
 from samplecnn.text import shown
 
 FORMAT = 1
+PROBES = {False: "linear-probe", True: "mlp-probe"}  # by whether there is a hidden layer: what results say
 MAX_TAGS = 10_000
 
 NAMED = Rule("an object with a name", lambda v: isinstance(v, Mapping) and NAME.holds(v.get("name")))
@@ -22,6 +23,24 @@ def _are_tags(value: Any) -> bool:
 
 
 TAGS = Rule(f"a list of 1 to {MAX_TAGS:,} different names", _are_tags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeDescription:
+    """A classifier on levels of a network, and where the weights of that network come from."""
+
+    levels: Sequence[str]  # in the order in which they are joined
+    hidden: int | None = None  # units; None: a logistic regression per tag
+    tags: int  # of the network itself
+    of: str  # what that is called
+    weights: str  # the SHA-256 of its weights
+    source: str | None = None  # where they come from, after "the weights were"
+    license: str | None = None  # of them
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return PROBES[self.hidden is not None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,7 @@ class Description:
     split_hash: Annotated[str | None, TEXT] = None  # what its scores may be compared with
     model: Annotated[Mapping[str, Any], NAMED] = field(default_factory=lambda: {"name": SAMPLECNN})
     segment_samples: Annotated[int, COUNT] = SEGMENT_SAMPLES
+    probe: ProbeDescription | None = None  # what the tags are of, in place of the network's own last layer
 
     @classmethod
     def read(cls, plain: Any, where: str, prefix: str = "") -> "Description":
@@ -49,6 +69,9 @@ class Description:
         model = plain.get("model") if isinstance(plain, Mapping) else None
         if isinstance(model, Mapping) and model.get("name") != SAMPLECNN:
             plain = {**plain, **dict.fromkeys(OF_SAMPLECNN)}  # whatever it says of them
+        probe = plain.get("probe") if isinstance(plain, Mapping) else None
+        if isinstance(probe, Mapping) and "probe" in probe:
+            raise RunError(f"{where}: {prefix}probe is a probe of a probe, which there is not")
         read = checked(cls, plain, where, prefix)
         if read.model["name"] == SAMPLECNN:
             require(read, OF_SAMPLECNN, where, prefix)
@@ -57,7 +80,14 @@ class Description:
 
     @property
     def words(self) -> list[str]:
-        """What the network is, in a few words."""
+        """What the model is, in a few words."""
+        if self.probe is not None:
+            return [self.probe.name, f"of {self.probe.of}", f"levels {' '.join(self.probe.levels)}"]
+        return self.network_words
+
+    @property
+    def network_words(self) -> list[str]:
+        """What the network is, also where a probe hears it."""
         if self.block is not None:
             return [
                 self.block["name"],
@@ -69,4 +99,7 @@ class Description:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as checkpoints and bundles hold them."""
-        return {"format": FORMAT, **asdict(self), "tags": list(self.tags)}
+        plain = {"format": FORMAT, **asdict(self), "tags": list(self.tags)}
+        if self.probe is None:  # as it was before there were probes
+            del plain["probe"]
+        return plain

@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 
 from samplecnn.model.architecture import Blocks, Networks, build
-from samplecnn.model.network import SampleCNN
+from samplecnn.model.network import sample_cnns
 from samplecnn.model.networks.network import Network
 from samplecnn.runs import config as configuration
 from samplecnn.runs.bundle import WEIGHTS, is_bundle, read_bundle
 from samplecnn.runs.checkpoint import describe, network_weights, read_checkpoint
 from samplecnn.runs.config import CONFIG, RunConfig
-from samplecnn.runs.description import Description
+from samplecnn.runs.description import PROBES, Description
 from samplecnn.runs.errors import RunError as RunError
 from samplecnn.runs.results import RESULTS
 from samplecnn.runs.untrusted import read_bytes
@@ -98,6 +98,11 @@ def find_checkpoint(path: Path) -> Path:
     if not best.is_file() and is_bundle(path):
         return path / WEIGHTS
     if not best.is_file():
+        if (path / RESULTS).is_file() and read_config(path).model["name"] in PROBES.values():
+            raise RunError(
+                f"{path} is a probe of an earlier version, which kept no weights: to tag with it, "
+                "`samplecnn probe` has to make it again, in another folder"
+            )
         raise RunError(
             f"{path} is not a run folder with a trained model, nor a bundle: "
             f"it has no {BEST} and no {WEIGHTS}"
@@ -131,8 +136,8 @@ def load_model(path: str | Path, blocks: Blocks | None = None, networks: Network
         network = _without_weights(found, description, blocks, networks)
         weights = network_weights(found, checkpoint, network.state_dict())
     network.load_state_dict(weights, assign=True)
-    if isinstance(network, SampleCNN):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for found_in_it in sample_cnns(network):
+        found_in_it.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     return Model(network, description, found)
 

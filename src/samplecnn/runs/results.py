@@ -113,6 +113,7 @@ class Results:
     block: Annotated[str | None, NAME] = None  # these three of a SampleCNN alone
     multi: bool | None = None
     width: int | None = None
+    probe_of: Annotated[str | None, PRINTABLE] = None  # whose embeddings a probe hears: name and weights
     seed: int
     recipe: Annotated[str | None, NAME] = None
     averaged: Annotated[str | None, PRINTABLE] = None  # what the tested weights are an average of

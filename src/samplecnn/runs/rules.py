@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from samplecnn.runs.errors import RunError
 from samplecnn.text import is_printable, shown
@@ -80,6 +80,8 @@ NAME = Rule(
     lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", v, re.ASCII) is not None,
 )
 RATE = Rule("a whole number of 1,000 to 1,000,000 Hz", lambda v: _whole(v) and 1_000 <= v <= 1_000_000)
+SHA256 = Rule("a SHA-256", lambda v: re.fullmatch("[0-9a-f]{64}", str(v)) is not None)
+LEVELS = _list("a list of names of levels", NAME)
 
 RULES: dict[str, Rule] = {
     "multi": FLAG,
@@ -101,12 +103,19 @@ RULES: dict[str, Rule] = {
     "fast": AUTO_FLAG,
     "seed": Rule("a whole number from 0 to 4294967295", lambda v: _whole(v) and 0 <= v < 2**32),
     "init": Rule("null or a model", lambda v: v is None or TEXT.holds(v)),
-    "init_sha256": _optional(Rule("a SHA-256", lambda v: re.fullmatch("[0-9a-f]{64}", str(v)) is not None)),
+    "init_sha256": _optional(SHA256),
     "freeze": Rule(
         "none, features or a whole number of 1 to 9",
         lambda v: v in ("none", "features") or (_whole(v) and 1 <= v <= 9),
     ),
     "features_rate": POSITIVE,
+    "probe.levels": LEVELS,
+    "probe.hidden": _optional(COUNT),
+    "probe.tags": COUNT,
+    "probe.of": PRINTABLE,
+    "probe.weights": SHA256,
+    "probe.source": _optional(PRINTABLE),
+    "probe.license": _optional(PRINTABLE),
     "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
     "workers": _optional(COUNT),
     "shard": _optional(WHOLE),
@@ -239,6 +248,10 @@ def checked(
                 raise RunError(f"{where}: {prefix}{name}={shown(value)} must be {rule.allowed}")
         if not records:
             return value
+        if null:
+            return None
+        if is_dataclass(records[0]) and get_origin(kind) in (Union, UnionType):
+            return read(records[0], value, name)
         if get_origin(kind) is tuple:
             if not isinstance(value, list):
                 raise RunError(f"{where}: {prefix}{name} is not a list")

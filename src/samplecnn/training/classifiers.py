@@ -14,28 +14,31 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# Penalties in the loss (mean over clips) + l2 / 2 |weights|^2, from strong to weak; C = 1 / (l2 clips) in
-# scikit-learn's terms.
+# Penalties in the loss (mean over examples) + l2 / 2 |weights|^2, from strong to weak; in scikit-learn's
+# terms C = 1 / (l2 examples).
 PENALTIES = tuple(10.0**power for power in range(1, -6, -1))
 ITERATIONS = 500  # of L-BFGS per penalty, at most
 HIDDEN = 256  # units of the network
-BATCH = 128  # clips
+BATCH = 128  # examples
 RATE = 1e-3  # of AdamW
 EPOCHS, PATIENCE = 200, 10
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.uint8]]  # features (clips, features), labels (clips, tags)
-Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (clips, features) -> (clips, tags)
+Labelled = tuple[NDArray[np.float32], NDArray[np.uint8]]  # (examples, features), (examples, tags)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained classifier."""
+    """A trained classifier of features as they are: the first layer standardises them."""
 
-    predict: Predictor
+    layers: tuple[nn.Linear, ...]  # with ReLU between two
     passes: int  # over the training part
-    parameters: int
     loss: float  # cross-entropy of the validation part
     chosen: dict[str, float]  # what the validation part chose
+
+    @property
+    def parameters(self) -> int:
+        """The number of its weights."""
+        return sum(parameter.numel() for layer in self.layers for parameter in layer.parameters())
 
 
 class Standard:
@@ -50,6 +53,20 @@ class Standard:
     def __call__(self, features: NDArray[np.float32]) -> Tensor:
         """Return standardised features."""
         return torch.from_numpy((features - self.mean) / self.deviation).to(self.dtype)
+
+    def absorbed(self, weight: Tensor, bias: Tensor) -> nn.Linear:
+        """Return a layer of features as they are that computes what this one does of standardised ones.
+
+        ``weight`` is ``(outputs, features)``, ``bias`` ``(outputs,)``.
+        """
+        scaled = weight.double() / torch.from_numpy(self.deviation)
+        return _layer(scaled, bias.double() - scaled @ torch.from_numpy(self.mean))
+
+
+def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
+    return layer
 
 
 def fit_linear(train: Labelled, valid: Labelled, seed: int) -> Fitted:
@@ -70,12 +87,7 @@ def fit_linear(train: Labelled, valid: Labelled, seed: int) -> Fitted:
             break
         best = loss, l2, weights, bias
     loss, l2, weights, bias = best
-
-    def predict(features: NDArray[np.float32]) -> NDArray[np.float32]:
-        said: NDArray[np.float32] = (standard(features) @ weights + bias).sigmoid().float().numpy()
-        return said
-
-    return Fitted(predict, passes, weights.numel() + bias.numel(), loss, {"l2": l2})
+    return Fitted((standard.absorbed(weights.T, bias),), passes, loss, {"l2": l2})
 
 
 def logistic_regression(
@@ -83,8 +95,8 @@ def logistic_regression(
 ) -> tuple[Tensor, Tensor, int]:
     """Minimise the mean cross-entropy of each tag plus ``l2 / 2`` times its squared weights, by L-BFGS.
 
-    ``x`` is ``(clips, features)``, ``y`` ``(clips, tags)``. Starts from ``weights`` ``(features, tags)`` and
-    ``bias`` ``(tags,)``; returns both, and how often all clips were passed through.
+    ``x`` is ``(examples, features)``, ``y`` ``(examples, tags)``. Starts from ``weights``
+    ``(features, tags)`` and ``bias`` ``(tags,)``; returns both, and the number of passes over all examples.
     """
     weights, bias = weights.clone().requires_grad_(), bias.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -138,14 +150,8 @@ def fit_mlp(train: Labelled, valid: Labelled, seed: int) -> Fitted:
             if loss < best:
                 best, best_epoch = loss, epoch
                 kept = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(kept)
-
-    def predict(features: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            said: NDArray[np.float32] = network(standard(features)).sigmoid().numpy()
-        return said
-
-    return Fitted(predict, epoch, sum(p.numel() for p in network.parameters()), best, {"epoch": best_epoch})
+    first = standard.absorbed(kept["0.weight"], kept["0.bias"])
+    return Fitted((first, _layer(kept["3.weight"], kept["3.bias"])), epoch, best, {"epoch": best_epoch})
 
 
 KINDS: dict[str, Callable[[Labelled, Labelled, int], Fitted]] = {"linear": fit_linear, "mlp": fit_mlp}

@@ -1,7 +1,7 @@
 """A finished run, tested again from its folder; any model, tested on a prepared store."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,13 +135,24 @@ def clip_means(
     ``name`` is that of the part; ``compute`` takes float32 segments at the store's rate ``(batch, samples)``
     and returns ``(batch, columns)`` on the CPU. A batch has as many as in tests on ``device`` (None: a CPU).
     """
+    average = ClipAverage(len(data.parts[name].clip_ids), columns)
+    for rows, clips in by_batch(data, name, compute, device):
+        average.update(rows, clips)
+    return average.compute()
+
+
+def by_batch(
+    data: SegmentDataModule,
+    name: str,
+    compute: Callable[[Tensor], Tensor],
+    device: torch.device | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what ``compute`` makes of each batch of a part, and its segments' clips; as for `clip_means`."""
     part = data.parts[name]
-    average = ClipAverage(len(part.clip_ids), columns)
     for chosen in tqdm(data.in_order(name, device), desc=name, unit="batch", disable=None):
         stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)
         rows = compute(torch.from_numpy(stored).float() / 32768)
-        average.update(rows, torch.from_numpy(part.segment_clip[chosen]))
-    return average.compute()
+        yield rows, torch.from_numpy(part.segment_clip[chosen])
 
 
 def open_data(run: Path, data_root: Path | None = None) -> SegmentDataModule:

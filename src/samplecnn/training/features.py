@@ -1,6 +1,6 @@
-"""Embeddings of the clips of a prepared store, kept in a file: they take longer than what learns of them.
+"""Embeddings of the segments of a prepared store, kept in a file: they take longer than what learns of them.
 
-    FOLDER/embeddings-KEY.npz    train, valid, test: float32 (clips, features), in the order of the store
+    FOLDER/embeddings-KEY.npz    train, valid, test: float32 (segments, features), in the order of the store
 
 KEY is a hash of what they depend on: weights, levels, store and split. The file is untrusted input.
 """
@@ -8,59 +8,65 @@ KEY is a hash of what they depend on: weights, levels, store and split. The file
 import hashlib
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from samplecnn.data.catalog import PARTS
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import MANIFEST
 from samplecnn.files import writing
 from samplecnn.model.levels import Levels
-from samplecnn.runs.folder import Model
+from samplecnn.model.networks.network import Network
 from samplecnn.runs.weights import file_sha256
-from samplecnn.training.evaluate import clip_means, for_inference
+from samplecnn.training.evaluate import by_batch
 
 log = logging.getLogger(__name__)
 
-Features = dict[str, NDArray[np.float32]]  # by part: (clips, features)
+Features = dict[str, NDArray[np.float32]]  # by part: (segments, features)
 
 
 def store_features(
-    model: Model, data: SegmentDataModule, levels: Sequence[str] | None, folder: Path
-) -> tuple[Features, tuple[str, ...]]:
-    """Return the embeddings of all clips by part, means over their segments, and the names of the levels.
+    network: Network,
+    weights: str,
+    data: SegmentDataModule,
+    levels: Levels,
+    folder: Path,
+    device: torch.device,
+) -> Features:
+    """Return the embeddings of all segments by part.
 
-    They are read from ``folder`` if they are there, else computed in float32 and written into it. Raises
-    ``samplecnn.model.levels.LevelError`` for levels that the network does not have.
+    They are read from ``folder`` if they are there, else computed on ``device``, where the network is, and
+    written into it. ``weights`` is the SHA-256 of the network's weights.
     """
-    network, device = for_inference(model)
-    clips = {part: len(data.parts[part].clip_ids) for part in PARTS}
-    with Levels(network, levels) as reader:
+    columns = sum(levels.widths)
+    path = folder / f"embeddings-{_key(weights, data, levels)}.npz"
+    if (
+        kept := _read(path, {part: (len(data.parts[part].segment_clip), columns) for part in PARTS})
+    ) is not None:
+        log.info("embeddings are read from %s", path)
+        return kept
 
-        @torch.inference_mode()
-        def embed(segments: torch.Tensor) -> torch.Tensor:
-            network(data.resampled(segments.to(device)))
-            return torch.cat(reader.take(), dim=1).cpu()
+    @torch.inference_mode()
+    def embed(segments: Tensor) -> Tensor:
+        network(data.resampled(segments.to(device)))
+        return torch.cat(levels.take(), dim=1).cpu()
 
-        columns = embed(torch.zeros(1, data.parts["test"].segment_samples)).shape[1]
-        path = folder / f"embeddings-{_key(model, data, reader.names)}.npz"
-        if (kept := _read(path, {part: (clips[part], columns) for part in PARTS})) is not None:
-            log.info("embeddings are read from %s", path)
-            return kept, reader.names
-        found = {part: clip_means(data, part, embed, columns) for part in PARTS}
+    with levels:
+        found = {part: torch.cat([rows for rows, _ in by_batch(data, part, embed)]).numpy() for part in PARTS}
     folder.mkdir(parents=True, exist_ok=True)
     with writing(path) as file:
         np.savez(file, allow_pickle=False, **found)
-    return found, reader.names
+    return found
 
 
-def _key(model: Model, data: SegmentDataModule, levels: Sequence[str]) -> str:
+def _key(weights: str, data: SegmentDataModule, levels: Levels) -> str:
     store = file_sha256(data.store.path / MANIFEST)
-    parts = (file_sha256(model.checkpoint), ",".join(levels), store, data.selection.split_hash)
+    parts = ("segments", weights, ",".join(levels.names), store, data.selection.split_hash)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -68,7 +74,7 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Features | None:
     """Return what a file holds; None without one, and for one that does not hold arrays of these shapes."""
     if not path.is_file():
         return None
-    most = sum(4 * clips * columns for clips, columns in shapes.values()) + 4096  # and headers
+    most = sum(4 * rows * columns for rows, columns in shapes.values()) + 4096  # and headers
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > most:

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, own_rate
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import SampleCNN, last_layer
+from samplecnn.model.network import SampleCNN, last_layer, sample_cnns
 from samplecnn.model.networks import NETWORKS
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import restart_statistics
@@ -54,6 +55,8 @@ def with_model(plain: Mapping[str, Any], overrides: Sequence[str], path: Path) -
     others = {key: value for key, value in plain.items() if key not in (*TAKEN, *OTHERS_LACK)}
     if description.model["name"] == SAMPLECNN:
         taken["running_statistics"] = plain.get("running_statistics", "average")
+    if description.probe is not None:
+        taken["probe"] = asdict(description.probe)
     config = check({**others, **taken, "init": str(path.resolve())})
     key = path, find_checkpoint(path).stat().st_mtime_ns
     if key not in _hashes:
@@ -207,8 +210,8 @@ def freeze(network: Network, what: str | int) -> None:
         children = network.named_children()
         network.freeze(m for name, m in children if name != last and not isinstance(m, nn.Dropout))
     else:
-        assert isinstance(network, SampleCNN)
-        network.freeze([network.stem_conv, network.stem_bn, *network.blocks[: int(what)]])
+        [found] = sample_cnns(network)
+        network.freeze([found.stem_conv, found.stem_bn, *found.blocks[: int(what)]])
     sizes = [parameter.numel() for parameter in network.parameters()]
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     log.info("frozen (freeze=%s): %s of %s weights", what, f"{sum(sizes) - trained:,}", f"{sum(sizes):,}")

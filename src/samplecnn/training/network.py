@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +12,7 @@ from torch import nn
 from samplecnn.data.store import Selection
 from samplecnn.model.architecture import build
 from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
+from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
@@ -36,14 +37,7 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
     pl.seed_everything(config.seed, verbose=False)
     network = build(architecture(config), len(selection.tags), *own_classes(config))
     start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
-    description = Description(
-        **{**architecture(config), "sample_rate": network.sample_rate},
-        segment_samples=network.segment_samples,
-        tags=selection.tags,
-        data=config.data.name,
-        split=selection.split,
-        split_hash=selection.split_hash,
-    )
+    description = describe_network(config, selection, network)
     device, precision = device_and_precision(config.trainer)
     choice, tested_on = PLAIN_CHOICE, PLAIN
     if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
@@ -112,11 +106,24 @@ def architecture(config: RunConfig) -> dict[str, Any]:
         "width": config.width,
         "dropout": config.dropout,
         "sample_rate": config.rate,
+        "probe": asdict(config.probe) if config.probe else None,
     }
 
 
 def _options(chosen: Mapping[str, Any], *others: str) -> dict[str, Any]:
     return {key: value for key, value in chosen.items() if key not in ("_target_", *others)}
+
+
+def describe_network(config: RunConfig, selection: Selection, network: Network) -> Description:
+    """Return what a checkpoint says of the network that the configuration asks for."""
+    return Description(
+        **{**architecture(config), "sample_rate": network.sample_rate, "probe": config.probe},
+        segment_samples=network.segment_samples,
+        tags=selection.tags,
+        data=config.data.name,
+        split=selection.split,
+        split_hash=selection.split_hash,
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

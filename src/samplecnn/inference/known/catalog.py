@@ -88,6 +88,11 @@ def _kim(name: str, block: str, roc_auc: float, address: str) -> Known:
 KNOWN = {known.name: known for known in (*(_kim(*row) for row in KIM), *(_won(*row) for row in WON))}
 
 
+def with_source(source: str) -> Known | None:
+    """Return the published weights that a bundle says this of; None if it is none of them."""
+    return next((known for known in KNOWN.values() if known.source == source), None)
+
+
 def with_blob(blob: str) -> Known | None:
     """Return the published weights whose file has this id; None if it is none of them."""
     return next((known for known in KNOWN.values() if known.git_blob == blob), None)

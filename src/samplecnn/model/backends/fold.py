@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samplecnn.model.blocks import BLOCKS, Shortcut
-from samplecnn.model.network import SampleCNN
+from samplecnn.model.network import SampleCNN, sample_cnns
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm
 
@@ -23,9 +23,10 @@ def fold(network: AnyNetwork) -> AnyNetwork:
     need not follow ``conv1``. The copy cannot be trained.
     """
     folded = deepcopy(network).eval().requires_grad_(False)
-    for owner, layer, norm in _pairs(folded) if isinstance(folded, SampleCNN) else ():
-        _absorb(getattr(owner, layer), getattr(owner, norm))
-        setattr(owner, norm, nn.Identity())
+    for found in sample_cnns(folded):
+        for owner, layer, norm in _pairs(found):
+            _absorb(getattr(owner, layer), getattr(owner, norm))
+            setattr(owner, norm, nn.Identity())
     return folded
 
 
