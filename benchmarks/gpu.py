@@ -39,8 +39,8 @@ Command = list[str]
 def checks(quick: bool) -> dict[str, Command]:
     """Return what must pass: golden arrays, kernels, graphs, resident data; proofs; the memory checker."""
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    golden = ["tests/golden", "tests/training/test_graph.py", "tests/data/test_resident.py"]
-    tests = [*golden, MODEL_TESTS]
+    graphs = [f"tests/training/test_{name}.py" for name in ("graph", "graphed_training")]
+    tests = ["tests/golden", *graphs, "tests/data/test_resident.py", MODEL_TESTS]
     if quick:  # what would take Triton's interpreter minutes
         tests += [word for file in KERNEL_TESTS for word in ("--deselect", file)]
     network = f"{MODEL_TESTS}/test_triton_network.py"
@@ -83,6 +83,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
     return {
         "curves": bench("curves", *steps),
         "training": bench("training", *small, *batch, *repeat),
+        "host": bench("host", *(small or ["--blocks", "se"]), *batch, "--steps", "8" if quick else "100"),
         "loop": bench("loop", *noise, *narrow, *batch, *repeat),
         "loop-basic": bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
         "inference": bench("inference", *small, "--batch", "2" if quick else "256", *repeat),

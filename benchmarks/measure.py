@@ -95,15 +95,16 @@ def best_rate(work: Work, amount: float, device: torch.device, repeat: int = 7) 
     """Return the largest ``amount`` per second of some repetitions of a work."""
     rates = []
     for _ in range(repeat + 2):
-        _wait(device)
+        wait(device)
         begun = time.perf_counter()
         work()
-        _wait(device)
+        wait(device)
         rates.append(amount / (time.perf_counter() - begun))
     return max(rates[2:])
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

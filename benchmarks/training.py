@@ -33,7 +33,7 @@ from samplecnn.data.datamodule import Batch
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
-from samplecnn.training.graph import StepGraph, autocast
+from samplecnn.training.graph import StepGraph, TrainingStep, autocast
 from samplecnn.training.optimiser import KerasSGD, decay_groups
 from samplecnn.training.proof import Plan
 
@@ -92,31 +92,16 @@ def whole_step(
     network: SampleCNN, like: Batch, precision: str, plan: Plan
 ) -> Callable[[Batch], torch.Tensor]:
     """Return forward, backward and update on a batch ``like`` the given one; it returns the loss."""
-    device = like.waveforms.device
     network.train()
     network.use(plan.backend)
     optimizer = KerasSGD(decay_groups(network, 0.0), lr=RATE)
-    scaler = GradScaler(device.type, enabled=precision == "16-mixed")
-    scaler.scale(torch.ones((), device=device))  # makes it create its scale
 
     def loss(data: Batch) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(network(data.waveforms).float(), data.labels)
 
-    graph = StepGraph(network, loss, like, precision, scaler._scale) if plan.graph else None
-
-    def step(data: Batch) -> torch.Tensor:
-        if graph is not None:
-            value = graph(data)
-        else:
-            optimizer.zero_grad()
-            with autocast(device, precision):
-                value = loss(data)
-            scaler.scale(value).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        return value.detach()
-
-    return step
+    scaler = GradScaler(like.waveforms.device.type, enabled=precision == "16-mixed")
+    step = TrainingStep(network, loss, precision, optimizer, scaler)
+    return StepGraph(step, like) if plan.graph else step
 
 
 def _several(step: Work, device: torch.device) -> Work:

@@ -76,6 +76,17 @@ def test_curves(tmp_path: Path) -> None:
     assert (tmp_path / "curves.md").read_text() in printed
 
 
+def test_host(tmp_path: Path) -> None:
+    arguments = ["--width", "2", "--batch", "2", "--steps", "8", "--blocks", "se", "--device", "cpu"]
+    figures, printed = run("host", tmp_path, *arguments)
+    found = figures["se"]["host_us"]
+    assert {"plain", "stem"} < found.keys()
+    for of_plan in found.values():
+        assert_rate(of_plan["step"])
+        assert_rate(of_plan["loop"])
+    assert (tmp_path / "host.md").read_text() in printed
+
+
 def test_networks(tmp_path: Path) -> None:
     names = ["dieleman", "dieleman_raw"]
     figures, printed = run("networks", tmp_path, "--networks", *names, "--seconds", "5", "--repeat", "2")

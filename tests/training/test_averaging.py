@@ -54,9 +54,9 @@ class Layers(Network):
 class Small(TaggingModule):
     """A network of two layers that notes its weights; the losses of its validations are from a script."""
 
-    def __init__(self, losses: list[float]) -> None:
+    def __init__(self, losses: list[float], **options: Any) -> None:
         torch.manual_seed(0)
-        super().__init__(Layers(), description={})
+        super().__init__(Layers(), description={}, **options)
         self.losses = losses
         self.begun: list[Weights] = []  # at the beginning of each epoch
         self.trained: list[Weights] = []  # after each step

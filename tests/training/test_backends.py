@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from samplecnn.model.blocks import BLOCKS, Basic, Res2
 from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training import backends as choices
 from samplecnn.training import trials
 from samplecnn.training.backends import Choice, choose, identify, memory_file
+from samplecnn.training.graph import StepGraph
 from samplecnn.training.init import freeze
 from samplecnn.training.proof import (
     PLAIN_PLAN,
@@ -24,11 +26,15 @@ from samplecnn.training.proof import (
     Standard,
     Trial,
     WrongNumbersError,
+    make_step,
     require_dropout,
+    require_same_draws,
+    require_same_update,
 )
 from samplecnn.training.trials import Finding, examine
 
 CPU = torch.device("cpu")
+ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
 
 
@@ -118,6 +124,7 @@ def test_auto_measures_once_for_each_network(cache: Path, caplog: pytest.LogCapt
         {"batch_size": 5},
         {"block": Res2},
         {"block": Faulty},
+        {"optimizer": ADAMW},
     ],
 )
 def test_a_choice_is_for_one_network_and_shape(other: dict[str, Any]) -> None:
@@ -279,8 +286,40 @@ def test_a_wrong_dropout_is_seen(rate: float, scale: float) -> None:
 def test_a_network_that_is_frozen_in_part_is_proven_as_such() -> None:
     """With dropout inside a frozen block, which then drops nothing; its choice is kept apart."""
     whole, frozen = (trial(lambda a, b: Res2(a, b, dropout=0.2)) for _ in range(2))
-    freeze(frozen.network, 3)  # type: ignore[arg-type]
+    freeze(frozen.network, 3)
     assert identify(frozen, PLANS) != identify(whole, PLANS)
     standard = Standard(frozen)
     for plan in PLANS:
         standard.prove(plan)
+
+
+@pytest.mark.parametrize("optimizer", [KERAS_SGD, ADAMW])
+def test_a_graph_is_proven_with_its_update(optimizer: Mapping[str, Any]) -> None:
+    """On a CPU, where its step is taken anew: rates, momentum and random numbers are as on a GPU."""
+    given = trial(lambda a, b: Res2(a, b, dropout=0.2), optimizer=optimizer)
+    Standard(given).prove(Plan(graph=True))
+
+
+@pytest.mark.parametrize("optimizer", [KERAS_SGD, ADAMW])
+def test_an_update_at_the_rate_of_its_capture_is_seen(
+    optimizer: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = make_step(trial(optimizer=optimizer), Plan(graph=True))
+    require_same_update(step)
+    assert isinstance(step.take, StepGraph)
+    monkeypatch.setattr(step.take.rates, "write", lambda: None)
+    with pytest.raises(WrongNumbersError, match=r"its graph moves .* wrongly"):
+        require_same_update(step)
+
+
+def test_other_random_numbers_in_a_graph_are_seen() -> None:
+    step = make_step(trial(), Plan(graph=True))
+    require_same_draws(step, allowed=1e-4)
+
+    def draw(*_: Any) -> None:
+        if torch.is_grad_enabled():  # as in the graph alone
+            torch.rand(1)
+
+    step.network.register_forward_pre_hook(draw)
+    with pytest.raises(WrongNumbersError, match="its graph gives the loss"):
+        require_same_draws(step, allowed=1e-4)

@@ -1,5 +1,6 @@
 """What a training step does besides computing."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import DummyLogger
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samplecnn.data.datamodule import Batch
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
+from samplecnn.training.backends import Choice
+from samplecnn.training.graph import StepGraph
 from samplecnn.training.module import TaggingModule
+from samplecnn.training.proof import Plan
 from samplecnn.training.schedule import PaperSchedule
 
 STEPS = 8
@@ -21,25 +28,42 @@ EVERY = 4
 class Batches:
     """The same noise at every step; a list would be taken for several loaders."""
 
+    def __init__(self) -> None:
+        waveforms = torch.rand(2, SEGMENT_SAMPLES) - 0.5
+        self.batch = Batch(waveforms, torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), torch.arange(2))
+
     def __len__(self) -> int:
         return STEPS
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in range(STEPS):
-            waveforms = torch.rand(2, SEGMENT_SAMPLES) - 0.5
-            yield Batch(waveforms, torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), torch.arange(2))
+        return iter([self.batch] * STEPS)
 
 
-class Noting(TaggingModule):
-    """Notes what is logged, and when."""
+class Noting(DummyLogger):
+    """Keeps what it is given to log."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.noted: list[tuple[int, str]] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
 
-    def log(self, name: str, *arguments: Any, **options: Any) -> None:
-        self.noted.append((self.trainer.global_step, name))
-        super().log(name, *arguments, **options)
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+
+def fit(module: TaggingModule, folder: Path, logger: Noting, *callbacks: pl.Callback) -> None:
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=logger,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        default_root_dir=folder,
+        callbacks=[*callbacks, PaperSchedule(0.01, stages=5, factor=0.2, patience=2, decay=1e-6)],
+    )
+    trainer.fit(module, train_dataloaders=Batches())
 
 
 def test_label_smoothing_moves_the_targets_of_training_alone() -> None:
@@ -63,27 +87,81 @@ def test_label_smoothing_moves_the_targets_of_training_alone() -> None:
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")
 def test_steps_log_nothing_but_now_and_then(tmp_path: Path) -> None:
-    """Every value that is logged is a tensor of its own, and on a GPU a wait for it."""
+    """As loggers see it: on a GPU every value is a wait for it."""
     torch.manual_seed(0)
-    module = Noting(SampleCNN(Basic, tags=3, width=2), description={}, log_every=EVERY)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        default_root_dir=tmp_path,
-        callbacks=[PaperSchedule(0.01, stages=5, factor=0.2, patience=2, decay=1e-6)],
+    module = TaggingModule(SampleCNN(Basic, tags=3, width=2), description={}, log_every=EVERY)
+    logger = Noting()
+    fit(module, tmp_path, logger)
+    *steps, (last, epoch) = logger.rows
+    assert [step for step, _ in steps] == list(range(EVERY - 1, STEPS, EVERY))
+    for step, row in steps:
+        assert row.keys() == {"train/loss_step", "learning_rate", "epoch"}
+        assert row["learning_rate"] == pytest.approx(0.01 / (1 + 1e-6 * (step or 0)), rel=1e-12)
+    assert (last, set(epoch)) == (STEPS - 1, {"train/loss_epoch", "epoch"})
+    assert steps[-1][1]["train/loss_step"] == module.step_loss
+
+
+class Operations(TorchDispatchMode):
+    """Counts PyTorch's operations by name, but for those that launch nothing on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name not in ("detach", "view", "t", "_record_function_enter_new", "_record_function_exit"):
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Steps(pl.Callback):
+    """Keeps the operations of each step, all from its beginning to that of the next."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self.each: list[Counter[str]] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.operations.counts = Counter()
+        self.each.append(self.operations.counts)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")
+@pytest.mark.parametrize("graph", [False, True])
+def test_what_the_host_launches_in_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, graph: bool
+) -> None:
+    """In one that logs nothing. What a graph holds counts as one launch: a replay."""
+    operations = Operations()
+    taken = StepGraph._take
+
+    def replay(self: StepGraph) -> Tensor:
+        counts, operations.counts = operations.counts, Counter()
+        loss = taken(self)
+        operations.counts = counts
+        counts["replay"] += 1
+        return loss
+
+    monkeypatch.setattr(StepGraph, "_take", replay)
+    torch.manual_seed(0)
+    module = TaggingModule(
+        SampleCNN(Basic, tags=3, width=2), description={}, log_every=EVERY, choice=Choice(Plan(graph=graph))
     )
-    trainer.fit(module, train_dataloaders=Batches())
-    steps = [(step, name) for step, name in module.noted if name != "train/loss_epoch"]
-    assert steps == [
-        (step, name)
-        for step in range(EVERY - 1, STEPS, EVERY)
-        for name in ("train/loss_step", "learning_rate")
-    ]
-    assert [name for _, name in module.noted].count("train/loss_epoch") == 1
-    rate = float(trainer.callback_metrics["learning_rate"])
-    assert rate == torch.tensor(0.01 / (1 + 1e-6 * (STEPS - 1))).item()
+    steps = Steps(operations)
+    with operations:
+        fit(module, tmp_path, Noting(), steps)
+    found = steps.each[EVERY + 1]
+    assert found.total() < steps.each[2 * EVERY - 1].total()  # which logs
+    assert "_local_scalar_dense" not in found  # a wait for the device
+    if not graph:
+        assert found.total() > 200
+        return
+    assert found == {
+        "copy_": 3,  # waveforms and labels into the graph's memory; on a CPU also the loss
+        "fill_": 2,  # the rate of each of two groups: it moves in every step
+        "replay": 1,
+        "add_": 1,  # the sum of the epoch's losses
+        "div": 1,  # Lightning, of the loss by 1
+        "clone": 1,  # Lightning, of the loss
+    }

@@ -8,7 +8,7 @@ from torch import nn
 
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.network import SampleCNN
-from samplecnn.training.optimiser import KerasSGD, decay_groups, make_optimizer
+from samplecnn.training.optimiser import KerasSGD, can_be_captured, decay_groups, make_optimizer
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -86,6 +86,21 @@ def test_the_default_is_the_authors_optimiser() -> None:
     for group, other in zip(optimiser.param_groups, expected.param_groups, strict=True):
         assert [id(p) for p in group.pop("params")] == [id(p) for p in other.pop("params")]
         assert group == other
+
+
+def test_what_a_graph_may_hold() -> None:
+    """Ours; not one that asks the host in each step, nor one whose steps nobody here has read."""
+
+    class Own(KerasSGD):
+        """As a schedule may bring it."""
+
+    network = SampleCNN(BLOCKS["basic"], tags=5, width=2)
+    assert can_be_captured(make_optimizer(network, {"name": "keras_sgd"}, weight_decay=1e-4))
+    assert can_be_captured(make_optimizer(network, ADAMW, weight_decay=0.0))
+    assert can_be_captured(torch.optim.Adam(network.parameters(), fused=True))
+    assert not can_be_captured(torch.optim.Adam(network.parameters()))
+    assert not can_be_captured(torch.optim.Adagrad(network.parameters(), fused=True))
+    assert not can_be_captured(Own(network.parameters(), lr=0.1))
 
 
 def test_a_first_step_that_is_skipped_leaves_nothing_behind() -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BUSY = 1.5  # spread of a backend's turns, from which on the machine was too busy to tell
 KEPT = 200  # choices in the file; the oldest go
 FIRST, LAST = 5, 25  # steps of a training between which its rate is compared with what was measured
-FAR = 0.4  # of the measured rate, which counts neither the update nor the reading of data
+FAR = 0.4  # of the measured rate, which does not count all that a training does
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
         [
             *(describe(trial.device), driver(), installed("samplecnn"), torch.__version__),
             *(str(torch.backends.cudnn.version()), _triton()),
-            *(trial.precision, trial.batch_size, [str(plan) for plan in plans]),
+            *(trial.precision, trial.batch_size, dict(trial.optimizer), [str(plan) for plan in plans]),
             *(f"{block.__module__}.{block.__qualname__}", shapes),
         ]
     )

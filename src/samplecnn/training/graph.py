@@ -1,14 +1,17 @@
-"""Forward and backward of a training step as one CUDA graph: a single launch instead of hundreds.
+"""A training step as one CUDA graph: forward, backward and update in a single launch instead of hundreds.
 
 Not run on a GPU yet.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from samplecnn.data.datamodule import Batch
+from samplecnn.training.optimiser import DeviceRates
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # by Lightning's names
 
@@ -24,71 +27,129 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=chosen, enabled=chosen is not None, cache_enabled=False)
 
 
-class StepGraph:
-    """Captures ``loss(batch).backward()`` of a network and replays it on other batches of the same shape.
+def no_scaler() -> GradScaler:
+    """Return what scales nothing: only float16 needs it."""
+    return GradScaler(enabled=False)
 
-    Gradients, running statistics and the dropout's random numbers are as without a graph: the capture leaves
-    weights, statistics and the random state as they were, and replays draw from PyTorch's own generator.
-    The gradients stay in the same memory; nothing may set them to None. Neither may anything replace the
-    memory of weights and running statistics; loading a state writes into it. ``scale`` is what the loss is
-    multiplied by before the backward pass (the gradient scaler's own tensor, with float16); ``precision`` is
-    Lightning's name. The update is not part of it: a step or two of fused kernels, which keep rates,
-    momentum and the gradient scaler's verdict where Lightning's checkpoints look for them.
 
-    Raises whatever the network raises that cannot be captured, such as a block that waits for the GPU.
+@dataclass(frozen=True)
+class TrainingStep:
+    """Forward, backward and update on a batch, on any device, without waiting for it.
+
+    ``precision`` is Lightning's name. ``scaler`` scales the loss of float16, and has the optimiser leave out
+    updates by gradients that are not finite. Without an ``optimizer`` gradients are left as they are, scaled.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        loss: Callable[[Batch], Tensor],
-        batch: Batch,
-        precision: str,
-        scale: Tensor | None = None,
-    ) -> None:
-        self.batch = Batch(*(part.clone() for part in batch))
+    network: nn.Module
+    loss: Callable[[Batch], Tensor]
+    precision: str
+    optimizer: torch.optim.Optimizer | None = None
+    scaler: GradScaler = field(default_factory=no_scaler)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Leave gradients in the parameters, update these, and return the loss."""
+        self.network.zero_grad()  # to None, so that the backward pass writes gradients and adds to none
         device = batch.waveforms.device
-        state = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        random = torch.cuda.get_rng_state(device)
+        with autocast(device, self.precision):
+            value = self.loss(batch)
+        # Lightning has mixed precision on around the whole step: it is for the forward pass alone.
+        with torch.autocast(device.type, enabled=False):
+            self.scaler.scale(value).backward()
+            if self.optimizer is not None:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+        return value.detach()
 
-        def step() -> Tensor:
-            with autocast(device, precision):
-                value = loss(self.batch)
-            # Lightning has mixed precision on around the whole step: it is for the forward pass alone.
-            with torch.autocast(device.type, enabled=False):
-                (value if scale is None else value * scale).backward()
-            return value.detach()
+    def tensors(self) -> list[Tensor]:
+        """Return all that a step changes: weights, running statistics, state of optimiser and scaler."""
+        found = [*self.network.parameters(), *self.network.buffers()]
+        if self.optimizer is not None:
+            found += [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        if self.scaler.is_enabled():
+            self.scaler.scale(torch.ones((), device=found[0].device))  # makes it create its tensors
+            assert self.scaler._scale is not None
+            assert self.scaler._growth_tracker is not None
+            found += [self.scaler._scale, self.scaler._growth_tracker]
+        return found
 
+
+class StepGraph:
+    """A training step captured in a CUDA graph, and replayed on other batches of the same shape.
+
+    Everything comes out as without a graph: the capture leaves weights, statistics, optimiser, scaler and
+    random state as they were, replays draw from PyTorch's own generator, and the rates are those that stand
+    in the optimiser's groups when a replay begins. A graph holds addresses: nothing may replace the memory of
+    weights and running statistics, and where that of the optimiser's state is replaced, ``holds`` says no.
+    On a CPU, which has no graphs, the step is taken anew each time, in the same way otherwise.
+
+    Raises whatever the step raises that cannot be captured, such as a block that waits for the GPU.
+    """
+
+    def __init__(self, step: TrainingStep, batch: Batch) -> None:
+        self.step = step
+        self.batch = Batch(*(part.clone() for part in batch))
+        self.rates = None if step.optimizer is None else DeviceRates(step.optimizer)
+        self.graph = torch.cuda.CUDAGraph() if batch.waveforms.is_cuda else None
+        before = {tensor: tensor.detach().clone() for tensor in step.tensors()}
+        with torch.random.fork_rng([batch.waveforms.device] if batch.waveforms.is_cuda else []):
+            self.loss = self._take() if self.graph is None else self._capture(self.graph)
+        with torch.no_grad():
+            for tensor in step.tensors():
+                if tensor in before:
+                    tensor.copy_(before[tensor])
+                else:
+                    tensor.zero_()  # what an optimiser begins with
+        self._state = self._first_state()
+        self.gradients = [(p, p.grad) for p in step.network.parameters()]
+
+    def _take(self) -> Tensor:
+        """Take the step as it is, with the rates on the device."""
+        if self.rates is None:
+            return self.step(self.batch)
+        with self.rates.in_use():
+            return self.step(self.batch)
+
+    def _capture(self, graph: torch.cuda.CUDAGraph) -> Tensor:
+        """Capture the step; return the tensor that has its loss after a replay."""
+        device = self.batch.waveforms.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                network.zero_grad(set_to_none=True)
-                step()
+                self._take()
         torch.cuda.current_stream(device).wait_stream(side)
-        network.zero_grad(set_to_none=True)  # so that the capture makes the gradients, in the graph's memory
-        self.graph = torch.cuda.CUDAGraph()
+        self.step.network.zero_grad()
         # On the stream of the warm-up, where libraries have their workspaces; other threads may use CUDA.
-        with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
-            self.loss = step()
-        for name, buffer in network.named_buffers():
-            buffer.copy_(state[name])
-        torch.cuda.set_rng_state(random, device)
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            return self._take()
+
+    def _first_state(self) -> object:
+        """Return the first parameter's state, which is another once all was cleared or loaded."""
+        return None if self.step.optimizer is None else next(iter(self.step.optimizer.state.values()), None)
+
+    def holds(self, optimizer: torch.optim.Optimizer | None) -> bool:
+        """Say whether the update captured is that of ``optimizer``, on the state that it has now."""
+        return self.step.optimizer is optimizer and self._first_state() is self._state
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Leave the gradients of a batch in the parameters; return its loss, overwritten by the next call.
+        """Take the step on a batch; return its loss, which the next call overwrites.
 
         Raises ValueError for a batch of another shape than the first.
         """
-        shapes, captured = (
-            [tuple(part.shape) for part in (given.waveforms, given.labels)] for given in (batch, self.batch)
-        )
-        if shapes != captured:
-            raise ValueError(
-                f"the step was captured for waveforms and labels of shapes {captured}, not {shapes}: "
-                "every batch size needs a StepGraph of its own"
-            )
-        self.batch.waveforms.copy_(batch.waveforms)
-        self.batch.labels.copy_(batch.labels)
-        self.graph.replay()
+        for given, captured in ((batch.waveforms, self.batch.waveforms), (batch.labels, self.batch.labels)):
+            if given.shape != captured.shape:
+                raise ValueError(
+                    f"the step was captured for {tuple(captured.shape)}, not {tuple(given.shape)}: "
+                    "every batch size needs a StepGraph of its own"
+                )
+            captured.copy_(given)
+        if self.rates is not None:
+            self.rates.write()
+        if self.graph is None:
+            self.loss.copy_(self._take())
+        else:
+            self.graph.replay()
+            if self.rates is None:  # where Lightning sets them to None, as before each validation
+                for parameter, gradient in self.gradients:
+                    parameter.grad = gradient
         return self.loss

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from samplecnn.data.datamodule import Batch, SegmentDataModule
 from samplecnn.errors import UserError
-from samplecnn.model.network import STEM, SampleCNN, use
+from samplecnn.model.network import STEM, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.runs.metrics import ClipAverage, score
@@ -21,8 +21,8 @@ from samplecnn.runs.results import SplitScores
 from samplecnn.runs.rules import PRINTABLE
 from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, FirstSteps
-from samplecnn.training.graph import StepGraph
-from samplecnn.training.optimiser import Groups, make_optimizer, with_features_rate
+from samplecnn.training.graph import StepGraph, TrainingStep, no_scaler
+from samplecnn.training.optimiser import Groups, can_be_captured, make_optimizer, with_features_rate
 from samplecnn.training.proof import PLAIN_PLAN
 from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
@@ -41,9 +41,9 @@ class TaggingModule(pl.LightningModule):
     to build the network again and to name what it says. ``optimizer`` and ``weight_decay`` are as
     `make_optimizer` takes them. The learning rate is set by a schedule, before every step; all but the last
     layer has ``features_rate`` times that. With ``label_smoothing`` e, training aims at e / 2 and 1 - e / 2
-    in place of 0 and 1. ``choice`` says how to compute; with a CUDA graph, Lightning leaves backward pass and
-    optimiser to this module. ``augmentation`` changes what a training step hears. The loss is logged every
-    ``log_every`` steps.
+    in place of 0 and 1. ``choice`` says how to compute; with a CUDA graph, that takes the whole step, and
+    what Lightning would do after the loss does nothing. ``augmentation`` changes what a training step hears.
+    The loss is logged every ``log_every`` steps.
     Tests compute on ``test_backend``, so that another test of the same weights gives the same numbers.
     ``averaged`` says what the weights in the network are an average of; None: of nothing.
     """
@@ -69,7 +69,6 @@ class TaggingModule(pl.LightningModule):
         self.network = network
         self.choice = choice
         self.augmentation = augmentation
-        self.automatic_optimization = not self.plan.graph
         self._graph: StepGraph | None = None
         self.log_every = log_every
         self.test_backend = test_backend
@@ -82,6 +81,7 @@ class TaggingModule(pl.LightningModule):
         self.seed = seed
         self.test_probabilities: NDArray[np.float32] | None = None  # (clips, tags) after a test
         self.test_scores: SplitScores | None = None
+        self.step_loss: float | None = None  # that was logged last
         self._losses = torch.zeros(())  # sum over the epoch so far
         self._outputs: list[tuple[Tensor, Tensor, Tensor]] = []  # probabilities, clips and loss of each batch
 
@@ -127,15 +127,25 @@ class TaggingModule(pl.LightningModule):
         """Return the mean cross-entropy of the batch; with a graph, take the whole step."""
         if self.augmentation is not None:
             batch = self.augmentation(batch, self.current_epoch)
-        loss = self._loss(batch) if self.automatic_optimization else self._graphed_step(batch)
+        loss = self._graphed_step(batch) if self.plan.graph else self._loss(batch)
         self._losses += loss.detach()
         if self.log_every is not None and (index + 1) % self.log_every == 0:
-            self.log("train/loss_step", loss.detach().clone(), prog_bar=True, sync_dist=True)
-            self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+            self._log_step(loss.detach().clone())
         if self.trainer.is_last_batch:
             mean = self._losses / (index + 1)
             self.log("train/loss_epoch", mean, on_step=False, on_epoch=True, sync_dist=True)
         return loss
+
+    def _log_step(self, loss: Tensor) -> None:
+        """Log loss and rate of this step, and wait for the device.
+
+        Lightning's own ``log`` would do both in each step from here to the end of the epoch.
+        """
+        self.step_loss = float(self.trainer.strategy.reduce(loss, reduce_op="mean"))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"train/loss_step": self.step_loss, "learning_rate": rate, "epoch": self.current_epoch}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, self.trainer.global_step)
 
     def _loss(self, batch: Batch) -> Tensor:
         labels = batch.labels
@@ -144,24 +154,38 @@ class TaggingModule(pl.LightningModule):
         return F.binary_cross_entropy_with_logits(self.network(batch.waveforms).float(), labels)
 
     def _graphed_step(self, batch: Batch) -> Tensor:
-        """Forward, backward and update, the first two replayed from a graph."""
-        if self._graph is None:
-            assert isinstance(self.network, SampleCNN)
-            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-            if scaler is not None:
-                scaler.scale(torch.ones((), device=self.device))  # makes it create its scale
-            self._graph = StepGraph(
-                self.network,
-                self._loss,
-                batch,
-                precision=str(self.trainer.precision),
-                scale=None if scaler is None else scaler._scale,
-            )
-        loss = self._graph(batch)
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        optimizer.step()
-        return loss
+        """Take the step out of a graph, captured at the first step and where the optimiser changed."""
+        optimizer = self._captured_optimizer()
+        if self._graph is None or not self._graph.holds(optimizer):
+            self._graph = None  # its memory, before another takes as much
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None) or no_scaler()
+            step = TrainingStep(self.network, self._loss, str(self.trainer.precision), optimizer, scaler)
+            self._graph = StepGraph(step, batch)
+        return self._graph(batch)
+
+    def _captured_optimizer(self) -> torch.optim.Optimizer | None:
+        """Return the optimiser whose update is in the graph; None where a schedule has one that cannot be."""
+        optimizer = self.trainer.optimizers[0]
+        return optimizer if self.plan.graph and can_be_captured(optimizer) else None
+
+    def optimizer_zero_grad(self, *arguments: Any) -> None:
+        """Let go of the gradients, but for a graph's: it writes them anew."""
+        if not self.plan.graph:
+            super().optimizer_zero_grad(*arguments)
+
+    def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:
+        """Compute the gradients, where a graph has not."""
+        if not self.plan.graph:
+            super().backward(loss, *arguments, **options)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Take the step, whose update may be in the graph."""
+        if self._captured_optimizer() is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()
 
     def _evaluation_step(self, batch: Batch) -> None:
         logits = self.network(batch.waveforms).float()

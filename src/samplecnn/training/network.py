@@ -43,7 +43,7 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
     if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
         if config.running_statistics == "keras":
             use_keras_statistics(network)
-        trial = Trial(network, device, precision, config.batch_size)
+        trial = Trial(network, device, precision, config.batch_size, config.optimizer)
         choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
         tested_on = test_backend(config.fast)
     augmentation = None

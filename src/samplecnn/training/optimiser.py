@@ -1,6 +1,7 @@
 """The optimisers: SGD as the authors ran it, with Keras' momentum and weight decay, and AdamW."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class KerasSGD(torch.optim.SGD):
 
     PyTorch keeps ``-v / lr`` instead of ``v``, which is the same only while the rate stands still: before a
     step at another rate the buffers are multiplied by old rate / new rate. One pass over all weights does the
-    rest of a step.
+    rest of a step. Rates that are tensors (`DeviceRates`) are never looked at: the device does the same.
     """
 
     def __init__(self, params: Any, lr: float, *, momentum: float = 0.9) -> None:
@@ -43,20 +44,76 @@ class KerasSGD(torch.optim.SGD):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step at the groups' present rates."""
         for group in self.param_groups:
-            if group["lr"] != group["buffer_lr"]:
-                buffers = [
-                    self.state[p]["momentum_buffer"]
-                    for p in group["params"]
-                    if self.state[p].get("momentum_buffer") is not None
-                ]
-                if buffers:
-                    torch._foreach_mul_(buffers, group["buffer_lr"] / group["lr"])
-                group["buffer_lr"] = group["lr"]
-            for p in group["params"] if group["momentum"] else ():
-                if p.grad is not None and "momentum_buffer" not in self.state[p]:
-                    # Else PyTorch's would be left unset where the first step is skipped (float16, overflow).
-                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            rate, before = group["lr"], group["buffer_lr"]
+            buffers = self._buffers(group)
+            if buffers and (isinstance(rate, Tensor) or rate != before):
+                torch._foreach_mul_(buffers, before / rate)
+            if isinstance(before, Tensor):
+                before.copy_(rate)
+            else:
+                group["buffer_lr"] = rate
         return super().step(closure)
+
+    def _buffers(self, group: Mapping[str, Any]) -> list[Tensor]:
+        """Return the momentum of a group's parameters; zeros for those with a gradient and none yet.
+
+        PyTorch's own would be left unset where the first step is skipped (float16, overflow).
+        """
+        for p in group["params"] if group["momentum"] else ():
+            if p.grad is not None and "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        found = [self.state[p].get("momentum_buffer") for p in group["params"]]
+        return [buffer for buffer in found if buffer is not None]
+
+
+class DeviceRates:
+    """The rates of an optimiser as scalars on its device, which an update in a CUDA graph reads.
+
+    The optimiser computes with them ``in_use``. Its groups have numbers otherwise, for schedules, loggers and
+    checkpoints; ``write`` brings the scalars up to these. CUDA's fused updates want them in float32.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        like = next(p for group in optimizer.param_groups for p in group["params"])
+        self._scalars: list[dict[str, Tensor]] = [
+            {key: like.new_full((), group[key]) for key in ("lr", "buffer_lr") if key in group}
+            for group in optimizer.param_groups
+        ]
+        self._written: list[dict[str, float]] = [{} for _ in self._scalars]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Have the optimiser compute with the scalars, and take it for one that may be captured."""
+        groups = self.optimizer.param_groups
+        numbers = [dict(group) for group in groups]
+        for group, scalars in zip(groups, self._scalars, strict=True):
+            group.update(scalars)
+            if "capturable" in group:
+                group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group, kept in zip(groups, numbers, strict=True):
+                group.update(kept)
+
+    def write(self) -> None:
+        """Write the rates of the step to come that have changed; nothing waits for the device."""
+        for group, scalars, written in zip(
+            self.optimizer.param_groups, self._scalars, self._written, strict=True
+        ):
+            for key, scalar in scalars.items():
+                if written.get(key) != group[key]:
+                    scalar.fill_(group[key])
+            if "buffer_lr" in group:
+                group["buffer_lr"] = group["lr"]  # as the step leaves the scalar
+            written.update({key: group[key] for key in scalars})
+
+
+def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether a CUDA graph may hold the steps of an optimiser: of the host they need the rates alone."""
+    known = type(optimizer) in (KerasSGD, torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+    return known and all(group["fused"] for group in optimizer.param_groups)
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> Groups:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,8 @@ class TimedBar(TQDMProgressBar):
         """Return what stands behind the bar."""
         metrics: dict[str, Any] = {**super().get_metrics(trainer, pl_module)}
         metrics.pop("v_num", None)  # a logger's, and no measure of anything
+        if isinstance(pl_module, TaggingModule) and pl_module.step_loss is not None:
+            metrics = {"train/loss_step": pl_module.step_loss, **metrics}
         whole = self.time_left.whole(trainer)
         return metrics if whole is None else {**metrics, "left": whole}
 

@@ -4,7 +4,8 @@ import math
 import statistics
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 from samplecnn.data.datamodule import Batch
 from samplecnn.model.blocks import Res2
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN
-from samplecnn.training.graph import StepGraph, autocast
+from samplecnn.model.networks.network import Network
+from samplecnn.runs.config import KERAS_SGD
+from samplecnn.training.graph import StepGraph, TrainingStep, autocast
+from samplecnn.training.optimiser import make_optimizer
 
 FLOAT32 = "32-true"
 # How far a backend may be from the plain one in float64, relative to the values' norm: so many times as far
@@ -22,6 +26,8 @@ FACTOR = {FLOAT32: 4.0, "bf16-mixed": 6.0, "16-mixed": 6.0}
 ALLOWED = {FLOAT32: 1e-2, "bf16-mixed": 0.05, "16-mixed": 0.05}
 INPUTS = 3
 SIGMAS = 6.0  # of a dropout's rate
+RATES = (1e-3, 3e-4)  # of steps in turn
+DECAY = 1e-2  # in Keras' unit, large enough to be missed
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,13 @@ PLAIN_PLAN = Plan()
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried: training steps of a network on a device."""
+    """What is tried: training steps of a network on a device, the optimiser as `make_optimizer` has it."""
 
-    network: nn.Module
+    network: Network
     device: torch.device
     precision: str  # Lightning's name
     batch_size: int
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: KERAS_SGD)
     seed: int = 0  # of its input
 
 
@@ -54,9 +61,9 @@ class WrongNumbersError(Exception):
 
 
 class Step:
-    """Forward and backward on one batch of noise, the same for the same seed."""
+    """Training steps on one batch of noise, the same for the same seed."""
 
-    def __init__(self, network: nn.Module, plan: Plan, trial: Trial) -> None:
+    def __init__(self, network: Network, plan: Plan, trial: Trial) -> None:
         self.network, self.trial = network, trial
         dtype = next(network.parameters()).dtype
         random = torch.Generator().manual_seed(trial.seed)
@@ -69,7 +76,13 @@ class Step:
             torch.zeros(trial.batch_size, dtype=torch.int64),
             torch.arange(trial.batch_size),
         )
-        self.graph = StepGraph(network, self.loss, self.batch, trial.precision) if plan.graph else None
+        self.optimizer = make_optimizer(network, trial.optimizer, DECAY)
+        set_rate(self.optimizer, RATES[0])
+        precision = "" if dtype == torch.float64 else trial.precision
+        # Of few segments, as are timed on a CPU, the update would take too large a part.
+        updated = self.optimizer if plan.graph or trial.device.type == "cuda" else None
+        step = TrainingStep(network, self.loss, precision, updated)
+        self.take = StepGraph(step, self.batch) if plan.graph else step
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of a batch."""
@@ -77,19 +90,18 @@ class Step:
         return F.binary_cross_entropy_with_logits(logits.to(batch.labels.dtype), batch.labels)
 
     def __call__(self) -> Tensor:
-        """Leave gradients in the parameters; return the loss."""
-        if self.graph is not None:
-            return self.graph(self.batch)
-        self.network.zero_grad()
-        exact = self.batch.labels.dtype == torch.float64
-        with autocast(self.trial.device, "" if exact else self.trial.precision):
-            value = self.loss(self.batch)
-        value.backward()
-        return value.detach()
+        """Take a step, which leaves its gradients in the parameters; return the loss."""
+        return self.take(self.batch)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Have an optimiser take its next step at a rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def make_step(trial: Trial, plan: Plan, *, dropout: bool = True) -> Step:
-    """Return a training step of a copy of the network, without its optimiser."""
+    """Return training steps of a copy of the network."""
     network = deepcopy(trial.network).to(trial.device).train()
     for module in network.modules():
         if isinstance(module, nn.Dropout) and not dropout:
@@ -160,8 +172,9 @@ class Standard:
         if isinstance(step.network, SampleCNN):
             for block in step.network.blocks:
                 require_dropout(block, self.trial.device)
-        if step.graph is not None:
+        if plan.graph:
             require_same_draws(step, allowed=ALLOWED[self.trial.precision])
+            require_same_update(step)
 
     def _compare(self, plan: Plan, precision: str, seed: int) -> str | None:
         """Say what is further from the exact values than plain ones are."""
@@ -204,10 +217,38 @@ def require_dropout(block: nn.Module, device: torch.device) -> None:
 def require_same_draws(step: Step, allowed: float) -> None:
     """Raise WrongNumbersError where a replayed graph draws other random numbers than an eager step."""
     device = step.trial.device
-    state = torch.cuda.get_rng_state(device)
-    replayed = float(step())
-    torch.cuda.set_rng_state(state, device)
-    with torch.no_grad(), autocast(device, step.trial.precision):
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.no_grad(),
+        autocast(device, step.trial.precision),
+    ):
         eager = float(step.loss(step.batch))
+    replayed = float(step())
     if not abs(replayed - eager) <= allowed * abs(eager):
         raise WrongNumbersError(f"its graph gives the loss {replayed:.4f}, a step without it {eager:.4f}")
+
+
+def require_same_update(step: Step) -> None:
+    """Raise WrongNumbersError where a graph's update is not the optimiser's, at rates that change.
+
+    That one takes the gradients that each step leaves: whether these are right is asked elsewhere.
+    """
+    network = deepcopy(step.trial.network).to(step.trial.device)
+    network.load_state_dict(step.network.state_dict())
+    optimizer = make_optimizer(network, step.trial.optimizer, DECAY)
+    optimizer.load_state_dict(deepcopy(step.optimizer.state_dict()))
+    start = {name: p.detach().double() for name, p in network.named_parameters()}
+    for rate in 2 * RATES:
+        set_rate(step.optimizer, rate)
+        step()
+        for parameter, stepped in zip(network.parameters(), step.network.parameters(), strict=True):
+            parameter.grad = stepped.grad
+        set_rate(optimizer, rate)
+        optimizer.step()
+    moved, wanted = (
+        {name: p.detach().double() - start[name] for name, p in of.named_parameters()}
+        for of in (step.network, network)
+    )
+    for name, deviation in deviations(moved, wanted).items():
+        if not deviation <= ALLOWED[FLOAT32]:
+            raise WrongNumbersError(f"its graph moves {name} wrongly, by {deviation:.1e} of what it should")

@@ -141,7 +141,7 @@ class FixedLength(Schedule, ABC):
     def __init__(self, learning_rate: float, *, warmup: float) -> None:
         self.peak = learning_rate
         self.warmup = warmup  # share of all steps
-        self.step: int | None = None  # Lightning's own count starts again when a run goes on in a CUDA graph
+        self.step: int | None = None  # Lightning's own count is of steps on any number of devices
 
     @abstractmethod
     def learning_rate(self, step: int, steps: int) -> float:

@@ -28,7 +28,10 @@ PATIENCE = {"cpu": 120.0, "cuda": 300.0}  # seconds that one backend may take: c
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a plan: its training segments per second, forward and backward; or why not to use it."""
+    """What became of a plan: its training segments per second, or why not to use it.
+
+    They are of forward and backward pass, on a GPU of the update too.
+    """
 
     plan: Plan
     rate: float = 0.0

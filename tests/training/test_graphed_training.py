@@ -1,0 +1,187 @@
+"""Trainings whose steps come out of a graph against those without; on a CPU, none is captured."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from samplecnn.data.batches import Resumable
+from samplecnn.data.datamodule import Batch
+from samplecnn.runs.config import KERAS_SGD
+from samplecnn.training.averaging import EMA
+from samplecnn.training.backends import Choice
+from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
+from samplecnn.training.proof import Plan
+from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
+from samplecnn.training.won import WonSchedule
+from training.test_averaging import STEPS, Batches, Small
+from training.test_graph import ADAMW, DEVICES
+
+LOSSES = [1.0, 0.9, 1.1, 0.8]  # the first stage ends after the third epoch
+EPOCHS = len(LOSSES)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+
+
+def paper() -> Schedule:
+    return PaperSchedule(0.5, stages=2, factor=0.2, patience=0, decay=0.05)
+
+
+def won() -> Schedule:
+    """Adam, then SGD, neither of which a graph holds."""
+    return WonSchedule(0.02, adam_epochs=2, sgd_rates=[0.1], sgd_epochs=[2], weight_decay=1e-3)
+
+
+def one_cycle() -> Schedule:
+    return OneCycle(0.05, warmup=0.3)
+
+
+RECIPES: dict[str, tuple[Callable[[], Schedule], Mapping[str, Any]]] = {
+    "paper": (paper, KERAS_SGD),
+    "one cycle": (one_cycle, ADAMW),
+    "won": (won, KERAS_SGD),
+}
+
+
+class Loader(Resumable):
+    """The same noise in every epoch, which goes on within one."""
+
+    def __init__(self) -> None:
+        super().__init__([np.array([number]) for number in range(STEPS)])
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = list(Batches(STEPS))
+        for (number,) in self.indices():
+            self._given += 1
+            yield batches[number]
+
+
+class StoppedError(Exception):
+    """The training stops here."""
+
+
+class Noting(pl.Callback):
+    """Notes Lightning's count of steps and the rate of each, and stops before one of them."""
+
+    def __init__(self, stop: int | None) -> None:
+        self.stop = stop
+        self.steps: list[int] = []
+        self.rates: list[list[float]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.steps.append(trainer.global_step)
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.stop:
+            raise StoppedError
+
+
+def train(
+    recipe: str,
+    run: Path,
+    *,
+    graph: bool,
+    stop: int | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+) -> Noting:
+    """Train, saving at every step; ``stop`` is a number of steps."""
+    schedule, settings = RECIPES[recipe]
+    module = Small(LOSSES, choice=Choice(Plan(graph=graph)), optimizer=settings, weight_decay=1e-2)
+    # In front of a batch norm: its gradient is rounding of any sign, which is what Adam goes by.
+    module.network.get_parameter("layers.0.bias").requires_grad_(False)
+    made, noting = schedule(), Noting(stop)
+    keeper = RunCheckpoint(run, tested=made.tested, every_minutes=0)
+    trainer = pl.Trainer(
+        accelerator=device,
+        devices=1,
+        max_epochs=EPOCHS,
+        plugins=[WholeFiles()],
+        callbacks=[made, EMA(0.5), noting, keeper],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run,
+    )
+    last = run / "checkpoints" / "last.ckpt" if resume else None
+    with suppress(StoppedError):
+        trainer.fit(module, Loader(), Batches(1), ckpt_path=last, weights_only=True)
+    return noting
+
+
+def assert_same_end(ours: Path, theirs: Path) -> None:
+    """The checkpoints at the end of both have the same in them, in the same form."""
+    found, expected = (
+        torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+        for run in (ours, theirs)
+    )
+    assert found.keys() == expected.keys()
+    assert found["global_step"] == expected["global_step"]
+    for name, tensor in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    (state,), (wanted,) = found["optimizer_states"], expected["optimizer_states"]
+    assert state["param_groups"] == wanted["param_groups"]
+    assert state["state"].keys() == wanted["state"].keys()
+    for parameter, values in wanted["state"].items():
+        assert state["state"][parameter].keys() == values.keys()
+        for name, tensor in values.items():
+            torch.testing.assert_close(state["state"][parameter][name], tensor, rtol=1e-3, atol=1e-5)
+    assert found["callbacks"]["EMA"]["count"] == expected["callbacks"]["EMA"]["count"]
+
+
+Whole = Callable[[str, str], tuple[Path, Noting]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Trainings without a graph and without a break, each once."""
+
+    @cache
+    def of(recipe: str, device: str) -> tuple[Path, Noting]:
+        run = tmp_path_factory.mktemp("whole")
+        return run, train(recipe, run, graph=False, device=device)
+
+    return of
+
+
+@DEVICES
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_whole_trainings_are_alike(recipe: str, device: str, whole: Whole, tmp_path: Path) -> None:
+    """Over validations, before which Lightning drops the gradients, averages, and stages that begin anew."""
+    run, expected = whole(recipe, device)
+    noting = train(recipe, tmp_path, graph=True, device=device)
+    assert (noting.steps, noting.rates) == (expected.steps, expected.rates)
+    assert noting.steps == list(range(1, EPOCHS * STEPS + 1))
+    assert_same_end(tmp_path, run)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("stop", [STEPS + 2, 3 * STEPS + 1], ids=["first stage", "second stage"])
+def test_a_training_goes_on_with_and_without_a_graph(
+    recipe: str,
+    stop: int,
+    whole: Whole,
+    tmp_path: Path,
+    *,
+    before: bool,
+    after: bool,
+) -> None:
+    """Within an epoch: rates and steps are as if it had not stopped."""
+    run, expected = whole(recipe, "cpu")
+    first = train(recipe, tmp_path, graph=before, stop=stop)
+    second = train(recipe, tmp_path, graph=after, resume=True)
+    assert first.steps + second.steps == expected.steps
+    assert first.rates + second.rates == expected.rates
+    assert_same_end(tmp_path, run)
