@@ -31,8 +31,9 @@ lint: setup ## check style, types and which room imports which
 	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
-# A process per core; the tests of a file stay together, since they share what its fixtures made.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# A process per core; the tests of a file stay together, since they share what its fixtures made. Files in the order
+# of tests/conftest.py, long ones first, not by how many tests they have.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: lint ## lint, then all tests but the slow ones
 	$(PYTEST) -m 'not slow'

@@ -20,7 +20,7 @@ import torch
 
 from measure import by_block, machine, markdown, options, write
 from samplecnn.data.audio import SAMPLE_RATE
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.model.network import SEGMENT_SAMPLES
 from samplecnn.training.proof import PLAIN_PLAN, Plan
 from training import PRECISIONS, TAGS, our_network, plans, whole_step

@@ -29,7 +29,7 @@ from measure import (
 )
 from measure import rates_table as table
 from reference import Reference
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends

@@ -3,6 +3,9 @@
 import os
 import signal
 import tempfile
+from pathlib import Path
+
+import pytest
 
 # A shell starts background jobs with Ctrl-C ignored, and every process that they start inherits that: the
 # tests that interrupt one would see it run on.
@@ -11,3 +14,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test takes the model that its user has chosen with `samplecnn use`.
 os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "samplecnn-no-such-folder")  # noqa: PTH118
+
+FIRST = ("tests/e2e/", "tests/training/", "tests/data/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest, so that the processes of the tests end together."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in FIRST])
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the tests have in common, for what takes a lock while it is made."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # each has one below
+
+
+@pytest.fixture(scope="session")
+def mini_raw(shared: Path) -> Path:
+    """Where the built-in set at its smallest, of 16 clips, is rendered by the first test that needs it."""
+    return shared / "mini-16"

@@ -65,7 +65,7 @@ class Ranks:
     def statuses(self) -> list[int | None]:
         """Wait for the end; return the exit status of each rank."""
         for process in self.processes:
-            process.join(120)
+            process.join(300)
         return [process.exitcode for process in self.processes]
 
 

@@ -44,10 +44,10 @@ class Sometimes(Basic):
 
 
 @pytest.fixture(scope="module")
-def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mini_root(tmp_path_factory: pytest.TempPathFactory, mini_raw: Path) -> Path:
     """The built-in set at its smallest: 16 clips, of which 3 are tested; some tags have no clip there."""
     root = tmp_path_factory.mktemp("stores")
-    prepare(mini.catalog(root / "raw/mini", clips=16), root, progress=False)
+    prepare(mini.catalog(mini_raw, clips=16), root, progress=False)
     return root
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import warm
+
 ROOT = Path(__file__).parents[2]
 # Small enough for seconds on one core; every setting but these is the default. (Choosing a backend takes a
 # process of its own, and seconds.)
@@ -26,26 +28,27 @@ class World:
     def environment(self) -> dict[str, str]:
         own = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
         # Nobody is logged in to Weights & Biases here, and no server answers.
-        # W&B leaves temporary folders to the garbage collector: the one warning that is not an error.
-        strict = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         here = self.account | {
             "HOME": str(self.folder / "home"),
             "XDG_CONFIG_HOME": str(self.folder / "home" / ".config"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": "1",
         }
-        return own | strict | here
+        return own | warm.STRICT | here
 
     @property
     def data(self) -> list[str]:
         return ["data=mini", f"data.clips={CLIPS}", f"data.root={self.folder / 'data'}"]
 
+    @staticmethod
+    def command(script: str, *arguments: object) -> list[str]:
+        """Return ``train.py ...`` or ``samplecnn ...``, a Python script with its arguments."""
+        path = Path(sys.executable).with_name("samplecnn") if script == "samplecnn" else ROOT / script
+        return [str(path), *map(str, arguments)]
+
     def start(self, script: str, *arguments: object) -> subprocess.Popen[str]:
-        """Start ``python train.py ...`` or ``samplecnn ...`` as typed in a shell."""
-        own = [str(Path(sys.executable).with_name("samplecnn"))]
-        command = own if script == "samplecnn" else [sys.executable, str(ROOT / script)]
+        """Start ``python train.py ...`` or ``samplecnn ...`` as typed in a shell, in a Python of its own."""
         return subprocess.Popen(
-            [*command, *map(str, arguments)],
+            [sys.executable, *self.command(script, *arguments)],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -54,27 +57,36 @@ class World:
             text=True,
         )
 
-    def run(self, script: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end and check its exit status."""
-        process = self.start(script, *arguments)
-        out, err = process.communicate(timeout=500)
+    def start_warm(self, script: str, *arguments: object) -> warm.Process:
+        """Start the same in a Python that has the libraries loaded."""
+        return warm.Process(self.command(script, *arguments), self.folder, self.environment)
+
+    def run(
+        self, script: str, *arguments: object, status: int = 0, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, ``fresh`` in a Python of its own; check its exit status."""
+        start = self.start if fresh else self.start_warm
+        process = start(script, *arguments)
+        try:
+            out, err = process.communicate(timeout=500)
+        finally:
+            process.kill()
         assert process.returncode == status, f"{script} {arguments}\n{out[-4000:]}\n{err[-4000:]}"
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def train(self, run: Path | str, *overrides: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    def train(
+        self, run: Path | str, *overrides: str, status: int = 0, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         """Train a tiny network into the folder ``run``."""
         arguments = [*self.data, *TINY, f"hydra.run.dir={self.folder / run}", *overrides]
-        return self.run("train.py", *arguments, status=status)
+        return self.run("train.py", *arguments, status=status, fresh=fresh)
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> World:
     """Its data are prepared by the first training that needs them, once for all processes of the tests."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "home").mkdir()
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder per process, in the one of the whole session
-        shared = shared.parent
     (shared / "data").mkdir(exist_ok=True)
     (folder / "data").symlink_to(shared / "data")
     return World(folder)
@@ -84,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def run(world: World) -> Path:
     """A finished run: SE, multi-level, two epochs, under Weights & Biases as nobody."""
     folder = world.folder / "runs" / "first"
-    done = world.train(folder, "trainer.max_epochs=2", "seed=3")
+    done = world.train(folder, "trainer.max_epochs=2", "seed=3", fresh=True)
     (folder / "stdout.txt").write_text(done.stdout)
     (folder / "stderr.txt").write_text(done.stderr)
     return folder

@@ -95,7 +95,7 @@ def test_evaluate_under_disturbances(world: World, run: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command goes on" in err
     before = json.loads(file.read_text())
@@ -116,7 +116,7 @@ def test_evaluate_under_disturbances(world: World, run: Path) -> None:
 
 
 def test_example_shows_true_tags(world: World, run: Path) -> None:
-    out = world.run("samplecnn", "example", run).stdout
+    out = world.run("samplecnn", "example", run, fresh=True).stdout
     assert "of the test split" in out
     assert sum(line.endswith("true") for line in out.splitlines()) >= 2
     refused = world.run("samplecnn", "example", run, "--clip", "no-such-clip", status=1)

@@ -30,7 +30,7 @@ def test_million_song_dataset(world: World, tmp_path: Path) -> None:
     for name, part in (("train", numbers[:16]), ("valid", numbers[16:20]), ("test", numbers[20:])):
         (raw / f"{name}.txt").write_text("".join(f"{track_id(n)}\n" for n in part))
     data = ["data=msd", f"data.root={tmp_path / 'stores'}"]
-    done = world.run("prepare.py", *data, f"data.raw={raw}")
+    done = world.run("prepare.py", *data, f"data.raw={raw}", fresh=True)
     assert "24 clips" in done.stdout
     run = tmp_path / "run"
     world.run("train.py", *data, "data.top=2", "block=rese2", *QUICK, f"hydra.run.dir={run}")
@@ -88,7 +88,7 @@ def test_a_folder_of_one_s_own(world: World, music: Path, tmp_path: Path) -> Non
     assert "2" in refused.stderr
 
     store = whole / "mine"
-    assert "sound" in world.run("samplecnn", "data", "check", store).stdout
+    assert "sound" in world.run("samplecnn", "data", "check", store, fresh=True).stdout
     told = world.run("samplecnn", "data", "info", store).stdout
     assert "calm" in told
     assert "wild" in told

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import torch
 
 import slurm
 import wandb_files
+import warm
 from e2e.conftest import ROOT, TINY, World
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.results import read_results
@@ -110,7 +112,8 @@ def test_it_is_evaluated_on_one_device_to_the_same_numbers(two: Path) -> None:
 def test_torchrun_on_two_nodes(world: World, two: Path) -> None:
     """Two launchers of one process each, as on two machines: the same training, in one folder."""
     run = world.folder / "runs" / "nodes"
-    port = 20000 + os.getpid() % 20000
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
     nodes = [torchrun(world, run, *options, f"--node-rank={rank}") for rank in range(2)]
     said = [said_by(node) for node in nodes]
@@ -139,7 +142,7 @@ def trainers(parent: int) -> list[int]:
     return [child for child, command in commands.items() if "train.py" in command]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 100) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -154,12 +157,14 @@ def gone(process: int) -> bool:
 
 
 @contextmanager
-def endless(world: World, run: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def endless(world: World, run: Path) -> Iterator[tuple[warm.Process, int]]:
     """A training on two devices that has written a checkpoint: its first process, and the id of the other."""
     limits = [f"hydra.run.dir={run}", "logger=none", "trainer.devices=2", "fast=true"]
-    process = world.start("train.py", *world.data, *TINY, *limits)
+    process = world.start_warm("train.py", *world.data, *TINY, *limits)
     try:
-        wait_until((run / "checkpoints/last.ckpt").is_file)
+        while not (run / "checkpoints/last.ckpt").is_file():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
         (other,) = trainers(process.pid)
         yield process, other
     finally:
@@ -173,7 +178,7 @@ def test_one_killed_ends_all(world: World, two: Path, killed: str) -> None:
     run = world.folder / "runs" / killed.replace(" ", "-")
     with endless(world, run) as (process, other):
         os.kill(process.pid if killed == "rank 0" else other, signal.SIGKILL)
-        wait_until(lambda: process.poll() is not None and gone(other), seconds=20)
+        wait_until(lambda: process.poll() is not None and gone(other))
         out = process.communicate()[0]
     if killed == "rank 1":
         assert process.returncode != 0
@@ -198,11 +203,11 @@ def test_a_signal_stops_all_together(world: World, two: Path) -> None:
     run = world.folder / "runs" / "stopped"
     with endless(world, run) as (process, other):
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, out + err
     assert f"python train.py resume={run}" in out
     assert "Traceback" not in err
-    wait_until(lambda: gone(other), seconds=20)
+    wait_until(lambda: gone(other))
 
 
 def test_a_multirun_of_several_devices_is_refused(world: World) -> None:
@@ -249,7 +254,7 @@ def test_the_slurm_launcher_with_two_tasks(world: World, two: Path) -> None:
         *("hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.gpus_per_node=0"),
         *("trainer.accelerator=cpu", f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir='seed=${seed}'"),
     ]
-    there.run("train.py", *command)
+    there.run("train.py", *command, fresh=True)
     assert_same_run(sweep / "seed=3", two)
     log = (sweep / "seed=4" / "train.log").read_text()
     assert log.count("46 segments a step") == 1

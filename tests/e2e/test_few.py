@@ -35,6 +35,7 @@ def test_a_curve_with_and_without_a_model(
     cached.run(
         "train.py",
         *(*said, *cached.data, *options, f"hydra/launcher={launcher}", f"hydra.sweep.dir={sweep}"),
+        fresh=True,
     )
     cells = [f"clips={n},init={i},seed=0" for n in (4, "all") for i in ("none", NAME)]
     assert sorted(path.parent.name for path in sweep.glob("*/results.json")) == sorted(cells)

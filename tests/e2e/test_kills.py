@@ -32,6 +32,7 @@ from samplecnn.training.job import train
 from samplecnn.training.trainer import make_trainer
 
 OTHER_DISK = Path("/dev/shm")
+PRELOADED = ["samplecnn.training.job"]
 
 
 def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | None) -> None:
@@ -61,7 +62,7 @@ class Training:
         self.said = run.with_name(f"{run.name}.txt")
         self.said.touch()
         self.context: BaseContext = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["samplecnn.training.job"])
+        self.context.set_forkserver_preload(PRELOADED)
 
     def start(self, temporary: Path | None = None) -> BaseProcess:
         process = self.context.Process(  # type: ignore[attr-defined]
@@ -87,7 +88,7 @@ class Training:
             time.sleep(0.002)
         assert process.pid is not None
         os.kill(process.pid, number)
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 128 + number, self.said.read_text()
 
     def outcome(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def test_damaged_checkpoints_alone(world: World, whole: tuple[dict[str, Any], fl
         path.write_bytes(cut(path.read_bytes()))
     before = len(training.said.read_text())
     process = training.start()
-    process.join(100)
+    process.join(300)
     assert process.exitcode == 1
     said = training.said.read_text()[before:]
     assert "last.ckpt is damaged" in said
@@ -238,9 +239,11 @@ def fill_disk(path: Path) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     """The error is the system's, with the file's name, and the checkpoint before is as good as it was."""
     path = tmp_path / "last.ckpt"
-    process = multiprocessing.get_context("spawn").Process(target=fill_disk, args=(path,))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=fill_disk, args=(path,))
     process.start()
-    process.join(100)
+    process.join(300)
     assert process.exitcode == 0
     said = path.with_suffix(".txt")
     assert said.read_text() == f"[Errno 27] File too large: '{path}'"

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+import warm
 from e2e.conftest import World
 from e2e.test_tag import noise
 from inference.models import checkpoint
 
 SONGS = 60
+Started = subprocess.Popen[str] | warm.Process
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +64,13 @@ def paths(file: Path) -> list[str]:
     return list(dict.fromkeys(row["path"] for row in rows(file)))
 
 
-def stop(process: subprocess.Popen[str], file: Path, count: int, number: int) -> None:
+def stop(process: Started, file: Path, count: int, number: int) -> None:
     """Send a signal once there are so many rows."""
     wait(process, file, count)
     process.send_signal(number)
 
 
-def wait(process: subprocess.Popen[str], file: Path, count: int) -> None:
+def wait(process: Started, file: Path, count: int) -> None:
     while not file.exists() or len(begun(file)) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -92,9 +94,9 @@ def test_killed_it_goes_on(library: World, ending: str) -> None:
     assert done.stdout == ""
     before = 0
     for count in (1, 15):
-        with library.start("samplecnn", *command, killed, "--workers", 2) as process:
-            stop(process, killed, count, signal.SIGKILL)
-            process.communicate()
+        process = library.start_warm("samplecnn", *command, killed, "--workers", 2)
+        stop(process, killed, count, signal.SIGKILL)
+        process.communicate()
         assert before < len(paths(killed)) < SONGS
         before = len(paths(killed))
     done = library.run("samplecnn", *command, killed, status=3)
@@ -148,10 +150,10 @@ def test_interrupted(library: World) -> None:
     """Ctrl-C: what is done stays, all processes end, and the status says so."""
     file = library.folder / "interrupted.jsonl"
     command = ("tag", "music", "--model", "made.ckpt", "--out", file, "--workers", 2)
-    with library.start("samplecnn", *command) as process:
-        stop(process, file, 5, signal.SIGINT)
-        children = descendants(process.pid)
-        _, said = process.communicate(timeout=60)
+    process = library.start_warm("samplecnn", *command)
+    stop(process, file, 5, signal.SIGINT)
+    children = descendants(process.pid)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "files are done; the same command goes on" in said
     assert "Traceback" not in said

@@ -21,7 +21,7 @@ TAKEN = "is there already: --force replaces a bundle"
 @pytest.fixture(scope="module")
 def bundle(world: World, run: Path) -> Path:
     folder = world.folder / "given" / "away"
-    out = world.run("samplecnn", "export", run, folder, "--draws", "50").stdout
+    out = world.run("samplecnn", "export", run, folder, "--draws", "50", fresh=True).stdout
     assert [Path(line.split("  ")[0]).name for line in out.splitlines()] == [
         *("config.json", "model.safetensors", "README.md")
     ]
@@ -80,7 +80,7 @@ def test_what_is_not_exported(world: World, run: Path, bundle: Path) -> None:
 
 def test_the_authors_weights(world: World) -> None:
     weights, folder = KERAS / "rese-multi-narrow.hdf5", world.folder / "authors"
-    out = world.run("samplecnn", "import-keras", weights, folder).stdout
+    out = world.run("samplecnn", "import-keras", weights, folder, fresh=True).stdout
     assert "rese2, alpha 2, multi-level, width 8, 50 tags" in out
     path = world.folder / "noise.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(150_000), 22050)

@@ -3,6 +3,8 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,9 @@ def start_at_once(world: World, count: int) -> None:
     """Started in the same second, each run has a folder, and its own seed's results in it."""
     world.train("runs/prepared", *SHORT)
     before = folders(world)
-    processes = [world.start("train.py", *world.data, *SHORT, f"seed={seed}") for seed in range(count)]
-    for process in processes:
-        _, err = process.communicate(timeout=500)
-        assert process.returncode == 0, err[-3000:]
+    with ThreadPoolExecutor(count) as together:
+        train = partial(world.run, "train.py", *world.data, *SHORT)
+        list(together.map(train, [f"seed={seed}" for seed in range(count)]))
     made = folders(world) - before
     assert len(made) == count
     results = [json.loads((folder / "results.json").read_text()) for folder in made]
@@ -42,8 +43,8 @@ def test_sixteen_runs_at_once(world: World) -> None:
 def test_a_folder_belongs_to_one_process(world: World) -> None:
     run = world.folder / "runs" / "taken"
     arguments = [*world.data, *SHORT, f"hydra.run.dir={run}"]
-    first = world.start("train.py", *arguments, "trainer.max_epochs=200")
-    deadline = time.monotonic() + 200
+    first = world.start_warm("train.py", *arguments, "trainer.max_epochs=200")
+    deadline = time.monotonic() + 400
     while not (run / "metrics.csv").is_file():
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
@@ -52,7 +53,7 @@ def test_a_folder_belongs_to_one_process(world: World) -> None:
     assert "belongs to another process, which trains in it" in refused.stderr
     assert first.poll() is None
     first.send_signal(signal.SIGTERM)
-    out, _ = first.communicate(timeout=100)
+    out, _ = first.communicate(timeout=300)
     assert first.returncode == 128 + signal.SIGTERM
     assert "python train.py resume=" in out
     world.run("train.py", f"resume={run}", "trainer.max_epochs=1")
@@ -72,14 +73,14 @@ def test_ctrl_c_before_the_training_leaves_no_folder(world: World) -> None:
     made = world.folder / "stopped"
     settings = ["data=mini", "data.clips=60", "data.name=other", f"data.root={world.folder / 'elsewhere'}"]
     run = made / "runs" / "now"
-    process = world.start("train.py", *settings, *SHORT, f"hydra.run.dir={run}")
-    deadline = time.monotonic() + 200
+    process = world.start_warm("train.py", *settings, *SHORT, f"hydra.run.dir={run}")
+    deadline = time.monotonic() + 400
     while not (run / "run.lock").is_file():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in err
     assert "stopped before the training: nothing is saved" in out

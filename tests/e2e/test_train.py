@@ -14,6 +14,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import wandb_files
+import warm
 from e2e.conftest import TINY, World
 from samplecnn.runs.folder import read_config
 
@@ -142,9 +143,9 @@ def test_a_seed_reproduces_a_run(world: World, run: Path) -> None:
     assert results(run)["config_hash"] != results(world.folder / "runs/other")["config_hash"]
 
 
-def wait_for_epochs(process: subprocess.Popen[str], run: Path, count: int) -> None:
+def wait_for_epochs(process: subprocess.Popen[str] | warm.Process, run: Path, count: int) -> None:
     table = run / "metrics.csv"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not table.is_file() or len(table.read_text().splitlines()) < 1 + count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -156,7 +157,7 @@ def test_ctrl_c_says_how_to_go_on(world: World) -> None:
     process = world.start("train.py", *world.data, *TINY, f"hydra.run.dir={folder}", "logger=none")
     wait_for_epochs(process, folder, 2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode != 0
     assert f"python train.py resume={folder}" in out
     assert "Traceback" not in err
@@ -169,7 +170,7 @@ def test_a_killed_run_resumes_to_the_same_end(world: World) -> None:
     world.train(whole, *overrides, "logger=none")
     killed = world.folder / "runs" / "killed"
     arguments = [*world.data, *TINY, f"hydra.run.dir={killed}", *overrides]
-    process = world.start("train.py", *arguments)
+    process = world.start_warm("train.py", *arguments)
     wait_for_epochs(process, killed, 2)
     process.send_signal(signal.SIGKILL)
     process.communicate()

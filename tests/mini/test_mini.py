@@ -30,8 +30,9 @@ DIRECTORIES = set("0123456789abcdef")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    raw = tmp_path_factory.mktemp("mini") / "raw"
+def finished(shared: Path) -> Path:
+    """The set that tests/e2e train on as well, rendered once for all."""
+    raw = shared / "data" / "raw" / "mini"
     render_mini(raw, clips=CLIPS, seed=0, workers=2)
     return raw
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm, use_keras_statistics
 from samplecnn.training.averaging import EMA, SWA, Averaging, make_averaging

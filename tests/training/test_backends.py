@@ -3,17 +3,16 @@
 import json
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samplecnn.model.blocks import BLOCKS, Basic, Res2
-from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.model.network import PLAIN, STEM, backends
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training import backends as choices
 from samplecnn.training import trials
@@ -24,7 +23,6 @@ from samplecnn.training.proof import (
     PLAIN_PLAN,
     Plan,
     Standard,
-    Trial,
     WrongNumbersError,
     make_step,
     require_dropout,
@@ -32,8 +30,8 @@ from samplecnn.training.proof import (
     require_same_update,
 )
 from samplecnn.training.trials import Finding, examine
+from training.faulty import CPU, Faulty, faulty, trial
 
-CPU = torch.device("cpu")
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
 
@@ -45,52 +43,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     monkeypatch.setattr(choices, "BUSY", float("inf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "samplecnn" / "backends.json"
-
-
-def trial(block: Callable[[int, int], nn.Module] = Basic, width: int = 2, **options: Any) -> Trial:
-    torch.manual_seed(0)
-    settings = {"device": CPU, "precision": "32-true", "batch_size": 4, **options}
-    return Trial(SampleCNN(block, tags=3, width=width), **settings)
-
-
-class Faulty(Basic):
-    """A block that misbehaves where the stem is a matrix product, as far as a block can tell."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels)
-        self.fault = "raises"
-
-    def forward(self, x: Tensor) -> Tensor:
-        if (
-            x.shape[1] == 2
-            and x.shape[3] == 19683
-            and x.grad_fn is not None
-            and "Permute" in x.grad_fn.name()
-        ):
-            return self.misbehave(x)
-        return super().forward(x)
-
-    def misbehave(self, x: Tensor) -> Tensor:
-        match self.fault:
-            case "raises":
-                raise FileNotFoundError("no C compiler\nsecond line")
-            case "asserts":
-                raise AssertionError
-            case "ends":
-                os._exit(7)
-            case "aborts":
-                os.abort()
-            case "hangs":
-                time.sleep(1000)
-            case "nan":
-                return super().forward(x) * float("nan")
-        return super().forward(x).square()
-
-
-def faulty(fault: str, **options: Any) -> Trial:
-    made = trial(Faulty, **options)
-    made.network.blocks[0].fault = fault  # type: ignore[union-attr,index]
-    return made
 
 
 def test_fast_false_is_the_plain_backend(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Which GPU a training takes; the numbers need no GPU."""
 
 import multiprocessing
+import os
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 
 from samplecnn.training.gpus import take_gpu
 
+SEEN = ("CUDA_VISIBLE_DEVICES", "XDG_CACHE_HOME")
 
-def train(answer: Connection, *, dies: bool) -> None:
+
+def train(answer: Connection, environment: dict[str, str], *, dies: bool) -> None:
     """Take a GPU, say which, and train until told to end."""
+    os.environ |= environment
     answer.send(take_gpu())
     if not dies:
         answer.recv()
@@ -18,9 +22,11 @@ def train(answer: Connection, *, dies: bool) -> None:
 
 class Training:
     def __init__(self, *, dies: bool = False) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["samplecnn.training.gpus"])
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=train, args=(theirs,), kwargs={"dies": dies})
+        environment = {name: os.environ[name] for name in SEEN}
+        self.process = context.Process(target=train, args=(theirs, environment), kwargs={"dies": dies})
         self.process.start()
         theirs.close()
         self.gpu = self.pipe.recv()

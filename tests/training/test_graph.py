@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import ReSE2
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.model.networks.network import Network

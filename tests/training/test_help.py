@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@cache
 def said(script: str, *overrides: str, folder: Path | None = None) -> list[str]:
     command = [str(ROOT / script)] if script.endswith(".py") else ["-m", "samplecnn", script]
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.training.backends import Choice

@@ -28,8 +28,8 @@ def test_configurations_and_table_say_the_same() -> None:
     assert find("mine.mtat.catalog") is None
 
 
-def test_configurations_of_old_runs_find_the_built_in_set(tmp_path: Path) -> None:
-    made = make_catalog({"_target_": FORMER_MINI, "raw": str(tmp_path / "raw"), "clips": 16, "seed": 0})
+def test_configurations_of_old_runs_find_the_built_in_set(mini_raw: Path) -> None:
+    made = make_catalog({"_target_": FORMER_MINI, "raw": str(mini_raw), "clips": 16, "seed": 0})
     assert (made.name, len(made.clips)) == ("mini", 16)
 
 

@@ -25,8 +25,6 @@ from samplecnn.data.resident import Resident, ResidentBatches, ResidentPart, kee
 from samplecnn.data.store import Part, Selection, Store
 from samplecnn.errors import UserError
 
-__all__ = ["Batch", "SegmentDataModule"]
-
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # batches that a thread gathers ahead for a GPU

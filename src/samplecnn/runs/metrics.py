@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from samplecnn.runs.results import SplitScores, TagScores
 
@@ -35,6 +34,9 @@ def score(tags: tuple[str, ...], labels: NDArray[Any], probabilities: NDArray[An
     negative clips has neither. Raises ValueError for shapes that differ and for probabilities that are not
     finite.
     """
+    # Only now: it loads Matplotlib and SciPy.
+    from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
     if not labels.shape == probabilities.shape == (len(labels), len(tags)):
         raise ValueError(
             f"labels {labels.shape}, probabilities {probabilities.shape} and {len(tags)} tags do not fit"

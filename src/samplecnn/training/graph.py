@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.training.optimiser import DeviceRates
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # by Lightning's names

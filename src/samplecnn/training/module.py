@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samplecnn.data.datamodule import Batch, SegmentDataModule
+from samplecnn.data.batches import Batch
+from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.errors import UserError
 from samplecnn.model.network import STEM, use
 from samplecnn.model.networks.network import Network

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import Res2
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN
 from samplecnn.model.networks.network import Network

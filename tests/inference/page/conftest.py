@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import samplecnn
 from inference.models import checkpoint
+from inference.page.browsing import CHROMIUM, SWITCHES, serious
 from samplecnn.cli.serve import configure, listen
 from samplecnn.inference.page.app import HOST, create_app
 from samplecnn.inference.page.sounds import Sounds
@@ -94,3 +96,32 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("songs") / "song.flac"
     soundfile.write(path, np.clip(samples, -1, 1), 32000)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """The page at 1280 pixels, on which no script may fail and nothing may be asked of anyone else."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(60_000)
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda told: wrong.append(told.text) if serious(told) else None)
+    opened.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith((server.url, "blob:", "data:")) else wrong.append(asked.url)
+        ),
+    )
+    opened.goto(server.url)
+    expect(opened.get_by_role("checkbox")).to_have_count(3)
+    yield opened
+    opened.close()
+    assert not wrong

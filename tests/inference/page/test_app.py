@@ -21,8 +21,6 @@ import samplecnn
 from inference.models import checkpoint
 from inference.page.conftest import MAX_BYTES, MAX_SECONDS, Server, serving
 from samplecnn.data import audio
-from samplecnn.inference.page import app as page
-from samplecnn.inference.page import connections
 from samplecnn.inference.page.app import FILES
 from samplecnn.inference.page.sounds import KEPT
 from samplecnn.inference.tagger import Tagger
@@ -280,83 +278,6 @@ def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-
-
-def ends(connection: socket.socket) -> bytes:
-    """Return what comes until the server closes the connection."""
-    connection.settimeout(30)
-    answer = b""
-    while piece := connection.recv(1000):
-        answer += piece
-    return answer
-
-
-@pytest.mark.parametrize(
-    "sent", [b"", b"GET / HTTP/1.1\r\nHost: local", b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\nGET /x"]
-)
-def test_half_requests_end(server: Server, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(sent)
-        ends(connection)
-
-
-def test_stalled_uploads_end(client: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = server.files
-    monkeypatch.setattr(page, "STALL_SECONDS", 0.3)
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(post(1000) + b"x" * 500)
-        answer = ends(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"does not go on" in answer
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(page, "UPLOAD_SECONDS", 0.3)  # one that comes drop by drop
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(post(1000))
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
-            while True:
-                connection.sendall(b"x")
-                time.sleep(0.05)
-    assert server.files == before
-    assert client.get("/api/models").status_code == 200
-
-
-def test_uploads_at_once_are_bounded(client: httpx.Client, server: Server, song: Path) -> None:
-    before = len(server.files)
-    waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(page.UPLOADS)]
-    for connection in waiting:
-        connection.sendall(post(1000) + b"x")
-    while len(server.files) < before + page.UPLOADS:
-        time.sleep(0.01)
-    refused(client.post("/api/sounds", content=song.read_bytes()), 503, "try again in a moment")
-    for connection in waiting:
-        connection.close()
-    while len(server.files) > before:
-        time.sleep(0.01)
-    upload(client, song)
-
-
-def test_whoever_leaves_ends_the_computation(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "long.flac"
-    soundfile.write(path, np.zeros(22050 * MAX_SECONDS, dtype=np.int16), 22050)
-    batches: list[int] = []
-
-    def count(_network: object, inputs: tuple[torch.Tensor], _output: object) -> None:
-        batches.append(len(inputs[0]))
-        time.sleep(0.3)
-
-    hook = server.models["res1"].network.register_forward_hook(count)
-    try:
-        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as leaving:
-            sound = upload(leaving, path)["id"]
-            with leaving.stream("GET", f"/api/sounds/{sound}/tags?model=res1") as answer:
-                next(answer.iter_lines())
-        time.sleep(1.5)
-    finally:
-        hook.remove()
-    assert 0 < len(batches) < 3  # of three
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as other:
-        assert "mean" in tags(other, sound, "res1")[-1]
 
 
 def test_a_model_that_diverged(models: dict[str, Tagger], tmp_path: Path, song: Path) -> None:

@@ -1,125 +1,19 @@
-"""The page in a real browser: Chromium of the PATH, or the one that SAMPLECNN_CHROMIUM names.
+"""The page in a real browser, with one song."""
 
-With SAMPLECNN_SCREENSHOTS=DIR, pictures of the page are left there. SAMPLECNN_ONNXRUNTIME_WEB names dist/ of
-the npm package onnxruntime-web, for the page without a server.
-"""
-
-import csv
-import http.server
-import os
 import re
-import shutil
-import threading
-import time
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-import samplecnn
-from inference.models import checkpoint
+from inference.page.browsing import BROWSER_TESTS, at, panel, pick, picture, pixels, slider, tagged, until
 from inference.page.conftest import MAX_BYTES, Server
-from samplecnn.cli import main
 from samplecnn.data import audio
 
-CHROMIUM = os.environ.get("SAMPLECNN_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 SECONDS = 31
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in PATH or SAMPLECNN_CHROMIUM"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    """The page at 1280 pixels, on which no script may fail and nothing may be asked of anyone else."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(60_000)
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda told: wrong.append(told.text) if serious(told) else None)
-    opened.on(
-        "request",
-        lambda asked: (
-            None if asked.url.startswith((server.url, "blob:", "data:")) else wrong.append(asked.url)
-        ),
-    )
-    opened.goto(server.url)
-    expect(opened.get_by_role("checkbox")).to_have_count(3)
-    yield opened
-    opened.close()
-    assert not wrong
-
-
-def serious(told: ConsoleMessage) -> bool:
-    """Chromium says of a song that is refused, and so of its answer, that it failed to load."""
-    return told.type == "error" and "the server responded with a status of 4" not in told.text
-
-
-def until(page: Page, condition: str) -> None:
-    """Playwright's own way needs `eval`, which the page's policy forbids."""
-    end = time.monotonic() + 60
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(50)
-
-
-def pick(page: Page, file: Path) -> None:
-    page.get_by_label("Choose a song").set_input_files(file)
-
-
-def tagged(page: Page, file: Path, models: int = 2) -> None:
-    pick(page, file)
-    expect(page.get_by_role("heading", name=file.name)).to_be_visible(timeout=60_000)
-    expect(page.get_by_text(re.compile(r"^\d+ segments of"))).to_have_count(models, timeout=60_000)
-
-
-def panel(page: Page, name: str) -> Locator:
-    return page.get_by_role("region", name=name, exact=True)
-
-
-def slider(page: Page) -> Locator:
-    return page.get_by_role("slider", name="Position in the song")
-
-
-def at(page: Page) -> float:
-    """Where the player is, in seconds."""
-    return float(page.evaluate("document.querySelector('audio').currentTime"))
-
-
-def pixels(canvas: Locator) -> set[tuple[int, ...]]:
-    """The colours of a canvas."""
-    data = canvas.evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
-    return {tuple(pixel) for pixel in np.reshape(data, (-1, 4)).tolist()}
-
-
-def picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("SAMPLECNN_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+pytestmark = BROWSER_TESTS
 
 
 def test_tags_move_with_the_song(page: Page, server: Server, song: Path) -> None:
@@ -314,91 +208,3 @@ def test_nothing_jumps_while_tags_come(page: Page, song: Path) -> None:
     )
     tagged(page, song)
     assert page.evaluate("window.jumps") < 0.02
-
-
-def listed(page: Page, name: str) -> Locator:
-    return page.get_by_role("list").get_by_role("button", name=name)
-
-
-def test_several_songs(page: Page, server: Server, song: Path, tmp_path: Path) -> None:
-    """All are tagged, more than the server keeps; each is shown when it is clicked; all are in the table."""
-    songs = [song, *(tmp_path / f"{name}.wav" for name in ("=1+1", "b", "c", "d", "e, f"))]
-    for number, path in enumerate(songs[1:], start=1):
-        soundfile.write(path, 0.1 * np.random.default_rng(number).standard_normal(22050 * 6), 22050)
-    broken = tmp_path / "broken.mp3"
-    broken.write_bytes(b"no music")
-    page.get_by_label("Choose a song").set_input_files([*songs, broken])
-    for path in songs:
-        expect(listed(page, path.name)).to_contain_text("%", timeout=60_000)
-    expect(listed(page, "broken.mp3")).to_contain_text("This file cannot be used", timeout=60_000)
-    expect(page.get_by_role("heading", name="song.flac")).to_be_visible()
-    picture(page, "songs")
-
-    listed(page, "b.wav").click()
-    expect(page.get_by_role("heading", name="b.wav")).to_be_visible()
-    expect(listed(page, "b.wav")).to_have_attribute("aria-current", "true")
-    expect(listed(page, "song.flac")).not_to_have_attribute("aria-current", "true")
-    expect(panel(page, "se").get_by_text("2 segments of 2.7 s, 3 tags")).to_be_visible()
-    expect(slider(page)).to_have_attribute("aria-valuetext", "0 seconds of 6 seconds")
-
-    # The first songs are not kept by the server any more: they are sent again.
-    page.get_by_role("checkbox", name="low & slow").check()
-    listed(page, "song.flac").click()
-    expect(panel(page, "low & slow").get_by_text("8 segments of 3.7 s, 3 tags")).to_be_visible(timeout=60_000)
-    page.get_by_role("checkbox", name="low & slow").uncheck()
-    with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the tags").click()
-    head, *rows = csv.reader(downloading.value.path().read_text().splitlines())
-    tagger = server.models["se"]
-    assert head == ["file", *tagger.tags, "model"]
-    of_se = {row[0]: row[1:-1] for row in rows if row[-1] == "se"}
-    assert of_se.keys() == {"song.flac", "./=1+1.wav", "b.wav", "c.wav", "d.wav", "e, f.wav"}
-    for path in songs:
-        found = [float(value) for value in of_se[path.name if path.name[0] != "=" else f"./{path.name}"]]
-        np.testing.assert_allclose(found, tagger.predict_file(path), atol=2e-6)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_list_of_songs_fits(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    paths = [tmp_path / f"{'a long name of a song ' * 6}{i}.wav" for i in range(12)]
-    for path in paths:
-        soundfile.write(path, np.zeros(22050), 22050)
-    page.get_by_label("Choose a song").set_input_files(paths)
-    for path in paths:
-        expect(listed(page, path.name)).to_contain_text("%", timeout=60_000)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert listed(page, paths[0].name).bounding_box()["height"] < 60  # type: ignore[index]
-    picture(page, f"{width}-{scheme}-list")
-
-
-RUNTIME = os.environ.get("SAMPLECNN_ONNXRUNTIME_WEB")  # the folder dist/ of the npm package
-
-
-@pytest.mark.skipif(RUNTIME is None, reason="no onnxruntime-web in SAMPLECNN_ONNXRUNTIME_WEB")
-def test_a_page_without_a_server(browser: Browser, song: Path, tmp_path: Path) -> None:
-    """Of plain files, by any web server: it computes what the tagger does, but for how browsers resample."""
-    assert RUNTIME is not None
-    made = checkpoint(tmp_path / "made.ckpt")
-    assert main(["export", str(made), str(tmp_path / "page"), "--page", "--runtime", RUNTIME]) == 0
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "page")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
-        threading.Thread(target=files.serve_forever, daemon=True).start()
-        opened = browser.new_page()
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.goto(f"http://127.0.0.1:{files.server_port}/")
-        tagged(opened, song, models=1)
-        expect(listed(opened, "song.flac")).to_contain_text("%", timeout=60_000)
-        with opened.expect_download() as downloading:
-            opened.get_by_role("button", name="Download the tags").click()
-        head, row = csv.reader(downloading.value.path().read_text().splitlines())
-        picture(opened, "without-server")
-        opened.close()
-        files.shutdown()
-    tagger = samplecnn.load(made, precision="32")
-    assert head == ["file", *tagger.tags, "model"]
-    np.testing.assert_allclose([float(value) for value in row[1:-1]], tagger.predict_file(song), atol=0.02)
-    assert wrong == []
