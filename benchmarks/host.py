@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 
 from measure import by_block, machine, markdown, median_and_range, options, spread, wait, write
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch
 from samplecnn.training.backends import Choice
 from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.module import TaggingModule

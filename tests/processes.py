@@ -1,4 +1,4 @@
-"""Processes that train together, as torchrun starts them, forked from a server that has PyTorch loaded."""
+"""Processes that train together, forked from a server that has PyTorch loaded; and what a process started."""
 
 import multiprocessing
 import os
@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -25,6 +26,15 @@ def _rank(
     except Exception:
         traceback.print_exc()
         raise
+
+
+def descendants(pid: int | str) -> list[str]:
+    """Return the children of a process, and theirs."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        return []
+    return children + [below for child in children for below in descendants(child)]
 
 
 class Ranks:

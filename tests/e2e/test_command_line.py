@@ -196,5 +196,6 @@ def test_the_python_interface(world: World, run: Path) -> None:
 
 def test_usage_errors(world: World) -> None:
     assert "--top" in world.run("samplecnn", "tag", "x.mp3", "--top", "0", status=2).stderr
-    assert "nothing is not a run folder" in world.run("samplecnn", "evaluate", "nothing", status=1).stderr
+    said = world.run("samplecnn", "evaluate", "nothing", status=1).stderr
+    assert "there is no run folder or checkpoint nothing" in said
     assert "not a checkpoint" in world.run("samplecnn", "tag", "x.mp3", "--model", __file__, status=1).stderr

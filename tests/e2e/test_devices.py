@@ -17,7 +17,6 @@ import torch
 
 import slurm
 import wandb_files
-import warm
 from e2e.conftest import ROOT, TINY, World
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.results import read_results
@@ -157,10 +156,10 @@ def gone(process: int) -> bool:
 
 
 @contextmanager
-def endless(world: World, run: Path) -> Iterator[tuple[warm.Process, int]]:
+def endless(world: World, run: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A training on two devices that has written a checkpoint: its first process, and the id of the other."""
     limits = [f"hydra.run.dir={run}", "logger=none", "trainer.devices=2", "fast=true"]
-    process = world.start_warm("train.py", *world.data, *TINY, *limits)
+    process = world.start("train.py", *world.data, *TINY, *limits)
     try:
         while not (run / "checkpoints/last.ckpt").is_file():
             assert process.poll() is None, process.communicate()

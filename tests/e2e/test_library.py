@@ -19,6 +19,7 @@ import warm
 from e2e.conftest import World
 from e2e.test_tag import noise
 from inference.models import checkpoint
+from processes import descendants
 
 SONGS = 60
 Started = subprocess.Popen[str] | warm.Process
@@ -138,12 +139,6 @@ def test_what_changed_and_what_is_new(library: World) -> None:
     done = library.run("samplecnn", *command, "--again")
     assert "7 files, " in done.stderr
     assert {row["path"]: row for row in rows(file)} == second
-
-
-def descendants(pid: int | str) -> list[str]:
-    """Return the children of a process, and theirs."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return children + [below for child in children for below in descendants(child)]
 
 
 def test_interrupted(library: World) -> None:

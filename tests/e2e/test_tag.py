@@ -16,6 +16,7 @@ import soundfile
 import samplecnn
 from e2e.conftest import World
 from inference.models import checkpoint
+from processes import descendants
 from samplecnn.data import audio
 
 RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
@@ -38,7 +39,7 @@ def noise(path: Path, seconds: float, rate: int = 16_000, channels: int = 1, see
 @pytest.fixture(scope="module")
 def music(world: World, run: Path) -> Path:
     """A folder with songs, one of them broken, and what is no music."""
-    folder = world.folder / "music"
+    folder = world.folder / "songs"
     noise(folder / "b.wav", 9)
     noise(folder / "album" / "a.flac", 6, seed=1)
     noise(folder / "album" / "deep" / "c.ogg", 4, seed=2)
@@ -200,11 +201,9 @@ def test_a_file_that_crashes_the_decoder(world: World, run: Path, tmp_path: Path
     """As a fault in libsndfile would: the process that has the file open dies."""
     culprit, other = noise(tmp_path / "a.flac", 1800), noise(tmp_path / "b.wav", 3)
     with world.start("samplecnn", "tag", culprit, other, "--model", run, "--json") as process:
-        pids = [path.name for path in Path("/proc").glob("[0-9]*")]
-        while not (at_work := [pid for pid in pids if has_open(pid, culprit)]):
+        while not (at_work := [pid for pid in descendants(process.pid) if has_open(pid, culprit)]):
             assert process.poll() is None
             time.sleep(0.01)
-            pids = [path.name for path in Path("/proc").glob("[0-9]*")]
         os.kill(int(at_work[0]), signal.SIGSEGV)
         out, err = process.communicate()
     assert process.returncode == 3

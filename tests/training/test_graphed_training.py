@@ -11,8 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from samplecnn.data.batches import Resumable
-from samplecnn.data.datamodule import Batch
+from samplecnn.data.batches import Batch, Resumable
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.averaging import EMA
 from samplecnn.training.backends import Choice

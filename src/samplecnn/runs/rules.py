@@ -81,7 +81,7 @@ NAME = Rule(
 )
 RATE = Rule("a whole number of 1,000 to 1,000,000 Hz", lambda v: _whole(v) and 1_000 <= v <= 1_000_000)
 SHA256 = Rule("a SHA-256", lambda v: re.fullmatch("[0-9a-f]{64}", str(v)) is not None)
-LEVELS = _list("a list of names of levels", NAME)
+LEVELS = Rule("a list of names of levels", lambda v: _is_list(v) and bool(v) and all(map(NAME.holds, v)))
 
 RULES: dict[str, Rule] = {
     "multi": FLAG,

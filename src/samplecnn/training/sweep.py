@@ -160,8 +160,9 @@ def title(settings: HydraConf) -> tuple[str, str]:
     planned = read_plan(sweep)
     if folder not in planned:
         raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
-    varied = describe(varying(typed(settings), list(planned.values())))
-    return varied if folder.isdecimal() else folder, f"cell {[*planned].index(folder) + 1} of {len(planned)}"
+    numbered = folder.isdecimal()
+    name = describe(varying(typed(settings), list(planned.values()))) if numbered else folder
+    return name, f"cell {list(planned).index(folder) + 1} of {len(planned)}"
 
 
 def print_table(listed: Sequence[Cell]) -> bool:
