@@ -37,9 +37,9 @@ def noise(path: Path, seconds: float, rate: int = 16_000, channels: int = 1, see
 
 
 @pytest.fixture(scope="module")
-def music(world: World, run: Path) -> Path:
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with songs, one of them broken, and what is no music."""
-    folder = world.folder / "songs"
+    folder = tmp_path_factory.mktemp("music")  # not in the world's, which other files of tests fill too
     noise(folder / "b.wav", 9)
     noise(folder / "album" / "a.flac", 6, seed=1)
     noise(folder / "album" / "deep" / "c.ogg", 4, seed=2)
