@@ -4,7 +4,7 @@ By default SampleCNN's: 22,050 Hz, 59,049 samples.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,26 +56,29 @@ def decode(
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), decoder.rate
 
 
+Decode = Callable[..., tuple[np.ndarray, int]]  # as `decode`
+
+
 def load(
     path: str | Path,
     *,
     rate: int = SAMPLE_RATE,
     max_seconds: float | None = None,
     start: str = "start",
-    process: DecoderProcess | None = None,
+    decode: Decode = decode,
 ) -> np.ndarray:
     """Decode a file, or `max_seconds` of it, and resample it to `rate` Hz: float32 `(samples,)`.
 
     What is shorter than `max_seconds` is taken whole. `start="middle"` takes them from the middle of the
     decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
-    length, cannot be relied on. `process` is as for `decode`.
+    length, cannot be relied on. `decode` may be another that takes and returns the same.
 
     Raises `AudioError` as `Decoder` and `resample` do, always naming the file.
     """
     if start not in EXCERPT_STARTS:
         raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
     decoded_seconds = max_seconds if start == "start" else None
-    waveform, original = decode(path, max_seconds=decoded_seconds, process=process)
+    waveform, original = decode(path, max_seconds=decoded_seconds)
     if max_seconds is not None and start == "middle":
         wanted = math.ceil(max_seconds * original)
         first = max(0, (len(waveform) - wanted) // 2)

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from samplecnn.data.audio import AudioError, DecoderProcess, load, to_int16
+from samplecnn.data.audio import AudioError, DecoderProcess, decode, load, to_int16
 from samplecnn.data.catalog import Clip
 from samplecnn.data.decoder_process import KilledError
 from samplecnn.data.prefetch import prefetched
@@ -92,7 +93,8 @@ class Workers:
     def _decoded(self, job: ShardJob, turn: ExitStack) -> Iterator[np.ndarray | str]:
         """Yield the samples of a shard's clips in order, or why one cannot be used; then end the turn."""
         clips = (partial(self._decode, job, clip) for clip in job.clips)
-        for samples in prefetched(clips, 2 * self.count, threads=self.count):
+        # One thread more than processes: these decode while it resamples.
+        for samples in prefetched(clips, 2 * self.count, threads=self.count + 1):
             yield samples
             self.bar.update()
         turn.close()
@@ -102,15 +104,23 @@ class Workers:
         if self._stopped.is_set():
             raise CancelledError
         torch.set_num_threads(1)  # for this thread: OpenMP has a number for each
-        path, process = job.audio / clip.path, self._free.get()
+        path = job.audio / clip.path
         try:
-            waveform = load(path, rate=job.rate, max_seconds=job.seconds, start=job.start, process=process)
+            waveform = load(
+                path, rate=job.rate, max_seconds=job.seconds, start=job.start, decode=self._decode_apart
+            )
         except (KilledError, ConnectionError) as error:
             raise StoreError(
                 f"{error}. Run it again, perhaps with fewer workers: it goes on where it stopped"
             ) from error
         except AudioError as error:
             return error.reason
+        return to_int16(waveform).astype(SAMPLES, copy=False)
+
+    def _decode_apart(self, path: Path, max_seconds: float | None) -> tuple[np.ndarray, int]:
+        """Decode a file in the next process that is free; resampling does not hold it."""
+        process = self._free.get()
+        try:
+            return decode(path, max_seconds=max_seconds, process=process)
         finally:
             self._free.put(process)
-        return to_int16(waveform).astype(SAMPLES, copy=False)

@@ -57,7 +57,10 @@ def store_features(
         return torch.cat(levels.take(), dim=1).cpu()
 
     with levels:
-        found = {part: torch.cat([rows for rows, _ in by_batch(data, part, embed)]).numpy() for part in PARTS}
+        found = {
+            part: torch.cat([rows for rows, _ in by_batch(data, part, embed, device)]).numpy()
+            for part in PARTS
+        }
     folder.mkdir(parents=True, exist_ok=True)
     with writing(path) as file:
         np.savez(file, allow_pickle=False, **found)

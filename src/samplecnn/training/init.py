@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 from hydra.utils import get_class
 from torch import nn
 
-from samplecnn.model.architecture import SAMPLECNN, Blocks, Networks, own_rate
+from samplecnn.model.architecture import OURS, SAMPLECNN, Blocks, Networks, own_rate
 from samplecnn.model.blocks import BLOCKS
-from samplecnn.model.network import SampleCNN, last_layer, sample_cnns
-from samplecnn.model.networks import NETWORKS
+from samplecnn.model.network import last_layer, sample_cnns
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import restart_statistics
 from samplecnn.runs import weights
@@ -26,7 +25,6 @@ from samplecnn.training.ranks import on_all
 
 log = logging.getLogger(__name__)
 
-OURS: dict[str, type[Network]] = {SAMPLECNN: SampleCNN, **NETWORKS}
 TAKEN = ("model", *OF_SAMPLECNN, "rate")  # keys that the model decides
 Classes = tuple[Blocks, Networks]  # of blocks and networks that are the user's own
 Module = TypeVar("Module", bound=nn.Module)

@@ -144,11 +144,11 @@ def _test(
 ) -> Predictions:
     """Return the predictions for the test clips, by the embeddings of their segments.
 
-    Batches are those of `samplecnn.training.evaluate.evaluate`, so that the sums are rounded in the same way.
+    Batches are those of `samplecnn evaluate`, so that sums are rounded in the same way.
     """
     part = data.parts["test"]
     average = ClipAverage(len(part.clip_ids), len(data.tags))
-    for chosen in data.in_order("test"):
+    for chosen in data.in_order("test", device):
         heard = torch.tensor(embeddings[chosen], device=device)  # a copy, in memory aligned as PyTorch's own
         average.update(network.classify(heard).sigmoid().cpu(), torch.from_numpy(part.segment_clip[chosen]))
     return Predictions(part.clip_ids, data.tags, part.labels, average.compute())

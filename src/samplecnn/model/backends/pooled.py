@@ -31,9 +31,8 @@ def pool_norm_relu(norm: BatchNorm, x: Tensor, window: int) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     count = values_per_channel(x)
     mean, variance = torch.zeros_like(norm.bias), torch.zeros_like(norm.bias)
-    torch.batch_norm_update_stats(
-        x.detach(), mean, variance, 1.0
-    )  # leaves the batch's own, the unbiased variance
+    # With a momentum of 1 it leaves the batch's own statistics there, its variance the unbiased one.
+    torch.batch_norm_update_stats(x.detach(), mean, variance, 1.0)
     variance *= (count - 1) / count
     norm.update(mean, variance)
     pooled: Tensor = _PoolNormRelu.apply(x, norm.weight, norm.bias, mean, variance, norm.eps, window)
@@ -74,6 +73,6 @@ class _PoolNormRelu(torch.autograd.Function):
         # The statistics' share, -slope (of_bias + of_weight * normalised x) / count, is a batch norm of x.
         slope = -weight * torch.rsqrt(variance + ctx.eps) / values_per_channel(x)
         of_x = F.batch_norm(x, mean, variance, slope * of_weight, slope * of_bias, eps=ctx.eps)
-        steps, at, added = (map.squeeze(2).transpose(1, 2) for map in (of_x, index, of_pooled))
+        steps, at, added = (each.squeeze(2).transpose(1, 2) for each in (of_x, index, of_pooled))
         steps.scatter_add_(1, at, added)  # (batch, time, channels)
         return of_x, of_weight, of_bias, None, None, None, None
