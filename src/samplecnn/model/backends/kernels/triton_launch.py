@@ -3,12 +3,12 @@
 A map ``(batch, channels, 1, time)`` in ``channels_last`` memory is, per sample, a matrix of ``time`` rows
 by ``channels`` columns. Kernels take its rows in groups, windows of three (for pooling) or quads of four.
 
-Block sizes follow from the shape by fixed rules, made for an H200 (132 multiprocessors) and not measured
-on one: no autotuner, whose timings have no place in the capture of a CUDA graph.
+Block sizes follow from the shape by fixed rules, measured on an H200 (132 multiprocessors): no autotuner,
+whose timings have no place in the capture of a CUDA graph.
 
 - A tile is 64 columns wide (128 bytes of bfloat16, whole cache lines) or as wide as the map is, and holds
-  1,024 groups. With 128 threads a thread then reads 16 bytes per row of a group in bfloat16, three to
-  eight such reads at a time.
+  512 groups. With 128 threads a thread then reads 8 bytes per row of a group in bfloat16, three to eight such
+  reads at a time; with tiles of twice the size, whose threads hold more values, fewer of them run at once.
 - Kernels that write a map take one tile per program.
 - Kernels that reduce one loop over tiles, so that about 16 programs per multiprocessor share the work:
   enough to keep memory busy and the last wave short, few enough that their partial results (two or four
@@ -26,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 PROGRAMS = 132 * 16
-TILE = 1024  # groups of rows times columns
+TILE = 512  # groups of rows times columns
 WARPS = 4
 SAMPLE_PARTS = 16  # rows of a tile of the kernels that merge the parts of one sample
 MERGE_PARTS, MERGE_CHANNELS, MERGE_WARPS = 512, 8, 8  # tile of the kernels that merge all parts
