@@ -17,7 +17,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
+from samplecnn.model.backends.kernels import triton_launch, triton_ops, triton_sgd  # noqa: E402
 
 EPS = 1e-3
 CHANNELS_LAST = torch.channels_last
@@ -210,3 +210,22 @@ def test_all_combinations_compile(
     """All kernels in all combinations: those of the network's maps, other types, odd shapes."""
     run(dtype, *shape, everything=True)
     assert_no_spills(compiled, dtype)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_the_update_compiles(low: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It reads and writes 16 bytes at a time, though it finds the addresses in a table."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter is in the way of the compiler")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    rate, table = torch.ones(()), torch.zeros(3, 5, dtype=torch.int64)
+    types = {"low": triton_sgd._LOW[low], "chunk": triton_sgd.CHUNK, "aligned": triton_sgd.ALIGNED}
+    given = {"table": table, "rate": rate, "before": rate, "decay": 0.1, "momentum": 0.9, **types}
+    options = {"num_warps": triton_sgd.WARPS}
+    kernel = triton.compile(ahead_of_time(triton_sgd._update, given), target=HOPPER, options=options)
+    assert_no_spills([kernel], torch.float32)
+    wide = re.findall(r"\b(ld|st)\.global\.v4\.b32", kernel.asm["ptx"])
+    values = triton_sgd.CHUNK // (32 * triton_sgd.WARPS)  # of a thread
+    # Weights, momentum and gradients of 4 bytes; weights, momentum and gradients of 2 bytes.
+    assert wide.count("ld") == 3 * values // 4 + 2 * values // 4 + values // 8
+    assert wide.count("st") == 4 * values // 4

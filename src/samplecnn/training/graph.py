@@ -4,14 +4,17 @@ Not run on a GPU yet.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from samplecnn.data.batches import Batch
-from samplecnn.training.optimiser import DeviceRates
+from samplecnn.model.network import COMPILE, TRITON, sample_cnns
+from samplecnn.training.casts import CastWeights
+from samplecnn.training.fused_update import FusedUpdate
+from samplecnn.training.optimiser import DeviceRates, KerasSGD
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # by Lightning's names
 
@@ -32,12 +35,20 @@ def no_scaler() -> GradScaler:
     return GradScaler(enabled=False)
 
 
+def cast_weights(network: nn.Module, precision: str) -> CastWeights | None:
+    """Return what casts a network's weights all at once; None where nothing does, or compiled kernels do."""
+    compiled = any(found.backend == COMPILE for found in sample_cnns(network))
+    return None if compiled or precision not in AUTOCAST else CastWeights(network, AUTOCAST[precision])
+
+
 @dataclass(frozen=True)
 class TrainingStep:
     """Forward, backward and update on a batch, on any device, without waiting for it.
 
     ``precision`` is Lightning's name. ``scaler`` scales the loss of float16, and has the optimiser leave out
     updates by gradients that are not finite. Without an ``optimizer`` gradients are left as they are, scaled.
+    ``casts`` casts the weights all at once; None: autocast does, one by one. ``update`` takes the optimiser's
+    step where it can, on gradients that then may be the copies' alone; None: the optimiser does.
     """
 
     network: nn.Module
@@ -45,20 +56,30 @@ class TrainingStep:
     precision: str
     optimizer: torch.optim.Optimizer | None = None
     scaler: GradScaler = field(default_factory=no_scaler)
+    casts: CastWeights | None = None
+    update: FusedUpdate | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Leave gradients in the parameters, update these, and return the loss."""
+        """Compute the gradients, update the weights, and return the loss."""
         self.network.zero_grad()  # to None, so that the backward pass writes gradients and adds to none
         device = batch.waveforms.device
         with autocast(device, self.precision):
-            value = self.loss(batch)
+            value = self.casts.compute(self.loss, batch) if self.casts else self.loss(batch)
         # Lightning has mixed precision on around the whole step: it is for the forward pass alone.
         with torch.autocast(device.type, enabled=False):
             self.scaler.scale(value).backward()
+            if self.update and self.update(self.gradients()):
+                return value.detach()
+            if self.casts:
+                self.casts.write_gradients()
             if self.optimizer is not None:
                 self.scaler.step(self.optimizer)
                 self.scaler.update()
         return value.detach()
+
+    def gradients(self) -> list[tuple[nn.Parameter, Tensor | None]]:
+        """Return the network's weights with their gradients, which may be in the lower precision."""
+        return self.casts.gradients() if self.casts else [(p, p.grad) for p in self.network.parameters()]
 
     def tensors(self) -> list[Tensor]:
         """Return all that a step changes: weights, running statistics, state of optimiser and scaler."""
@@ -71,6 +92,18 @@ class TrainingStep:
             assert self.scaler._growth_tracker is not None
             found += [self.scaler._scale, self.scaler._growth_tracker]
         return found
+
+
+def fused_update(step: TrainingStep) -> FusedUpdate | None:
+    """Return what takes the optimiser's steps on the backend of Triton; None where nothing else does.
+
+    Float16's scaler looks for its verdict in gradients of the weights' type.
+    """
+    optimizer, low = step.optimizer, AUTOCAST.get(step.precision, torch.bfloat16)
+    on_triton = any(found.backend == TRITON for found in sample_cnns(step.network))
+    if not on_triton or type(optimizer) is not KerasSGD or step.scaler.is_enabled():
+        return None
+    return FusedUpdate(optimizer, low)
 
 
 class StepGraph:
@@ -86,7 +119,8 @@ class StepGraph:
     """
 
     def __init__(self, step: TrainingStep, batch: Batch) -> None:
-        self.step = step
+        casts, update = cast_weights(step.network, step.precision), fused_update(step)
+        self.step = step = replace(step, casts=casts, update=update)
         self.batch = Batch(*(part.clone() for part in batch))
         self.rates = None if step.optimizer is None else DeviceRates(step.optimizer)
         self.graph = torch.cuda.CUDAGraph() if batch.waveforms.is_cuda else None
@@ -100,7 +134,7 @@ class StepGraph:
                 else:
                     tensor.zero_()  # what an optimiser begins with
         self._state = self._first_state()
-        self.gradients = [(p, p.grad) for p in step.network.parameters()]
+        self._gradients = step.gradients()
 
     def _take(self) -> Tensor:
         """Take the step as it is, with the rates on the device."""
@@ -121,7 +155,14 @@ class StepGraph:
         self.step.network.zero_grad()
         # On the stream of the warm-up, where libraries have their workspaces; other threads may use CUDA.
         with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            return self._take()
+            loss = self._take()
+        if self.step.update:
+            self.step.update.write()
+        return loss
+
+    def gradients(self) -> list[tuple[nn.Parameter, Tensor | None]]:
+        """Return the network's weights with the gradients of the last step, maybe in the lower precision."""
+        return self.step.gradients() if self.graph is None else self._gradients
 
     def _first_state(self) -> object:
         """Return the first parameter's state, which is another once all was cleared or loaded."""
@@ -150,6 +191,6 @@ class StepGraph:
         else:
             self.graph.replay()
             if self.rates is None:  # where Lightning sets them to None, as before each validation
-                for parameter, gradient in self.gradients:
+                for parameter, gradient in self._gradients:
                     parameter.grad = gradient
         return self.loss

@@ -90,7 +90,7 @@ class Step:
         return F.binary_cross_entropy_with_logits(logits.to(batch.labels.dtype), batch.labels)
 
     def __call__(self) -> Tensor:
-        """Take a step, which leaves its gradients in the parameters; return the loss."""
+        """Take a step, whose gradients `take` has; return the loss."""
         return self.take(self.batch)
 
 
@@ -122,9 +122,9 @@ def _values(trial: Trial, plan: Plan) -> dict[str, Tensor]:
     """Return loss, gradients and running statistics of one training step without dropout, in float64."""
     step = make_step(trial, plan, dropout=False)
     values = {"loss": step()}
-    for name, parameter in step.network.named_parameters():
-        if parameter.grad is not None:
-            values[name] = parameter.grad
+    for (name, _), (_, gradient) in zip(step.network.named_parameters(), step.take.gradients(), strict=True):
+        if gradient is not None:
+            values[name] = gradient
     values |= {name: buffer for name, buffer in step.network.named_buffers() if "running_" in name}
     return {name: value.detach().double().cpu() for name, value in values.items()}
 
@@ -241,8 +241,8 @@ def require_same_update(step: Step) -> None:
     for rate in 2 * RATES:
         set_rate(step.optimizer, rate)
         step()
-        for parameter, stepped in zip(network.parameters(), step.network.parameters(), strict=True):
-            parameter.grad = stepped.grad
+        for parameter, (_, gradient) in zip(network.parameters(), step.take.gradients(), strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         set_rate(optimizer, rate)
         optimizer.step()
     moved, wanted = (
