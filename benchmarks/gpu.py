@@ -5,10 +5,10 @@
     python benchmarks/gpu.py --out gpu --wheels wheels           # where packages are missing: from a folder
     python benchmarks/gpu.py --out gpu --quick                   # tiny sizes: to see that everything runs
 
-Nothing of this has run on a GPU yet. A part is a process of its own that gets LIMIT seconds at most; one that
-fails does not keep the others from running. Output and figures of each go to one archive in the folder,
-PART.zip, and how each went to summary.json. This package need not be installed. Without a GPU the same parts
-run on the CPU, where the checks that need one skip themselves.
+A part is a process of its own that gets LIMIT seconds at most; one that fails does not keep the others from
+running. Output and figures of each go to one archive in the folder, PART.zip, and how each went to
+summary.json. This package need not be installed. Without a GPU the same parts run on the CPU, where the
+checks that need one skip themselves.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,13 @@ BENCHMARKS = ROOT / "benchmarks"
 MODEL_TESTS = "tests/model"
 KERNEL_TESTS = [f"{MODEL_TESTS}/test_triton.py", f"{MODEL_TESTS}/test_triton_compile.py"]
 Command = list[str]
+# pytest-benchmark warns where xdist is installed too, and warnings are errors.
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
 
 
 def checks(quick: bool) -> dict[str, Command]:
     """Return what must pass: golden arrays, kernels, graphs, resident data; proofs; the memory checker."""
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    side_by_side = ["-n", str(min(8, len(os.sched_getaffinity(0))))] if find_spec("xdist") else []
     graphs = [f"tests/training/test_{name}.py" for name in ("graph", "graphed_training")]
     tests = ["tests/golden", *graphs, "tests/data/test_resident.py", MODEL_TESTS]
     if quick:  # what would take Triton's interpreter minutes
@@ -51,14 +54,15 @@ def checks(quick: bool) -> dict[str, Command]:
         "--json",
         *(["--width", "2", "--batch-size", "2"] if quick else []),
     ]
-    memory = ["-m", "pytest", "-q", "-p", "no:cacheprovider", network, "-k", "basic"]
+    memory = [*PYTEST, network, "-k", "basic"]
     if checker := shutil.which("compute-sanitizer"):
         run = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
-        memory = ["-c", run, checker, "--error-exitcode", "9", sys.executable, *memory]
+        memory = ["-c", run, checker, "--error-exitcode", "9", sys.executable]
+        memory += [f"{MODEL_TESTS}/triton_network.py", "basic", "rese2"]
     return {
-        "quick": [*pytest, "tests/golden", "-k", "se"],
-        "checks": [*pytest, "-m", "not slow", *tests],
-        "backends": [*pytest, network, *(["-k", "basic"] if quick else [])],
+        "quick": [*PYTEST, "tests/golden", "-k", "se"],
+        "checks": [*PYTEST, *side_by_side, "-m", "not slow", *tests],
+        "backends": [*PYTEST, network, *(["-k", "basic"] if quick else [])],
         **{f"proofs-{block}": [*doctor, "--block", block] for block in ("basic", "se", "rese2")},
         "memory": memory,
     }
@@ -73,6 +77,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
     repeat = ["--repeat", "1" if quick else "7"]
     narrow = ["--width", "2"] if quick else []
     small = [*narrow, "--blocks", "se"] if quick else []
+    se = [*narrow, "--blocks", "se"]
     batch = ["--batch", "4"] if quick else []
     steps = ["--steps", "3", *batch, *narrow] if quick else ["--blocks", "se", "rese2"]
     clips = ["--clips", "16", "--batches", "6", "--rounds", "1"] if quick else ["--rounds", "7"]
@@ -82,8 +87,15 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
     precisions = "32,bf16-mixed,16-mixed" if torch.cuda.is_available() else "32"
     return {
         "curves": bench("curves", *steps),
-        "training": bench("training", *small, *batch, *repeat),
-        "host": bench("host", *(small or ["--blocks", "se"]), *batch, "--steps", "8" if quick else "100"),
+        **{
+            f"training-{block}": bench(
+                "training", *narrow, "--blocks", block, *batch, *repeat, part=f"training-{block}"
+            )
+            for block in ("basic", "se", "rese2")
+        },
+        "training-92": bench("training", *se, *(batch or ["--batch", "92"]), *repeat, part="training-92"),
+        "kernels": bench("kernels", *se, *batch),
+        "host": bench("host", *se, *batch, "--steps", "8" if quick else "100"),
         "loop": bench("loop", *noise, *narrow, *batch, *repeat),
         "loop-basic": bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
         "inference": bench("inference", *small, "--batch", "2" if quick else "256", *repeat),
@@ -102,7 +114,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
 def last_checks(quick: bool) -> dict[str, Command]:
     """Return the checks that take longest: kernels on more shapes and in all types."""
     one = ["-k", "without_triton"] if quick else ["-m", "slow"]
-    return {"shapes": ["-m", "pytest", "-q", *KERNEL_TESTS, *one]}
+    return {"shapes": [*PYTEST, *KERNEL_TESTS, *one]}
 
 
 def install(wheels: Path, site: Path) -> None:

@@ -24,8 +24,8 @@ from samplecnn.training.backends import Choice
 from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.proof import Plan
+from samplecnn.training.quiet import quiet_libraries
 from samplecnn.training.schedule import PaperSchedule
-from samplecnn.training.trainer import quiet_libraries
 from training import PRECISIONS, our_network, plans, random_batch, whole_step
 
 WARM_UP = 5  # steps that do not count

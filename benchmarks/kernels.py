@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from measure import by_block, machine, markdown, options, wait, write
@@ -21,13 +20,13 @@ from training import PRECISIONS, our_network, plans, random_batch, whole_step
 
 STEPS, WARM_UP = 5, 5
 NAMED = 12  # kernels of a step that the table has by name
-# What a kernel does, by the first pattern that its name has.
+# What a kernel does, by the first pattern that its name has; products are those of convolutions too.
 KINDS = {
-    "convolutions": r"conv|xmma|cutlass|cudnn|implicit|dgrad|wgrad|fprop|gemm|nhwc|nchw|aten::mm|addmm",
+    "Triton": r"^triton_|(?-i:^_[a-z0-9_]+$)",  # the compiler's, whose names say what all they do, and ours
+    "products": r"conv|xmma|cutlass|cudnn|dgrad|wgrad|gemm|nvjet|splitk|nhwc|nchw|aten::(add)?mm",
     "update": r"multi_tensor|foreach|fused_sgd|fused_adam",
     "copies and casts": r"copy|memcpy|memset|fill|cast",
     "batch norm": r"batch_norm|batchnorm|bn_",
-    "Triton": r"triton|_kernel$|^_[a-z_]+$",
     "pooling": r"pool",
     "sums": r"reduce",
     "elementwise": r"elementwise|vectorized|distribution",
@@ -36,7 +35,7 @@ KINDS = {
 
 def kind_of(kernel: str) -> str:
     """Return what a kernel does, as far as its name tells."""
-    return next((kind for kind, known in KINDS.items() if re.search(known, kernel.lower())), "others")
+    return next((kind for kind, known in KINDS.items() if re.search(known, kernel, re.IGNORECASE)), "others")
 
 
 def measure(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def measure(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
     kernels = {}
     for event in profiler.key_averages():
         own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        if own and (event.device_type == DeviceType.CUDA) == on_gpu:
+        if own and (event.device_type.name == "CUDA") == on_gpu:
             kernels[event.key] = {"us": own / STEPS, "calls": event.count / STEPS}
     return {"step_us": 1e6 * whole, "kernels": kernels}
 
@@ -81,7 +80,9 @@ def table(results: Mapping[str, Any]) -> str:
         for plan, figures in found["plans"].items():
             sums, whole = by_kind(figures["kernels"]), figures["step_us"]
             for name, sum_ in sums.items():
-                rows.append([plan, name, f"{sum_['calls']:.0f}", f"{sum_['us']:.0f}", f"{sum_['us'] / whole:.0%}"])
+                rows.append(
+                    [plan, name, f"{sum_['calls']:.0f}", f"{sum_['us']:.0f}", f"{sum_['us'] / whole:.0%}"]
+                )
             busy = sum(sum_["us"] for sum_ in sums.values())
             rows.append([plan, "all of the step", "", f"{whole:.0f}", f"{busy / whole:.0%} busy"])
         text += f"\n{markdown([block, 'kernels', 'number', 'us', 'of the step'], rows)}"
@@ -102,7 +103,7 @@ def main() -> None:
     batch = random_batch(chosen.batch, device)
     for block in chosen.blocks:
         results[block] = {"plans": {}}
-        for plan in plans(device):
+        for plan in plans(device, compiler=True):
             step = whole_step(our_network(block, chosen.width).to(device), batch, precision, plan)
             results[block]["plans"][str(plan)] = measure(lambda step=step: step(batch), device)  # type: ignore[misc]
     print(table(results))

@@ -32,7 +32,7 @@ from reference import Reference
 from samplecnn.data.batches import Batch
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
+from samplecnn.model.network import COMPILE, SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.training.graph import StepGraph, TrainingStep, autocast
 from samplecnn.training.optimiser import KerasSGD, decay_groups
 from samplecnn.training.proof import Plan
@@ -139,9 +139,12 @@ def counted(block: str, width: int) -> dict[str, float]:
     return {"FLOP": flops.get_total_flops() / 2, "values": (elements + stem) / 2}
 
 
-def plans(device: torch.device) -> list[Plan]:
-    """Return all ways to compute a step on a device."""
-    found = [Plan(backend) for backend in backends(device.type)]
+def plans(device: torch.device, *, compiler: bool = False) -> list[Plan]:
+    """Return the ways to compute a step on a device that a training tries; with the ``compiler``, all.
+
+    It takes minutes, and a training has it only for blocks of one's own.
+    """
+    found = [Plan(backend) for backend in backends(device.type) if compiler or backend != COMPILE]
     return found + [Plan(plan.backend, graph=True) for plan in found] if device.type == "cuda" else found
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ FIRST = ("tests/e2e/", "tests/training/", "tests/data/")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the folders whose files take longest, so that the processes of the tests end together."""
     items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in FIRST])
+
+
+@pytest.fixture
+def exact_gpu() -> Iterator[None]:
+    """A GPU whose float32 is that of a CPU, and on which the compiler compiles."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    # TensorFloat-32 rounds the inputs of convolutions to 11 bits.
+    torch.backends.cudnn.allow_tf32 = False
+    if torch.cuda.is_available():
+        torch.compiler.reset()  # after 8 networks it would silently compute the next without
+    yield
+    torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,16 @@ def test_host(tmp_path: Path) -> None:
     assert (tmp_path / "host.md").read_text() in printed
 
 
+def test_kernels(tmp_path: Path) -> None:
+    arguments = ["--width", "2", "--batch", "2", "--blocks", "se", "--device", "cpu"]
+    figures, printed = run("kernels", tmp_path, *arguments)
+    for of_plan in figures["se"]["plans"].values():
+        assert of_plan["step_us"] > 0
+        assert sum(kernel["us"] for kernel in of_plan["kernels"].values()) > 0
+    assert "| plain | products |" in printed
+    assert (tmp_path / "kernels.md").read_text() in printed
+
+
 def test_networks(tmp_path: Path) -> None:
     names = ["dieleman", "dieleman_raw"]
     figures, printed = run("networks", tmp_path, "--networks", *names, "--seconds", "5", "--repeat", "2")

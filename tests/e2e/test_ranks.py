@@ -25,7 +25,8 @@ from samplecnn.training.init import with_model
 from samplecnn.training.job import train
 from samplecnn.training.launch import as_launched, rank
 from samplecnn.training.network import make_module
-from samplecnn.training.trainer import make_trainer, quiet_libraries
+from samplecnn.training.quiet import quiet_libraries
+from samplecnn.training.trainer import make_trainer
 
 OFTEN = "trainer.save_every_minutes=0.0005"  # a checkpoint at every step
 

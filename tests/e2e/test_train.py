@@ -27,7 +27,8 @@ def test_the_ways_to_compute_are_tried_once(world: World) -> None:
     folder = world.folder / "tried"
     options = [*world.data, *TINY, "fast=auto", "logger=none", "trainer.max_epochs=1"]
     said = world.run("train.py", *options, f"hydra.run.dir={folder}").stdout
-    assert "trying 3 ways to compute on this machine" in said
+    assert "trying ways to compute on this machine" in said
+    assert said.count("trying backend: ") == 3
     assert "left out" not in said
     assert str(results(folder)["backend"]) in said.partition("computing on backend: ")[2].partition(" (")[0]
 

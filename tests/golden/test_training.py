@@ -7,14 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from devices import BACKENDS, GPU
 from golden.reference import Arrays, feature_map, load, part, set_weights
 from samplecnn.model.blocks import SE, ReSE2
-from samplecnn.model.network import SampleCNN, backends
+from samplecnn.model.network import PLAIN, TRITON, SampleCNN, backends
 from samplecnn.model.norm import use_keras_statistics
+from samplecnn.training.graph import autocast
 from samplecnn.training.optimiser import KerasSGD
 
 DOUBLE, SINGLE = (torch.float64, "_f64"), (torch.float32, "")
 PRECISIONS = pytest.mark.parametrize(("dtype", "suffix"), [DOUBLE, SINGLE], ids=["float64", "float32"])
+# What float32 can be held to on any processor. In some pooling windows two values are nearly equal, and
+# rounding decides which of them has the gradient. Weights that move by 4 units in the last place flip one
+# such pick of the plain network, in 5 of 16 draws, and that moves all gradients by 0.6 % of their norm.
+THREE_PICKS = 2e-2
 
 
 def statistics(module: nn.Module) -> dict[str, Tensor]:
@@ -39,17 +45,13 @@ def assert_gradients(module: nn.Module, expected: dict[str, Tensor], relative: f
         assert difference <= tolerance, f"{name}: {difference:.2e} > {tolerance:.2e}"
 
 
-def assert_gradient_norm(module: nn.Module, expected: dict[str, Tensor], relative: float) -> None:
-    """Compares all gradients as one vector, by the norm of the difference.
-
-    In float32 a near-tie in one pooling window falls this way or that with the number of threads, and moves
-    single entries.
-    """
+def gradient_error(module: nn.Module, expected: dict[str, Tensor]) -> float:
+    """Norm of the difference of all gradients as one vector, relative to the norm of the expected ones."""
     ours = dict(module.named_parameters())
     assert ours.keys() == expected.keys()
-    wanted = torch.cat([gradient.flatten() for gradient in expected.values()])
-    got = torch.cat([gradient_of(ours[name]).flatten() for name in expected])
-    assert (got - wanted).norm() <= relative * wanted.norm()
+    wanted = torch.cat([gradient.double().flatten() for gradient in expected.values()])
+    got = torch.cat([gradient_of(ours[name]).double().flatten() for name in expected])
+    return float((got - wanted).norm() / wanted.norm())
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
@@ -130,30 +132,61 @@ def test_a_changing_rate_needs_the_rescaled_momentum() -> None:
     torch.testing.assert_close(weight.detach(), keras, atol=1e-14, rtol=0)
 
 
-@PRECISIONS
-@pytest.mark.parametrize("backend", backends("cpu"))
-def test_network_gradients_and_statistics(backend: str, dtype: torch.dtype, suffix: str) -> None:
-    arrays = load("train_net_rese2_multi")
+def trained(
+    arrays: Arrays, device: str, backend: str, dtype: torch.dtype, precision: str = "32-true"
+) -> tuple[SampleCNN, Tensor, Tensor]:
+    """A network on the CPU after forward and backward passes on a device, its probabilities and its loss."""
     network = SampleCNN(partial(ReSE2, alpha=2, dropout=0.0), tags=50, width=8, dropout=0.0)
     use_keras_statistics(network)
     set_weights(network, arrays)
+    network.to(device, dtype).train()
     network.use(backend)
-    network.to(dtype).train()
-    logits = network(torch.from_numpy(arrays["input"]).to(dtype))
-    target = torch.from_numpy(arrays["target"]).to(dtype)
+    waveforms, target = (torch.from_numpy(arrays[name]).to(device, dtype) for name in ("input", "target"))
+    with autocast(torch.device(device), precision):
+        logits = network(waveforms)
+    logits = logits.to(dtype)
     loss = F.binary_cross_entropy_with_logits(logits, target)
     loss.backward()
+    return network.cpu(), logits.detach().sigmoid().cpu(), loss.detach().cpu()
+
+
+@PRECISIONS
+@BACKENDS
+@pytest.mark.usefixtures("exact_gpu")
+def test_network_gradients_and_statistics(device: str, backend: str, dtype: torch.dtype, suffix: str) -> None:
+    arrays = load("train_net_rese2_multi")
+    network, probabilities, loss = trained(arrays, device, backend, dtype)
     exact = dtype == torch.float64
-    close = partial(torch.testing.assert_close, rtol=0, atol=1e-10 if exact else 1e-5)
-    close(logits.sigmoid(), torch.from_numpy(arrays["output" + suffix]))
+    single = 1e-5 if device == "cpu" else 3e-5
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-10 if exact else single)
+    close(probabilities, torch.from_numpy(arrays["output" + suffix]))
     close(loss, torch.tensor(arrays["loss" + suffix]))
     grad = part(arrays, "grad" + suffix)
     if exact:
         assert_gradients(network, grad, 1e-9)
     else:
-        assert_gradient_norm(network, grad, 1e-3)
+        assert gradient_error(network, grad) <= THREE_PICKS
     after = part(arrays, "after" + suffix)
     ours = statistics(network)
     assert ours.keys() == after.keys()
+    moved = 1e-7 if backend == TRITON else 1e-10  # Triton takes the momentum of 0.01 in float32
     for name, wanted in after.items():
-        close(ours[name], wanted, atol=1e-10 if exact else 3e-5)
+        close(ours[name], wanted, atol=moved if exact else 3e-5)
+
+
+@pytest.mark.parametrize("backend", backends("cuda"))
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.usefixtures("exact_gpu")
+@GPU
+def test_network_in_mixed_precision_on_a_gpu(backend: str, precision: str) -> None:
+    """Near the arrays in double precision, and about as near as on the plain backend: pooling's ties flip."""
+    arrays = load("train_net_rese2_multi")
+    expected = part(arrays, "grad_f64")
+    network, probabilities, _ = trained(arrays, "cuda", backend, torch.float32, precision)
+    plain, *_ = trained(arrays, "cuda", PLAIN, torch.float32, precision)
+    # Which ties flip is random: on a CPU the error of a backend is 0.9 to 1.7 times the plain one's.
+    bound = 2 * gradient_error(plain, expected)
+    assert bound < 1
+    assert gradient_error(network, expected) < bound
+    output = torch.from_numpy(arrays["output_f64"]).float()
+    torch.testing.assert_close(probabilities, output, rtol=0, atol=0.05)

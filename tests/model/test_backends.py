@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from golden.reference import narrow
 from samplecnn.model.backends.fold import fold
+from samplecnn.model.backends.stem import stem_by_taps
 from samplecnn.model.blocks import BLOCKS, Basic, conv3
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.model.norm import BatchNorm
@@ -62,6 +63,21 @@ def test_training_is_the_same(kind: str, backend: str) -> None:
         torch.testing.assert_close(
             other[name], expected, rtol=0, atol=1e-10 * scale.abs().max().item(), msg=name
         )
+
+
+def test_statistics_of_the_first_layer_in_single_precision() -> None:
+    """Sums over half a million steps lose nothing that a sum in double precision has."""
+    conv, generator = conv3(1, 3, stride=3), torch.Generator().manual_seed(0)
+    noise = torch.randn(23, SEGMENT_SAMPLES, generator=generator)
+    moved = {}
+    for dtype in (torch.float32, torch.float64):
+        bn = BatchNorm(3).to(dtype)
+        with torch.no_grad():
+            stem_by_taps(conv.to(dtype), bn, noise.to(dtype))
+        moved[dtype] = bn.running_var
+    torch.testing.assert_close(
+        moved[torch.float32], moved[torch.float64], rtol=1e-6, atol=0, check_dtype=False
+    )
 
 
 @pytest.mark.parametrize("backend", [backend for backend in backends("cpu") if backend != PLAIN])

@@ -22,6 +22,9 @@ from torch import Tensor
 triton = pytest.importorskip("triton")
 from model.triton_cases import CASES, CHANNELS_LAST, DEVICE, EPS, inputs, norm  # noqa: E402
 from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
+from samplecnn.model.backends.stem import PART, stem_by_taps  # noqa: E402
+from samplecnn.model.blocks import conv3  # noqa: E402
+from samplecnn.model.norm import BatchNorm  # noqa: E402
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 
@@ -279,6 +282,90 @@ def check_fork() -> None:
     assert torch.equal(do, 2 * o)
 
 
+def compare_stem(
+    batch: int, time: int, channels: int, dtype: torch.dtype, dy: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compare map and gradient with PyTorch's in float64; returns both. Autocast asks for the half types."""
+    wide = torch.promote_types(dtype, torch.float32)
+    x = torch.rand(batch, 3 * time, device=DEVICE, dtype=wide) - 0.4
+    matrix = torch.randn(4, channels, device=DEVICE, dtype=wide)
+    matrix[:, 0] = 0.0  # the ReLU's own edge, where no gradient passes
+    matrix, twin = matrix.requires_grad_(), matrix.double().detach().requires_grad_()
+    with torch.autocast(DEVICE, dtype, enabled=dtype != wide):
+        y = triton_ops.stem(x, matrix)
+    wanted = (x.double().view(batch, 1, time, 3) @ twin[:3] + twin[3]).relu().permute(0, 3, 1, 2)
+    assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=CHANNELS_LAST)
+    assert error(y, wanted) < TOLERANCE[dtype]
+    dy = torch.randn_like(y) if dy is None else dy.to(y)
+    y.backward(dy)
+    wanted.backward(dy.double())
+    assert error(matrix.grad, twin.grad) < 2 * TOLERANCE[wide]
+    assert matrix.grad is not None
+    assert matrix.grad.dtype == wide
+    return y.detach(), matrix.grad
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(3, 31, 12), (1, 1, 1), (2, 10, 70), (2, 81, 128)], ids=str)
+def check_stem(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    compare_stem(*shape, dtype)
+
+
+def check_stem_loops_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few programs each goes through several tiles and the last through fewer."""
+    monkeypatch.setattr(triton_launch, "PROGRAMS", 4)
+    monkeypatch.setattr(triton_launch, "TILE", 32)
+    assert triton_launch.split(1, 75, 16, reduce=True).chunk == 18  # of tiles of two
+    compare_stem(3, 99, 16, torch.float32)
+
+
+def check_stem_again() -> None:
+    """Bit by bit the same map and gradient; gradients of any memory layout."""
+    results = []
+    for layout in ("channels last", "contiguous", "transposed"):
+        torch.manual_seed(0)
+        dy = torch.randn(2, 6, 1, 10)
+        if layout == "channels last":
+            dy = dy.contiguous(memory_format=CHANNELS_LAST)
+        elif layout == "transposed":
+            dy = dy.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+        results.append(compare_stem(2, 10, 6, torch.bfloat16, dy))
+    for again in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], again, strict=True))
+    compare_stem(2, 10, 6, torch.float32, torch.randn(2, 6, 1, 1).expand(2, 6, 1, 10))
+
+
+def check_diverged_waveforms_show() -> None:
+    x, matrix = torch.randn(2, 12, device=DEVICE), torch.randn(4, 5, device=DEVICE)
+    x[1, 7] = float("nan")
+    y = triton_ops.stem(x, matrix)
+    assert not y.requires_grad
+    assert y[1, :, 0, 2].isnan().all()
+    assert y.isnan().sum() == 5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def check_stem_with_its_norm(training: bool) -> None:
+    """The layer is convolution, batch norm and ReLU; waveforms that want a gradient get theirs."""
+    conv, bn = conv3(1, 5, stride=3).to(DEVICE, torch.float64), BatchNorm(5).to(DEVICE, torch.float64)
+    torch.nn.init.normal_(bn.weight)
+    bn.train(training)
+    waveforms = torch.rand(2, 3 * PART, device=DEVICE, dtype=torch.float64) - 0.4
+    wanted = bn(conv(waveforms[:, None, None])).relu()
+    dy = torch.randn_like(wanted)
+    parameters = [*conv.parameters(), *bn.parameters()]
+    theirs = torch.autograd.grad(wanted, parameters, dy)
+    y = stem_by_taps(conv, bn, waveforms, fused=True)
+    assert error(y, wanted) < 1e-12
+    for a, b in zip(torch.autograd.grad(y, parameters, dy), theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    waveforms.requires_grad_()
+    stem_by_taps(conv, bn.eval(), waveforms, fused=True).sum().backward()
+    assert waveforms.grad is not None
+    assert waveforms.grad.any()
+
+
 def check_refusals() -> None:
     x, w, b, o, g = inputs("xwbog", 2, 6, 12, torch.float32)
     ops, short = triton_ops, triton_ops.Running(w, b, w[:5], 0.5)
@@ -295,6 +382,9 @@ def check_refusals() -> None:
         ("gate must have the shape", lambda: ops.norm_relu_pool(x, w, b, EPS, gate=g[:, :5])),
         ("gate must have the shape", lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=lambda m: m[:1])),
         ("offset for x must .* hold 6", lambda: ops.norm_relu(x, w, b, EPS, running=short)),
+        ("a multiple of 3 samples", lambda: ops.stem(w[None, :4], w.expand(4, 6))),
+        ("a multiple of 3 samples", lambda: ops.stem(w, w.expand(4, 6))),
+        (r"shape \(4, channels\)", lambda: ops.stem(w[None], w.expand(3, 6))),
         ("less than 1, not 1", lambda: ops.norm_relu(x, w, b, EPS, dropout=1)),
     ]
     for message, call in refused:
@@ -306,7 +396,8 @@ def check_refusals() -> None:
 
 
 def run_checks(marks: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, "--timeout=3000"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=3000"]
+    command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
     command += ["-o", "python_functions=check_*", __file__]
     where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
     result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)

@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import samplecnn
 from analysis.made_runs import make_run
 from samplecnn.analysis.statistics import results_with_intervals
+from samplecnn.runs import results
 from samplecnn.runs.config import config_hash, read_config, write_config
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.results import Results, read_results, write_results
+from samplecnn.runs.results import Results, read_results, versions, write_results
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -19,6 +22,14 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run", backend="stem", segments_per_second=1.5, peak_memory_bytes=7)
+
+
+def test_the_version_of_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(results, "version", missing)
+    assert versions()["samplecnn"] == samplecnn.__version__
 
 
 def test_what_is_written_is_what_is_read(run: Path) -> None:

@@ -1,5 +1,6 @@
 """Networks to try backends on, one of which misbehaves; a process that tries them imports this file."""
 
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -48,6 +49,9 @@ class Faulty(Basic):
                 os._exit(7)
             case "aborts":
                 os.abort()
+            case "locks":  # as the compiler does: a semaphore that the process has to give back at its end
+                self.lock = multiprocessing.get_context("spawn").Lock()
+                return super().forward(x)
             case "hangs":
                 time.sleep(1000)
             case "nan":

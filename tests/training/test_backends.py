@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ import torch
 from torch import Tensor
 
 from samplecnn.model.blocks import BLOCKS, Basic, Res2
-from samplecnn.model.network import PLAIN, STEM, backends
+from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, backends
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training import backends as choices
 from samplecnn.training import trials
-from samplecnn.training.backends import Choice, choose, identify, memory_file
+from samplecnn.training.backends import Choice, candidates, choose, identify, memory_file
 from samplecnn.training.graph import StepGraph
 from samplecnn.training.init import freeze
 from samplecnn.training.proof import (
@@ -125,6 +127,37 @@ def test_a_busy_machine_is_not_remembered(
     assert "the next run measures again" in caplog.text
 
 
+class Own(Basic):
+    """A block that Triton's kernels do not know."""
+
+
+@pytest.mark.parametrize(("block", "last"), [(Basic, TRITON), (Own, COMPILE)])
+def test_the_compiler_stands_in_for_kernels(block: type[Basic], last: str) -> None:
+    pytest.importorskip("triton")
+    on_gpu = trial(block, device=torch.device("cuda"))
+    kinds = [PLAIN, STEM, last]
+    assert candidates(on_gpu, graphs=False) == [Plan(kind) for kind in kinds]
+    graphs = [Plan(kind, graph=True) for kind in kinds]
+    assert candidates(on_gpu) == [*candidates(on_gpu, graphs=False), *graphs]
+
+
+def test_without_a_graph_only_what_fails_in_one(caplog: pytest.LogCaptureFixture) -> None:
+    """On a CPU, where a graph's step is taken anew."""
+    plans = [Plan(kind, graph=graph) for graph in (False, True) for kind in (PLAIN, STEM)]
+    found = choices._examine(faulty("raises"), plans)
+    assert [str(finding.plan) for finding in found] == [
+        "plain in a CUDA graph",
+        "stem in a CUDA graph",
+        "stem",
+    ]
+    assert [finding.failure is None for finding in found] == [True, False, False]
+    assert [line for line in caplog.messages if line.startswith("trying")] == [
+        f"trying backend: {finding.plan}" for finding in found
+    ]
+    assert "backend plain in a CUDA graph is proven: " in caplog.text
+    assert "backend stem is left out: FileNotFoundError: no C compiler" in caplog.text
+
+
 def test_trying_leaves_no_trace() -> None:
     given = trial()
     before = {name: value.clone() for name, value in given.network.state_dict().items()}
@@ -171,6 +204,17 @@ def test_a_fault_that_ends_or_holds_up_the_process(
     assert failed.failure == reason
     assert plain.failure is None
     assert plain.rate > 0
+
+
+def test_a_process_that_tries_ends_by_itself() -> None:
+    code = (
+        "from training.faulty import faulty; from samplecnn.training.proof import Plan; "
+        "from samplecnn.training.trials import examine; examine(faulty('locks'), [Plan('stem')])"
+    )
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stderr == ""  # nothing is leaked
 
 
 def test_all_failing_is_plain(caplog: pytest.LogCaptureFixture) -> None:

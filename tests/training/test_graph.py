@@ -3,7 +3,7 @@
 On a CPU the same code takes the step anew in place of a replay; the capture itself needs a GPU.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from devices import BACKENDS, DEVICES
 from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import ReSE2
-from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN, backends
+from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm
 from samplecnn.runs.config import KERAS_SGD
@@ -25,21 +26,11 @@ from samplecnn.training.graph import StepGraph, TrainingStep
 from samplecnn.training.optimiser import make_optimizer
 from samplecnn.training.schedule import OneCycle, PaperSchedule
 
-CUDA = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-)
-DEVICES = pytest.mark.parametrize("device", ["cpu", CUDA])
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 OPTIMISERS = pytest.mark.parametrize("settings", [KERAS_SGD, ADAMW], ids=["keras_sgd", "adamw"])
 
 
-@pytest.fixture(autouse=True)
-def exact_float32() -> Iterator[None]:
-    """Without TensorFloat-32: other algorithms would then give other numbers."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+pytestmark = pytest.mark.usefixtures("exact_gpu")
 
 
 class Small(Network):
@@ -89,7 +80,7 @@ class Training:
 
 def training(device: str, settings: Mapping[str, Any], *, graphed: bool) -> Training:
     torch.manual_seed(0)
-    network = Small().to(device, torch.float64 if device == "cpu" else torch.float32).train()
+    network = Small().to(device, torch.float64).train()
     optimizer = make_optimizer(network, settings, weight_decay=1e-2, features_rate=0.3)
     return Training(network, optimizer, device, graphed)
 
@@ -122,8 +113,8 @@ def rates_of(settings: Mapping[str, Any], steps: int = 24) -> list[float]:
 def assert_same(ours: Training, theirs: Training) -> None:
     """Weights, statistics and the optimiser's state, which has the form that checkpoints have."""
     close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-13)
-    if ours.device == "cuda":
-        close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-5)
+    if ours.device == "cuda":  # whose updates read the rates in float32
+        close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-8)
     state, expected = ours.network.state_dict(), theirs.network.state_dict()
     for name, value in expected.items():
         close(state[name], value, msg=name)
@@ -144,7 +135,7 @@ def test_many_steps_at_moving_rates(device: str, settings: Mapping[str, Any]) ->
     """With decay in some groups and a slower rate of the features."""
     rates = rates_of(settings)
     graphed, eager = (training(device, settings, graphed=graphed) for graphed in (True, False))
-    assert graphed.take(rates) == pytest.approx(eager.take(rates), rel=1e-10 if device == "cpu" else 1e-3)
+    assert graphed.take(rates) == pytest.approx(eager.take(rates), rel=1e-10 if device == "cpu" else 1e-5)
     assert_same(graphed, eager)
     assert eager.network.unused.weight.grad is None  # type: ignore[union-attr]
 
@@ -232,21 +223,21 @@ def test_the_scaler_skips_what_is_not_finite(device: str, settings: Mapping[str,
     assert_same(*ends)
 
 
-def network(device: str, backend: str, dropout: float) -> SampleCNN:
+def network(device: str, backend: str, dropout: float, dtype: torch.dtype = torch.float32) -> SampleCNN:
     torch.manual_seed(0)
     width = 16 if device == "cuda" else 2
     made = SampleCNN(partial(ReSE2, alpha=2, dropout=dropout), tags=5, width=width, dropout=dropout)
     made.use(backend)
-    return made.to(device).train()
+    return made.to(device, dtype).train()
 
 
-def batches(device: str, number: int) -> list[Batch]:
+def batches(device: str, number: int, dtype: torch.dtype = torch.float32) -> list[Batch]:
     size = 8 if device == "cuda" else 2
     random = torch.Generator().manual_seed(1)
     return [
         Batch(
-            (torch.rand(size, SEGMENT_SAMPLES, generator=random) - 0.5).to(device),
-            (torch.rand(size, 5, generator=random) < 0.3).float().to(device),
+            (torch.rand(size, SEGMENT_SAMPLES, generator=random) - 0.5).to(device, dtype),
+            (torch.rand(size, 5, generator=random) < 0.3).to(device, dtype),
             torch.zeros(size, dtype=torch.int64),
             torch.arange(size),
         )
@@ -262,25 +253,26 @@ def step_of(made: SampleCNN, precision: str = "32-true", *, rate: float | None =
     return TrainingStep(made, partial(loss_of, made), precision, optimizer)
 
 
-@pytest.mark.parametrize(
-    ("device", "backend"),
-    [("cpu", backend) for backend in backends("cpu")]
-    + [pytest.param("cuda", backend, marks=CUDA.marks) for backend in backends("cuda")],
-)
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@BACKENDS
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_steps_of_every_backend(device: str, backend: str, precision: str) -> None:
-    given = batches(device, 6 if device == "cuda" else 2)
+    """In full precision in float64: of two nearly equal values float32 pools now one, now the other."""
+    exact = precision == "64-true"
+    dtype = torch.float64 if exact else torch.float32
+    given = batches(device, 6 if device == "cuda" else 2, dtype)
     losses, states = {}, {}
     for graphed in (False, True):
-        made = network(device, backend, dropout=0.0)
+        made = network(device, backend, dropout=0.0, dtype=dtype)
         step = step_of(made, precision)
         taken = StepGraph(step, given[0]) if graphed else step
         losses[graphed] = torch.stack([taken(batch).clone() for batch in given])
         states[graphed] = made.state_dict()
-    tolerance = 1e-4 if precision == "32-true" else 2e-2
+    tolerance = 2e-2
+    if exact:  # and the update on a GPU reads the rate in float32
+        tolerance = 1e-10 if device == "cpu" else 1e-6
     torch.testing.assert_close(losses[True], losses[False], rtol=tolerance, atol=tolerance)
     for name, value in states[False].items():
-        if "running" in name:
+        if "running" in name or exact:
             torch.testing.assert_close(states[True][name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
@@ -315,14 +307,16 @@ def test_the_capture_leaves_no_trace(device: str, *, used: bool) -> None:
     after = step.optimizer.state_dict()
     assert after["param_groups"] == before[1]["param_groups"]
     for key, values in after["state"].items():
-        expected = before[1]["state"].get(key, {"momentum_buffer": torch.zeros(1)})["momentum_buffer"]
-        assert torch.equal(values["momentum_buffer"], expected.expand_as(values["momentum_buffer"]))
+        buffer = values["momentum_buffer"]
+        expected = before[1]["state"].get(key, {"momentum_buffer": torch.zeros_like(buffer)})
+        assert torch.equal(buffer, expected["momentum_buffer"])
 
 
 @DEVICES
 def test_gradients_without_an_update(device: str) -> None:
     """Where a schedule's own optimiser takes the step, and Lightning lets go of the gradients between two."""
-    made, (first, second) = network(device, "plain", dropout=0.0), batches(device, 2)
+    made = network(device, "plain", dropout=0.0, dtype=torch.float64)
+    first, second = batches(device, 2, torch.float64)
     graph = StepGraph(step_of(made, rate=None), first)
     for batch in (first, second, first):
         graph(batch)
@@ -331,7 +325,7 @@ def test_gradients_without_an_update(device: str) -> None:
         loss_of(made, batch).backward()
         for name, p in made.named_parameters():
             assert p.grad is not None
-            torch.testing.assert_close(found[name], p.grad, rtol=1e-3, atol=1e-5, msg=name)
+            torch.testing.assert_close(found[name], p.grad, rtol=1e-8, atol=1e-10, msg=name)
         made.zero_grad()
 
 

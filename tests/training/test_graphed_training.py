@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from devices import DEVICES
 from samplecnn.data.batches import Batch, Resumable
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.averaging import EMA
@@ -20,7 +21,7 @@ from samplecnn.training.proof import Plan
 from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule
 from training.test_averaging import STEPS, Batches, Small
-from training.test_graph import ADAMW, DEVICES
+from training.test_graph import ADAMW
 
 LOSSES = [1.0, 0.9, 1.1, 0.8]  # the first stage ends after the third epoch
 EPOCHS = len(LOSSES)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from typing import Any
 
 from samplecnn.cli.common import positive
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
     from samplecnn.training.doctor import diagnose, table
     from samplecnn.training.trainer import device_and_precision
 
+    logging.basicConfig(format="%(message)s")  # what is tried, meanwhile
+    logging.getLogger("samplecnn").setLevel(logging.INFO)
     keep_freed_memory()
     wanted = TrainerConfig(precision=options.precision, accelerator=options.accelerator)
     device, precision = device_and_precision(wanted)

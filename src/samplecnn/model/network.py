@@ -23,8 +23,8 @@ LEVELS = 3  # blocks whose outputs the multi-level aggregation joins
 WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 
 # Ways to compute the same function: with PyTorch's layers alone; with the stem and the gradients of kernels
-# as matrix products (training on a CPU); with the stem alone as one; compiled by PyTorch; or with the stem as
-# a product and the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
+# as matrix products (training on a CPU); with the stem alone as one; compiled by PyTorch; or with the stem
+# and the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
 # In full precision on a CPU the second and third also pool before they normalise.
 PLAIN, PRODUCTS, STEM, COMPILE, TRITON = "plain", "products", "stem", "compile", "triton"
 BACKENDS = (PLAIN, PRODUCTS, STEM, COMPILE, TRITON)
@@ -116,16 +116,26 @@ class SampleCNN(Network):
             if isinstance(module, Convolution):
                 module.by_products = backend == PRODUCTS
         for block in self.blocks:
-            if vars(type(block)).get("fusable"):  # not what it inherits
+            if _fusable(block):
                 block.fused = backend == TRITON  # type: ignore[assignment]
                 if isinstance(block, Basic):
                     block.pool_first = backend in (PRODUCTS, STEM)
 
+    @property
+    def fusable(self) -> bool:
+        """Whether all blocks have Triton kernels; those of one's own have none."""
+        return all(map(_fusable, self.blocks))
+
     def _stem(self, waveforms: Tensor) -> Tensor:
         if self.backend in (PRODUCTS, STEM, TRITON):
-            return stem_by_taps(self.stem_conv, self.stem_bn, waveforms)
+            fused = self.training and self.backend == TRITON
+            return stem_by_taps(self.stem_conv, self.stem_bn, waveforms, fused=fused)
         x = waveforms[:, None, None, :].contiguous(memory_format=torch.channels_last)
         return F.relu(self.stem_bn(self.stem_conv(x)))
+
+
+def _fusable(block: nn.Module) -> bool:
+    return bool(vars(type(block)).get("fusable"))  # not what it inherits
 
 
 def sample_cnns(network: nn.Module) -> list[SampleCNN]:
@@ -155,7 +165,7 @@ def _compiled() -> Callable[[SampleCNN, Tensor], Tensor]:
 
 
 def backends(device_type: str) -> tuple[str, ...]:
-    """Return the backends worth trying on a kind of device ("cpu", "cuda"), the plain one first."""
+    """Return the backends that there are for a kind of device ("cpu", "cuda"), the plain one first."""
     if device_type != "cuda":
         return (PLAIN, PRODUCTS, STEM)
     return (PLAIN, STEM, COMPILE, TRITON) if has_triton() else (PLAIN, STEM)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -188,11 +189,11 @@ def write_results(run: Path, results: Results) -> None:
 
 
 def installed(name: str) -> str:
-    """Return the version of an installed package; the source can be run without being installed."""
+    """Return the version of a package; this one says its own where it runs without being installed."""
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return str(getattr(sys.modules.get(name), "__version__", "not installed"))
 
 
 def versions() -> dict[str, str]:

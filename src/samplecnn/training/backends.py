@@ -21,7 +21,7 @@ import torch
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder, locked, write
 from samplecnn.hardware import describe, driver, settle
-from samplecnn.model.network import PLAIN, STEM, SampleCNN, backends
+from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, SampleCNN, backends
 from samplecnn.runs.results import installed
 from samplecnn.training.proof import PLAIN_PLAN, Plan, Trial, make_step
 from samplecnn.training.trials import SEGMENTS, Finding, examine, said
@@ -60,25 +60,38 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
         if known is not None and known.plan in plans and _still_works(trial, known):
             log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
             return known
-        log.info("trying %d ways to compute on this machine, which takes some seconds, once", len(plans))
-        found = examine(trial, plans)
-        for finding in found:
-            if finding.failure:
-                log.warning("backend %s is left out: %s", finding.plan, finding.failure)
-        proven = [finding for finding in found if not finding.failure]
+        log.info("trying ways to compute on this machine, which takes a while, once")
+        proven = [finding for finding in _examine(trial, plans) if not finding.failure]
         if not proven:
             log.warning("computing step by step, plain: no other way is proven")
             return Choice(PLAIN_PLAN)
         return _fastest(proven, key)
 
 
-def candidates(trial: Trial, *, graphs: bool = True) -> list[Plan]:
-    """Return the plans worth trying, the plain one first, the one meant for the device last."""
+def every_plan(trial: Trial, *, graphs: bool = True) -> list[Plan]:
+    """Return all plans that there are, the plain one first, the one meant for the device last."""
     kinds = backends(trial.device.type) if isinstance(trial.network, SampleCNN) else (PLAIN,)
     plans = [Plan(backend) for backend in kinds]
     if trial.device.type == "cuda" and graphs:
         plans += [Plan(backend, graph=True) for backend in kinds]
     return plans
+
+
+def candidates(trial: Trial, *, graphs: bool = True) -> list[Plan]:
+    """Return the plans worth trying, in the order of `every_plan`.
+
+    PyTorch's compiler, which takes minutes, stands in for the Triton kernels where blocks have none.
+    """
+    fusable = isinstance(trial.network, SampleCNN) and trial.network.fusable
+    slower = COMPILE if fusable else TRITON
+    return [plan for plan in every_plan(trial, graphs=graphs) if plan.backend != slower]
+
+
+def _examine(trial: Trial, plans: Sequence[Plan]) -> list[Finding]:
+    """Try plans: those without a graph, which are never faster, only where the backend's graph fails."""
+    found = examine(trial, [plan for plan in plans if plan.graph])
+    graphed = {finding.plan.backend for finding in found if not finding.failure}
+    return found + examine(trial, [p for p in plans if not p.graph and p.backend not in graphed])
 
 
 def test_backend(fast: bool | str) -> str:

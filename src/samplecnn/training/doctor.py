@@ -14,7 +14,7 @@ from samplecnn.model.architecture import build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.runs.results import versions
 from samplecnn.threads import available
-from samplecnn.training.backends import candidates
+from samplecnn.training.backends import every_plan
 from samplecnn.training.graph import AUTOCAST
 from samplecnn.training.proof import Trial
 from samplecnn.training.trials import examine
@@ -35,7 +35,7 @@ def diagnose(block: str, width: int, batch_size: int, device: torch.device, prec
         network = build({"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}, TAGS)
     assert isinstance(network, SampleCNN)
     trial = Trial(network, device, precision, batch_size)
-    found = examine(trial, candidates(trial))
+    found = examine(trial, every_plan(trial))
     limit = flop_rate(width, device, precision) / step_flops(network)
     return {
         "machine": machine(device),

@@ -1,7 +1,4 @@
-"""A training step as one CUDA graph: forward, backward and update in a single launch instead of hundreds.
-
-Not run on a GPU yet.
-"""
+"""A training step as one CUDA graph: forward, backward and update in a single launch instead of hundreds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

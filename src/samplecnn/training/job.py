@@ -34,10 +34,11 @@ from samplecnn.training.launch import as_launched
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import count_parameters, heard, make_module
 from samplecnn.training.progress import LOG_SECONDS, TimedBar, TimeLeft
+from samplecnn.training.quiet import quiet_libraries
 from samplecnn.training.ranks import from_rank_zero, gather, leave, on_all, rank
 from samplecnn.training.schedules import make_schedule
 from samplecnn.training.stores import make_data, training_store
-from samplecnn.training.trainer import device_and_precision, join, make_trainer, quiet_libraries, watched
+from samplecnn.training.trainer import device_and_precision, join, make_trainer, watched
 
 log = logging.getLogger(__name__)
 

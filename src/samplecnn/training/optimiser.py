@@ -76,8 +76,9 @@ class DeviceRates:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         like = next(p for group in optimizer.param_groups for p in group["params"])
+        dtype = torch.float32 if like.is_cuda else like.dtype
         self._scalars: list[dict[str, Tensor]] = [
-            {key: like.new_full((), group[key]) for key in ("lr", "buffer_lr") if key in group}
+            {key: like.new_full((), group[key], dtype=dtype) for key in ("lr", "buffer_lr") if key in group}
             for group in optimizer.param_groups
         ]
         self._written: list[dict[str, float]] = [{} for _ in self._scalars]

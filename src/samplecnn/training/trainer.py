@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from samplecnn.runs.config import RunConfig, TrainerConfig
 from samplecnn.training.checkpoints import WholeFiles
 from samplecnn.training.config import ConfigError
 from samplecnn.training.launch import TORCHRUN, launched, rank
+from samplecnn.training.quiet import quiet_libraries
 from samplecnn.training.ranks import PARENT, end_with_parent, start_others
 
 log = logging.getLogger(__name__)
@@ -111,16 +111,3 @@ def _strategy(config: TrainerConfig) -> Strategy | str:
     if config.devices * config.num_nodes == 1:
         return "auto"
     return DDPStrategy(broadcast_buffers=False, find_unused_parameters=config.strategy.endswith("_true"))
-
-
-def quiet_libraries() -> None:
-    """Silence what Lightning says that a user can do nothing about."""
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
-    # What is logged once an epoch is the same number on all devices already.
-    warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True", UserWarning)
-    # Frozen parts are; the log says which.
-    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
-    # They differ in dimensions of size 1, whose strides mean nothing.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)

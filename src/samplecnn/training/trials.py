@@ -3,6 +3,7 @@
 One that raises, crashes or hangs costs itself alone.
 """
 
+import logging
 import multiprocessing
 import pickle
 import time
@@ -17,6 +18,9 @@ from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.processes import belong_to_parent, let_children_start
 from samplecnn.training.proof import Plan, Standard, Trial, WrongNumbersError, make_step
+from samplecnn.training.quiet import quiet_libraries
+
+log = logging.getLogger(__name__)
 
 SEGMENTS = 4  # to compare with, and to time on a CPU, where a step of 23 takes seconds
 TURNS = 3  # timed steps of each backend on a CPU; on a GPU timed runs of STEPS steps
@@ -24,6 +28,7 @@ STEPS = 10
 HOPELESS = 1.5  # times the best so far, after which a backend gets no further turn
 START = 300.0  # seconds until a child has loaded all and computed what is right
 PATIENCE = {"cpu": 120.0, "cuda": 300.0}  # seconds that one backend may take: compiling takes a minute
+END = 10.0  # seconds until a child that is done has ended
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,15 @@ class Finding:
 
 
 def examine(trial: Trial, plans: Sequence[Plan]) -> list[Finding]:
-    """Return a finding for each plan, in their order; network and random state are left as they are."""
+    """Return a finding for each plan, in their order; network and random state are left as they are.
+
+    The log says what is tried, and what came of it.
+    """
     try:
         pickled = pickle.dumps(replace(trial, network=deepcopy(trial.network).cpu()))
     except Exception as error:  # a class of its own that other processes cannot import
-        return [Finding(plan, failure=f"cannot be tried in another process: {said(error)}") for plan in plans]
+        failure = f"cannot be tried in another process: {said(error)}"
+        return [_logged(Finding(plan, failure=failure)) for plan in plans]
     found: dict[Plan, Finding] = {}
     while waiting := [plan for plan in plans if plan not in found]:
         found |= _in_child(pickled, trial.device, waiting)
@@ -60,6 +69,7 @@ def _in_child(trial: bytes, device: torch.device, plans: Sequence[Plan]) -> dict
     child.start()
     theirs.close()
     found: dict[Plan, Finding] = {}
+    begun: set[Plan] = set()
     child_starts = True
     trying, patience = plans[0], PATIENCE[device.type]
     try:
@@ -67,10 +77,14 @@ def _in_child(trial: bytes, device: torch.device, plans: Sequence[Plan]) -> dict
             child_starts = False
             message = ours.recv()
             if message is None:
+                child.join(END)
                 return found
             if isinstance(message, Finding):
-                found[message.plan] = message
+                found[message.plan] = _logged(message)
             else:
+                if message not in begun:
+                    log.info("trying backend: %s", message)
+                begun.add(message)
                 trying = message
         failure = f"takes more than {patience:.0f} s"
     except EOFError:
@@ -80,12 +94,22 @@ def _in_child(trial: bytes, device: torch.device, plans: Sequence[Plan]) -> dict
         child.kill()
         child.join()
         ours.close()
-    return {**found, trying: Finding(trying, failure=failure)}
+    return {**found, trying: _logged(Finding(trying, failure=failure))}
+
+
+def _logged(finding: Finding) -> Finding:
+    """Say what came of a plan."""
+    if finding.failure:
+        log.warning("backend %s is left out: %s", finding.plan, finding.failure)
+    else:
+        log.info("backend %s is proven: %.3g segments/s", finding.plan, finding.rate)
+    return finding
 
 
 def _serve(pipe: Connection, trial: bytes, plans: Sequence[Plan], threads: int) -> None:
     """Try plans, as a child: send each before it is tried, findings as they come, and None at the end."""
     belong_to_parent()
+    quiet_libraries()
     keep_freed_memory()
     torch.set_num_threads(threads)
     _try_all(pickle.loads(trial), plans, pipe.send)  # noqa: S301 the parent's own

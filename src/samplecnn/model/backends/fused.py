@@ -1,6 +1,6 @@
 """The Triton operations in the network's own terms: convolutions, and batch norms fused with what follows.
 
-For training on a GPU alone. Not run on a GPU yet. What each does and costs: `kernels/triton_ops.py`.
+For training on a GPU alone. What each does and costs: `kernels/triton_ops.py`.
 
 The convolutions leave out their biases, which have no effect under a batch norm in training mode but on its
 running mean (`Running` adds it there): PyTorch would add them in a pass over the output of its own.

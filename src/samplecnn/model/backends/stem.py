@@ -4,13 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samplecnn.model.backends.fused import operations
 from samplecnn.model.norm import BatchNorm, over_processes
 
+PART = 3**6  # steps whose covariance is summed at once; divides the 3**9 of a segment
 
-def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor) -> Tensor:
+
+def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor, *, fused: bool = False) -> Tensor:
     """Return ``relu(bn(conv(waveforms)))``: ``(batch, samples) -> (batch, channels, 1, samples // taps)``.
 
-    ``bn`` is a ``BatchNorm``, or an identity where it has been folded into the convolution.
+    ``bn`` is a ``BatchNorm``, or an identity where it has been folded into the convolution. With ``fused``
+    Triton computes product and ReLU in one pass; waveforms that want a gradient take PyTorch's all the same.
 
     The layer's output is linear in the few samples under the kernel, so that its mean and variance over a
     batch follow from theirs: ``w m + b`` and ``w S w^T``, with the samples' mean ``m`` and covariance ``S``.
@@ -25,6 +29,9 @@ def stem_by_taps(conv: nn.Conv2d, bn: nn.Module, waveforms: Tensor) -> Tensor:
         with torch.autocast(waveforms.device.type, enabled=False):
             scale, shift = _affine(bn, frames, weight, bias)
             weight, bias = weight * scale[:, None], shift
+    if fused and not waveforms.requires_grad:
+        maps: Tensor = operations().stem(waveforms, torch.cat([weight.T, bias[None]]))
+        return maps
     # A column of ones carries the shift, and its gradient, through the same product.
     frames = torch.cat([frames, frames.new_ones(len(frames), 1)], dim=1)
     # With a gap between the matrix' rows, autograd takes its gradient as frames^T g, which on a CPU is many
@@ -39,7 +46,9 @@ def _affine(bn: BatchNorm, frames: Tensor, weight: Tensor, bias: Tensor) -> tupl
     if bn.training:
         centre = frames.mean(dim=0)
         centred = frames - centre
-        covariance = centred.T @ centred / len(frames)
+        # In parts, which keep all of a GPU busy, and whose sums are shorter and so more precise.
+        parts = centred.view(-1, PART, centred.shape[1])
+        covariance = (parts.mT @ parts).sum(dim=0) / len(frames)
         if bn.synchronised:
             centre, covariance = over_processes(centre, covariance)
         mean, variance = weight @ centre + bias, ((weight @ covariance) * weight).sum(dim=1)

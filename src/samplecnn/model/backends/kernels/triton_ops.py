@@ -1,8 +1,8 @@
 """The network's memory-bound operations in training mode, fused into few passes by Triton kernels.
 
-Not run on a GPU yet: compared with plain PyTorch in Triton's interpreter, and compiled for Hopper (sm_90)
-without register spills. Needs Triton (``AVAILABLE``), which PyTorch brings along on Linux; without it this
-module imports and holds nothing else.
+Compared with plain PyTorch in Triton's interpreter and on an H200, and compiled for Hopper (sm_90) without
+register spills. Needs Triton (``AVAILABLE``), which PyTorch brings along on Linux; without it this module
+imports and holds nothing else.
 
 Maps are (batch, channels, 1, time), best in ``channels_last`` memory; others are copied. They may be
 bfloat16, float16, float32 or float64; statistics and sums are kept in float32 (float64 for float64). Each
@@ -22,6 +22,7 @@ pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
 | ``norm_add_relu_pool`` | rM, r2M w(2P + W) | r(2P + W), r(M + P + W) wM |
 | and its shortcut from ``fork`` | | r(M + P + W) wM, the addition to the convolution's gradient included |
 | or its shortcut with batch norm | rM, wP | rP, r(M + P + W) wM |
+| ``stem``, M its output | wM | rM |
 
 Why so few: pooling commutes with batch norm's affine map and the ReLU if it follows the sign of the weight,
 so the pass that finds the statistics also pools, and what follows works on a third of the data; the sums
@@ -38,6 +39,7 @@ if AVAILABLE:
     from samplecnn.model.backends.kernels.triton_norm import norm_relu
     from samplecnn.model.backends.kernels.triton_pool import norm_relu_pool
     from samplecnn.model.backends.kernels.triton_residual import norm_add_relu_pool
+    from samplecnn.model.backends.kernels.triton_stem import stem
 
 __all__ = [
     "AVAILABLE",
@@ -47,4 +49,5 @@ __all__ = [
     "norm_add_relu_pool",
     "norm_relu",
     "norm_relu_pool",
+    "stem",
 ]
