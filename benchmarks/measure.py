@@ -5,6 +5,7 @@ changes over minutes. Only one process works at a time.
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -40,9 +41,12 @@ def seconds_and_peaks(
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Return the seconds of each repetition of each variant, and the most bytes that each held on a GPU.
 
-    The work of a variant is made, and done twice without counting, in its own process. On a GPU it has to
-    wait for the device itself.
+    The work of a variant is made, and done twice without counting, in its own process. On a GPU, whose speed
+    stays and whose libraries take seconds to load, one process has all after each other, none beside what
+    another keeps in memory; the work has to wait for the device itself.
     """
+    if torch.cuda.is_available():
+        return _one_by_one(variants, threads, repeat)
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
     try:
@@ -67,6 +71,26 @@ def seconds_and_peaks(
         for process, pipe in workers.values():
             pipe.close()
             process.join(10)
+
+
+def _one_by_one(
+    variants: Variants, threads: int, repeat: int
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    torch.set_num_threads(threads)
+    times: dict[str, list[float]] = {}
+    peaks = {}
+    for name, (make, arguments) in variants.items():
+        torch.cuda.reset_peak_memory_stats()
+        work = make(*arguments)
+        for _ in range(2 + repeat):
+            begun = time.perf_counter()
+            work()
+            times.setdefault(name, []).append(time.perf_counter() - begun)
+        del times[name][:2], work
+        peaks[name] = peak_memory()
+        gc.collect()
+        torch.cuda.empty_cache()
+    return times, peaks
 
 
 def _worker(pipe: Connection, threads: int, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:

@@ -395,10 +395,10 @@ def check_refusals() -> None:
 # What runs in the process of the other tests.
 
 
-def run_checks(marks: str) -> None:
+def run_checks(marks: str, file: str = __file__) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=3000"]
     command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
-    command += ["-o", "python_functions=check_*", __file__]
+    command += ["-o", "python_functions=check_*", file]
     where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
     result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]

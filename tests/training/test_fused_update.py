@@ -198,7 +198,8 @@ def test_where_the_optimiser_itself_updates() -> None:
 
 
 def run_checks(marks: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, "--timeout=900"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=900"]
+    command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
     command += ["-o", "python_functions=check_*", __file__]
     where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
     result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)

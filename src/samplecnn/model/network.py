@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from samplecnn.model.backends.fused import operations
 from samplecnn.model.backends.products import Convolution
 from samplecnn.model.backends.stem import stem_by_taps
-from samplecnn.model.blocks import KERNEL, Basic, conv3, dense
+from samplecnn.model.blocks import KERNEL, Basic, SqueezeExcitation, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.networks.network import Network, NetworkError
 from samplecnn.model.norm import BatchNorm
@@ -115,6 +115,8 @@ class SampleCNN(Network):
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.by_products = backend == PRODUCTS
+            if isinstance(module, SqueezeExcitation):
+                module.fused = backend == TRITON
         for block in self.blocks:
             if _fusable(block):
                 block.fused = backend == TRITON  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The Triton operations in the network's own terms: convolutions, and batch norms fused with what follows.
+"""The Triton operations in the network's own terms: batch norms fused with what follows, and fused gates.
 
 For training on a GPU alone. What each does and costs: `kernels/triton_ops.py`.
 
@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -82,6 +83,27 @@ def conv_norm_add_relu_pool(
         shortcut_running=running,
     )
     return y
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def takes_gate(squeezed: Tensor, fc1: nn.Module, fc2: nn.Module, sigmoid: nn.Module) -> bool:
+    """Say whether `gate` computes what these layers do, in mixed precision, and no hook looks at them.
+
+    In full precision, and for batches larger than a tile of the kernels, PyTorch computes gates itself.
+    """
+    layers = fc1, fc2, sigmoid
+    plain = [type(layer) for layer in layers] == [nn.Linear, nn.Linear, nn.Sigmoid]
+    watched = any(getattr(layer, kind) for layer in layers for kind in HOOKS)
+    mixed = squeezed.dtype != torch.float64 and torch.is_autocast_enabled(squeezed.device.type)
+    return plain and not watched and mixed and 0 < len(squeezed) <= operations().MAX_BATCH
+
+
+def gate(fc1: nn.Linear, fc2: nn.Linear, squeezed: Tensor) -> Tensor:
+    """Return ``sigmoid(fc2(relu(fc1(squeezed))))`` in float32."""
+    dtype = torch.get_autocast_dtype(squeezed.device.type)
+    return operations().gate(squeezed, fc1.weight, fc1.bias, fc2.weight, fc2.bias, dtype=dtype)
 
 
 def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -103,25 +103,26 @@ def launch(kernel: Any, work: Split, like: Tensor, *arguments: Any, **options: A
     """Run ``kernel`` once per program of ``work``."""
     tile = {"tile_rows": work.tile_rows, "tile_channels": work.tile_channels}
     arguments = (*arguments, work.chunks, work.chunk)
-    _run(kernel, (work.parts, work.columns), like, work.channels, *arguments, **tile, **options)
+    run(kernel, (work.parts, work.columns), like, work.channels, *arguments, **tile, **options)
 
 
 def launch_samples(kernel: Any, work: Split, like: Tensor, *arguments: Any, **options: Any) -> None:
     """Run a ``kernel`` that merges the parts of each sample, once per sample and 64 channels."""
     tile = {"tile_parts": SAMPLE_PARTS, "tile_channels": work.tile_channels}
-    _run(kernel, (work.batch, work.columns), like, work.channels, *arguments, **tile, **options)
+    run(kernel, (work.batch, work.columns), like, work.channels, *arguments, **tile, **options)
 
 
 def launch_merge(kernel: Any, channels: int, like: Tensor, *arguments: Any, **options: Any) -> None:
     """Run a ``kernel`` that merges rows of partial results, once per ``MERGE_CHANNELS`` channels."""
     grid = (triton.cdiv(channels, MERGE_CHANNELS),)
     tile = {"tile_parts": MERGE_PARTS, "tile_channels": MERGE_CHANNELS, "num_warps": MERGE_WARPS}
-    _run(kernel, grid, like, channels, *arguments, **tile, **options)
+    run(kernel, grid, like, channels, *arguments, **tile, **options)
 
 
-def _run(
+def run(
     kernel: Any, grid: tuple[int, ...], like: Tensor, channels: int, *arguments: Any, **options: Any
 ) -> None:
+    """Run ``kernel`` once per program of ``grid``, with ``like``'s types of sums and on its device."""
     options = {"num_warps": WARPS, "channels": channels, "wide": _WIDE[wide(like)], **options}
     with torch.cuda.device_of(like):
         kernel[grid](*arguments, **options)

@@ -24,6 +24,8 @@ pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
 | or its shortcut with batch norm | rM, wP | rP, r(M + P + W) wM |
 | ``stem``, M its output | wM | rM |
 
+``gate`` computes gates in mixed precision, in two launches and a reading of the weights either way.
+
 Why so few: pooling commutes with batch norm's affine map and the ReLU if it follows the sign of the weight,
 so the pass that finds the statistics also pools, and what follows works on a third of the data; the sums
 that a backward needs first are over pooled maps too; and squeezed means come from the statistics' pass.
@@ -35,6 +37,7 @@ AVAILABLE = importlib.util.find_spec("triton") is not None
 
 if AVAILABLE:
     from samplecnn.model.backends.kernels.triton_fork import Skip, fork
+    from samplecnn.model.backends.kernels.triton_gate import MAX_BATCH, gate
     from samplecnn.model.backends.kernels.triton_launch import Running
     from samplecnn.model.backends.kernels.triton_norm import norm_relu
     from samplecnn.model.backends.kernels.triton_pool import norm_relu_pool
@@ -43,9 +46,11 @@ if AVAILABLE:
 
 __all__ = [
     "AVAILABLE",
+    "MAX_BATCH",
     "Running",
     "Skip",
     "fork",
+    "gate",
     "norm_add_relu_pool",
     "norm_relu",
     "norm_relu_pool",
