@@ -34,14 +34,20 @@ LIMIT = 540  # seconds of a part
 BENCHMARKS = ROOT / "benchmarks"
 MODEL_TESTS = "tests/model"
 KERNEL_TESTS = [f"{MODEL_TESTS}/test_triton.py", f"{MODEL_TESTS}/test_triton_compile.py"]
+FOLDERS = ("training", "inference", "analysis", "cli", "data", "runs", "e2e")
 Command = list[str]
 # pytest-benchmark warns where xdist is installed too, and warnings are errors.
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
 
 
+def side_by_side() -> list[str]:
+    """Return how pytest uses all cores, where it can."""
+    count = str(min(12, len(os.sched_getaffinity(0))))
+    return ["-n", count, "--dist", "loadfile"] if find_spec("xdist") else []
+
+
 def checks(quick: bool) -> dict[str, Command]:
     """Return what must pass: golden arrays, kernels, graphs, resident data; proofs; the memory checker."""
-    side_by_side = ["-n", str(min(8, len(os.sched_getaffinity(0))))] if find_spec("xdist") else []
     graphs = [f"tests/training/test_{name}.py" for name in ("graph", "graphed_training")]
     tests = ["tests/golden", *graphs, "tests/data/test_resident.py", MODEL_TESTS]
     if quick:  # what would take Triton's interpreter minutes
@@ -61,7 +67,7 @@ def checks(quick: bool) -> dict[str, Command]:
         memory += [f"{MODEL_TESTS}/triton_network.py", "basic", "rese2"]
     return {
         "quick": [*PYTEST, "tests/golden", "-k", "se"],
-        "checks": [*PYTEST, *side_by_side, "-m", "not slow", *tests],
+        "checks": [*PYTEST, *side_by_side(), "-m", "not slow", *tests],
         "backends": [*PYTEST, network, *(["-k", "basic"] if quick else [])],
         **{f"proofs-{block}": [*doctor, "--block", block] for block in ("basic", "se", "rese2")},
         "memory": memory,
@@ -94,7 +100,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
             for block in ("basic", "se", "rese2")
         },
         "training-92": bench("training", *se, *(batch or ["--batch", "92"]), *repeat, part="training-92"),
-        "kernels": bench("kernels", *se, *batch),
+        "kernels": bench("kernels", *small, *batch),
         "host": bench("host", *se, *batch, "--steps", "8" if quick else "100"),
         "loop": bench("loop", *noise, *narrow, *batch, *repeat),
         "loop-basic": bench("loop", "--block", "basic", *noise, *narrow, *batch, *repeat, part="loop-basic"),
@@ -112,9 +118,11 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
 
 
 def last_checks(quick: bool) -> dict[str, Command]:
-    """Return the checks that take longest: kernels on more shapes and in all types."""
+    """Return the checks that take longest: kernels on more shapes and in all types, and all other tests."""
     one = ["-k", "without_triton"] if quick else ["-m", "slow"]
-    return {"shapes": [*PYTEST, *KERNEL_TESTS, *one]}
+    tests = [*PYTEST, *side_by_side(), "-m", "not slow", *(["-k", "names"] if quick else [])]
+    folders = {f"tests-{name}": [*tests, f"tests/{name}"] for name in FOLDERS}
+    return {"shapes": [*PYTEST, *KERNEL_TESTS, *one], **folders}
 
 
 def install(wheels: Path, site: Path) -> None:

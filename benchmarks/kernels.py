@@ -22,20 +22,29 @@ STEPS, WARM_UP = 5, 5
 NAMED = 12  # kernels of a step that the table has by name
 # What a kernel does, by the first pattern that its name has; products are those of convolutions too.
 KINDS = {
-    "Triton": r"^triton_|(?-i:^_[a-z0-9_]+$)",  # the compiler's, whose names say what all they do, and ours
-    "products": r"conv|xmma|cutlass|cudnn|dgrad|wgrad|gemm|nvjet|splitk|nhwc|nchw|aten::(add)?mm",
-    "update": r"multi_tensor|foreach|fused_sgd|fused_adam",
+    # Those of PyTorch's compiler, whose names say all that they do, and ours.
+    "Triton": r"^triton_|(?-i:^_(?!update$)[a-z0-9_]+$)",
     "copies and casts": r"copy|memcpy|memset|fill|cast",
+    "update": r"^_update$|multi_tensor|foreach|fused_sgd|fused_adam",
+    "products": r"conv|xmma|cutlass|cudnn|dgrad|wgrad|gemm|nvjet|splitk|nhwc|nchw|aten::(add)?mm",
     "batch norm": r"batch_norm|batchnorm|bn_",
     "pooling": r"pool",
     "sums": r"reduce",
     "elementwise": r"elementwise|vectorized|distribution",
 }
+OTHERS = "others"
+LONG = 100  # characters of a name that are kept, less the namespaces that all have
+NAMESPACES = re.compile(r"^void |at::native::|\(anonymous namespace\)::|c10::")
 
 
 def kind_of(kernel: str) -> str:
     """Return what a kernel does, as far as its name tells."""
     return next((kind for kind, known in KINDS.items() if re.search(known, kernel, re.IGNORECASE)), "others")
+
+
+def short(kernel: str) -> str:
+    """Return a kernel's name without what all names have, and not longer than a line."""
+    return NAMESPACES.sub("", kernel)[:LONG]
 
 
 def measure(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
@@ -54,11 +63,13 @@ def measure(step: Callable[[], object], device: torch.device) -> dict[str, Any]:
         for _ in range(STEPS):
             step()
         wait(device)
-    kernels = {}
+    kernels: dict[str, dict[str, float]] = {}
     for event in profiler.key_averages():
         own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         if own and (event.device_type.name == "CUDA") == on_gpu:
-            kernels[event.key] = {"us": own / STEPS, "calls": event.count / STEPS}
+            kernel = kernels.setdefault(short(event.key), {"us": 0.0, "calls": 0.0})
+            kernel["us"] += own / STEPS
+            kernel["calls"] += event.count / STEPS
     return {"step_us": 1e6 * whole, "kernels": kernels}
 
 
@@ -73,29 +84,30 @@ def by_kind(kernels: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, f
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Lay out each step's kinds of kernels, and the kernels of the fastest step by name."""
+    """Lay out the kinds of kernels of each step, and the kernels of the fastest one by name."""
     text = f"{results['machine']['device']}, batch {results['batch']}, width {results['width']}.\n"
     for block, found in by_block(results, "plans").items():
         rows = []
         for plan, figures in found["plans"].items():
             sums, whole = by_kind(figures["kernels"]), figures["step_us"]
-            for name, sum_ in sums.items():
-                rows.append(
-                    [plan, name, f"{sum_['calls']:.0f}", f"{sum_['us']:.0f}", f"{sum_['us'] / whole:.0%}"]
-                )
-            busy = sum(sum_["us"] for sum_ in sums.values())
-            rows.append([plan, "all of the step", "", f"{whole:.0f}", f"{busy / whole:.0%} busy"])
-        text += f"\n{markdown([block, 'kernels', 'number', 'us', 'of the step'], rows)}"
+            busy = sum(sum_["us"] for sum_ in sums.values()) / whole
+            parts = [f"{sums[kind]['us']:.0f}" if kind in sums else "" for kind in (*KINDS, OTHERS)]
+            count = sum(sum_["calls"] for sum_ in sums.values())
+            rows.append([plan, f"{whole:.0f}", *parts, f"{count:.0f}", f"{busy:.0%}"])
+        head = [f"{block}, us", "step", *KINDS, OTHERS, "kernels", "busy"]
+        text += f"\n{markdown(head, rows)}"
         plan, fastest = min(found["plans"].items(), key=lambda item: item[1]["step_us"])
         slowest = sorted(fastest["kernels"].items(), key=lambda item: -item[1]["us"])[:NAMED]
-        rows = [[f"`{name[:90]}`", f"{k['calls']:.0f}", f"{k['us']:.0f}"] for name, k in slowest]
+        rows = [[f"`{name}`", f"{kernel['calls']:.0f}", f"{kernel['us']:.0f}"] for name, kernel in slowest]
         text += f"\n{markdown([f'{block}, {plan}', 'number', 'us'], rows)}"
     return text
 
 
 def main() -> None:
     """Measure, print, write."""
-    chosen = options(__doc__ or "", batch=23).parse_args()
+    parser = options(__doc__ or "", batch=23)
+    parser.add_argument("--compiler", action="store_true", help="PyTorch's compiler too, which takes minutes")
+    chosen = parser.parse_args()
     device = torch.device(chosen.device)
     torch.set_num_threads(chosen.threads)
     results: dict[str, Any] = {"machine": machine(device), "batch": chosen.batch, "width": chosen.width}
@@ -103,11 +115,11 @@ def main() -> None:
     batch = random_batch(chosen.batch, device)
     for block in chosen.blocks:
         results[block] = {"plans": {}}
-        for plan in plans(device, compiler=True):
+        for plan in plans(device, compiler=chosen.compiler):
             step = whole_step(our_network(block, chosen.width).to(device), batch, precision, plan)
             results[block]["plans"][str(plan)] = measure(lambda step=step: step(batch), device)  # type: ignore[misc]
+        write(chosen.json, results, table(results))  # after each block: the next may take long
     print(table(results))
-    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def bare_steps(backend: str, precision: str, options: argparse.Namespace, device
     name, _, graph = backend.partition(" ")
     shape = (options.block, options.width, options.batch, device, precision, Plan(name, bool(graph)))
     threads = torch.get_num_threads()  # as the training's process has by default
-    times = in_turns({"bare": (our_step, shape)}, threads=threads, repeat=options.repeat)["bare"]
+    times = in_turns({"bare": (our_step, shape)}, threads=threads, repeat=options.repeat, device=device)[
+        "bare"
+    ]
     return [STEPS[device] * options.batch / seconds for seconds in times]
 
 

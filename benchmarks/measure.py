@@ -1,7 +1,7 @@
 """What the benchmarks share: variants that run in turns, each in a process of its own, and ceilings.
 
 A process of its own, because the allocator is a property of the process; in turns, because a machine's speed
-changes over minutes. Only one process works at a time.
+changes over minutes. Only one process works at a time. On a GPU, one after the other in one process.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -31,13 +32,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def in_turns(variants: Variants, *, threads: int, repeat: int) -> dict[str, list[float]]:
+def in_turns(variants: Variants, *, threads: int, repeat: int, device: str = "cpu") -> dict[str, list[float]]:
     """Return the seconds of each repetition of each variant; see ``seconds_and_peaks``."""
-    return seconds_and_peaks(variants, threads=threads, repeat=repeat)[0]
+    return seconds_and_peaks(variants, threads=threads, repeat=repeat, device=device)[0]
 
 
 def seconds_and_peaks(
-    variants: Variants, *, threads: int, repeat: int
+    variants: Variants, *, threads: int, repeat: int, device: str
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Return the seconds of each repetition of each variant, and the most bytes that each held on a GPU.
 
@@ -45,7 +46,7 @@ def seconds_and_peaks(
     stays and whose libraries take seconds to load, one process has all after each other, none beside what
     another keeps in memory; the work has to wait for the device itself.
     """
-    if torch.cuda.is_available():
+    if torch.device(device).type == "cuda":
         return _one_by_one(variants, threads, repeat)
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Connection]] = {}
@@ -88,6 +89,7 @@ def _one_by_one(
             times.setdefault(name, []).append(time.perf_counter() - begun)
         del times[name][:2], work
         peaks[name] = peak_memory()
+        print(f"{name}: {statistics.median(times[name]):.3g} s", file=sys.stderr, flush=True)
         gc.collect()
         torch.cuda.empty_cache()
     return times, peaks
@@ -197,7 +199,9 @@ def rates(
     variants: Variants, chosen: argparse.Namespace, segments: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Measure works of so many segments in turns: segments per second, and the peak of a GPU's memory."""
-    times, peaks = seconds_and_peaks(variants, threads=chosen.threads, repeat=chosen.repeat)
+    times, peaks = seconds_and_peaks(
+        variants, threads=chosen.threads, repeat=chosen.repeat, device=chosen.device
+    )
     found = {name: spread([segments / second for second in seconds]) for name, seconds in times.items()}
     return found, peaks
 

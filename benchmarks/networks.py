@@ -140,7 +140,7 @@ def measure(name: str, chosen: argparse.Namespace) -> dict[str, Any]:
             built = build(architecture(network), TAGS)
             length = built.segment_samples / built.sample_rate
             heard[variant] = segments(built, chosen.seconds) * length
-    times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
+    times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat, device=chosen.device)
     network_itself = build(architecture(name), TAGS)
     return {
         "parameters": count_parameters(network_itself),

@@ -30,6 +30,7 @@ from measure import (
 from measure import rates_table as table
 from reference import Reference
 from samplecnn.data.batches import Batch
+from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.network import COMPILE, SEGMENT_SAMPLES, SampleCNN, backends
@@ -65,6 +66,7 @@ def common_step(block: str, width: int, batch: int, device_name: str, precision:
     if keep:
         keep_freed_memory()
     device = torch.device(device_name)
+    torch.backends.cudnn.benchmark = False  # as it comes
     waveforms, labels, *_ = random_batch(batch, device)
     network = Reference(block, width, TAGS).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, nesterov=True)
@@ -92,6 +94,7 @@ def whole_step(
     network: SampleCNN, like: Batch, precision: str, plan: Plan
 ) -> Callable[[Batch], torch.Tensor]:
     """Return forward, backward and update on a batch ``like`` the given one; it returns the loss."""
+    settle(like.waveforms.device)
     network.train()
     network.use(plan.backend)
     optimizer = KerasSGD(decay_groups(network, 0.0), lr=RATE)
@@ -178,6 +181,7 @@ def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, An
             "counted": count,
             "limit": limit,
         }
+        write(chosen.json, results, table(results))  # after each block: the next takes a while
     return results
 
 
@@ -188,7 +192,6 @@ def main() -> None:
     chosen = parser.parse_args()
     results = time_steps(chosen, torch.device(chosen.device))
     print(table(results))
-    write(chosen.json, results, table(results))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton")
 from model.triton_cases import CASES, CHANNELS_LAST, DEVICE, EPS, inputs, norm  # noqa: E402
+from model.triton_network import run_checks  # noqa: E402
 from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
 from samplecnn.model.backends.stem import PART, stem_by_taps  # noqa: E402
 from samplecnn.model.blocks import conv3  # noqa: E402
@@ -395,23 +396,14 @@ def check_refusals() -> None:
 # What runs in the process of the other tests.
 
 
-def run_checks(marks: str, file: str = __file__) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=3000"]
-    command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
-    command += ["-o", "python_functions=check_*", file]
-    where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]
-
-
 def test_kernels() -> None:
-    run_checks("not slow")
+    run_checks("not slow", __file__)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_kernels_on_more_shapes() -> None:
-    run_checks("slow")
+    run_checks("slow", __file__)
 
 
 def test_without_triton() -> None:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 pytest.importorskip("triton")
-from model.test_triton import TOLERANCE, error, interpreter, run_checks  # noqa: F401
+from model.test_triton import TOLERANCE, error, interpreter  # noqa: F401
 from model.triton_cases import DEVICE
+from model.triton_network import run_checks
 from samplecnn.model.backends.kernels import triton_gate, triton_ops
 from samplecnn.model.blocks import SqueezeExcitation
 

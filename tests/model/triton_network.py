@@ -8,6 +8,7 @@ and running statistics, relative to the largest entry of each, in float64.
 
 import inspect
 import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,16 @@ def patch_interpreter() -> None:
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
     interpreter._patch_lang_tensor = patched
+
+
+def run_checks(marks: str, file: str) -> None:
+    """Run the functions ``check_*`` of a file in a process of its own, which imports Triton its own way."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=3000"]
+    command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
+    command += ["-o", "python_functions=check_*", file]
+    where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
+    result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]
 
 
 def network(kind: str) -> SampleCNN:

@@ -7,8 +7,6 @@ own as those of tests/model/test_triton.py do. To see them one by one:
 """
 
 import os
-import subprocess
-import sys
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 pytest.importorskip("triton")
-from model.triton_network import DEVICE, patch_interpreter
+from model.triton_network import DEVICE, patch_interpreter, run_checks
 from samplecnn.data.batches import Batch
 from samplecnn.model.backends.kernels import triton_sgd
 from samplecnn.model.blocks import Basic
@@ -197,20 +195,11 @@ def test_where_the_optimiser_itself_updates() -> None:
     assert fused_update(of_keras) is None
 
 
-def run_checks(marks: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=900"]
-    command += ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # that plugin warns within xdist
-    command += ["-o", "python_functions=check_*", __file__]
-    where = {} if DEVICE == "cuda" else {"TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]
-
-
 def test_the_kernel() -> None:
-    run_checks("not slow")
+    run_checks("not slow", __file__)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_kernel_in_whole_steps() -> None:
-    run_checks("slow")
+    run_checks("slow", __file__)
