@@ -15,6 +15,7 @@ from torch import Tensor
 
 from samplecnn.model.blocks import BLOCKS, Basic, Res2
 from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, backends
+from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training import backends as choices
 from samplecnn.training import trials
@@ -25,6 +26,7 @@ from samplecnn.training.proof import (
     PLAIN_PLAN,
     Plan,
     Standard,
+    Trial,
     WrongNumbersError,
     make_step,
     require_dropout,
@@ -249,6 +251,31 @@ def test_a_choice_that_ends_the_process_is_forgotten(cache: Path) -> None:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert json.loads(cache.read_text()) == {}
+
+
+def of_others(name: str, device: torch.device = CPU, precision: str = "bf16-mixed") -> Trial:
+    torch.manual_seed(0)
+    return Trial(NETWORKS[name](tags=3), device, precision, 2)
+
+
+def test_a_network_of_others_has_a_graph_to_try_on_a_gpu_alone(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_gpu = of_others("fcn", torch.device("cuda"))
+    assert candidates(on_gpu) == [PLAIN_PLAN, Plan(graph=True)]
+    assert candidates(on_gpu, graphs=False) == [PLAIN_PLAN]
+    assert choose(of_others("fcn"), fast="auto") == Choice(PLAIN_PLAN)
+    assert not caplog.messages
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "name", ["dieleman", *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS if n != "dieleman")]
+)
+def test_a_graph_of_a_network_of_others_is_proven(name: str, precision: str) -> None:
+    """On a CPU, where it takes the step anew, on segments of its own length."""
+    Standard(of_others(name, precision=precision)).prove(Plan(graph=True))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

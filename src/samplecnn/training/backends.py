@@ -54,6 +54,8 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
         log.info("computing step by step, plain (fast=false)")
         return Choice(PLAIN_PLAN)
     plans = candidates(trial, graphs=graphs)[-1 if fast is True else 0 :]
+    if plans == [PLAIN_PLAN]:  # a network of others, where no graph can be had
+        return Choice(PLAIN_PLAN)
     key = identify(trial, plans)
     with _alone():
         known = _recall(key)

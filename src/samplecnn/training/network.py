@@ -20,7 +20,7 @@ from samplecnn.training.augment import Augmentation
 from samplecnn.training.backends import Choice, choose, test_backend
 from samplecnn.training.config import ConfigError
 from samplecnn.training.init import own_classes, start
-from samplecnn.training.module import PLAIN_CHOICE, TaggingModule
+from samplecnn.training.module import TaggingModule
 from samplecnn.training.proof import Plan, Trial
 from samplecnn.training.ranks import from_rank_zero
 from samplecnn.training.trainer import device_and_precision
@@ -39,13 +39,10 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
     start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
     description = describe_network(config, selection, network)
     device, precision = device_and_precision(config.trainer)
-    choice, tested_on = PLAIN_CHOICE, PLAIN
-    if isinstance(network, SampleCNN):  # the only one with several rules and ways to compute
-        if config.running_statistics == "keras":
-            use_keras_statistics(network)
-        trial = Trial(network, device, precision, config.batch_size, config.optimizer)
-        choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
-        tested_on = test_backend(config.fast)
+    if isinstance(network, SampleCNN) and config.running_statistics == "keras":
+        use_keras_statistics(network)
+    trial = Trial(network, device, precision, config.batch_size, config.optimizer)
+    choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
     augmentation = None
     if config.augment["name"] != "none":
         augmentation = Augmentation(config.augment, config.seed, network.sample_rate)
@@ -63,7 +60,7 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
         choice=choice,
         augmentation=augmentation,
         log_every=config.trainer.log_every_n_steps,
-        test_backend=tested_on,
+        test_backend=test_backend(config.fast),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import Res2
-from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, SampleCNN
+from samplecnn.model.network import PLAIN, SampleCNN, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.graph import StepGraph, TrainingStep, autocast
@@ -68,8 +68,8 @@ class Step:
         dtype = next(network.parameters()).dtype
         random = torch.Generator().manual_seed(trial.seed)
         # With an offset, as recordings have.
-        waveforms = torch.rand(trial.batch_size, SEGMENT_SAMPLES, generator=random) - 0.4
-        labels = torch.rand(trial.batch_size, outputs(network), generator=random) < 0.1
+        waveforms = torch.rand(trial.batch_size, network.segment_samples, generator=random) - 0.4
+        labels = torch.rand(trial.batch_size, network.tags, generator=random) < 0.1
         self.batch = Batch(
             waveforms.to(trial.device, dtype),
             labels.to(trial.device, dtype),
@@ -106,16 +106,8 @@ def make_step(trial: Trial, plan: Plan, *, dropout: bool = True) -> Step:
     for module in network.modules():
         if isinstance(module, nn.Dropout) and not dropout:
             module.p = 0.0
-    if isinstance(network, SampleCNN):
-        network.use(plan.backend)
+    use(network, plan.backend)
     return Step(network, plan, trial)
-
-
-def outputs(network: nn.Module) -> int:
-    """Return how many tags a network has."""
-    last = network.head_fc2 if isinstance(network, SampleCNN) else network.last
-    assert isinstance(last, nn.Linear)
-    return last.out_features
 
 
 def _values(trial: Trial, plan: Plan) -> dict[str, Tensor]:
