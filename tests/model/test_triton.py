@@ -27,7 +27,8 @@ from samplecnn.model.backends.stem import PART, stem_by_taps  # noqa: E402
 from samplecnn.model.blocks import conv3  # noqa: E402
 from samplecnn.model.norm import BatchNorm  # noqa: E402
 
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
+# In float32 of sums over 1,024 channels, in any order.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 
 
 @pytest.fixture(autouse=True)

@@ -76,12 +76,8 @@ def catalog(
     if not 0 <= threshold < 100:
         raise CatalogError(f"threshold is {threshold}: allowed are 0 up to, but not including, 100")
     part_of = _parts(raw, train_tracks)
-    sources = [source for source in (DATABASE, *TABLES) if (raw / source).is_file()]
-    if len(sources) != 1:
-        found = " and ".join(sources) or "none of them"
-        raise CatalogError(f"{raw}: needs one of {', '.join((DATABASE, *TABLES))}, there is {found}")
-    file = raw / sources[0]
-    if sources == [DATABASE]:
+    file = _tag_source(raw)
+    if file.name == DATABASE:
         tracks_of = _from_database(file, part_of, threshold)
     else:
         tracks_of = _from_table(file, part_of, separator)
@@ -102,12 +98,21 @@ def catalog(
             Clip(track, path_of.get(track, f"{track}.mp3"), tuple(tags_of[track])) for track in part_of
         ),
         splits={"published": Split(tuple(part_of.values()), drop_untagged=True)},
-        source={"layout": "msd", "tags": sources[0], "vocabulary": vocabulary, "threshold": threshold},
+        source={"layout": "msd", "tags": file.name, "vocabulary": vocabulary, "threshold": threshold},
         excerpt_seconds=excerpt_seconds,
         excerpt_start=excerpt_start,
     )
     warn_of_mistakes(made)
     return made
+
+
+def _tag_source(raw: Path) -> Path:
+    """Return the one file that has the tags."""
+    sources = [source for source in (DATABASE, *TABLES) if (raw / source).is_file()]
+    if len(sources) != 1:
+        found = " and ".join(sources) or "none of them"
+        raise CatalogError(f"{raw}: needs one of {', '.join((DATABASE, *TABLES))}, there is {found}")
+    return raw / sources[0]
 
 
 def _parts(raw: Path, train_tracks: int) -> dict[str, str]:
