@@ -39,7 +39,7 @@ NAMESPACES = re.compile(r"^void |at::native::|\(anonymous namespace\)::|c10::")
 
 def kind_of(kernel: str) -> str:
     """Return what a kernel does, as far as its name tells."""
-    return next((kind for kind, known in KINDS.items() if re.search(known, kernel, re.IGNORECASE)), "others")
+    return next((kind for kind, known in KINDS.items() if re.search(known, kernel, re.IGNORECASE)), OTHERS)
 
 
 def short(kernel: str) -> str:

@@ -9,51 +9,23 @@ other tests is left alone, and compiles the kernels (test_triton_compile.py). To
 """
 
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 triton = pytest.importorskip("triton")
-from model.triton_cases import CASES, CHANNELS_LAST, DEVICE, EPS, inputs, norm  # noqa: E402
+from model.triton_cases import CASES, CHANNELS_LAST, DEVICE, EPS, TOLERANCE, error, inputs, norm  # noqa: E402
 from model.triton_network import run_checks  # noqa: E402
 from samplecnn.model.backends.kernels import triton_launch, triton_ops  # noqa: E402
-from samplecnn.model.backends.stem import PART, stem_by_taps  # noqa: E402
-from samplecnn.model.blocks import conv3  # noqa: E402
-from samplecnn.model.norm import BatchNorm  # noqa: E402
-
-# In float32 of sums over 1,024 channels, in any order.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 
 
 @pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton 3.6's interpreter turns arrays of one value into int, which NumPy 2.4 refuses: put it right."""
+def seeded() -> None:
     torch.manual_seed(0)
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        from triton.runtime import interpreter
-
-        patch = interpreter._patch_lang_tensor
-
-        def patch_lang_tensor(tensor: Any, scope: Any) -> None:
-            patch(tensor, scope)
-            scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-        monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_lang_tensor)
-
-
-def error(got: Tensor | None, wanted: Tensor | None) -> float:
-    """Relative error in the 2-norm; absolute where nothing is wanted."""
-    assert got is not None
-    assert wanted is not None
-    assert got.shape == wanted.shape
-    off = (got.double() - wanted).norm() / (wanted.norm() if wanted.any() else 1)
-    return off.item()
 
 
 def compare(name: str, arguments: list[Tensor], tolerance: float, dy: Tensor | None = None) -> None:
@@ -282,90 +254,6 @@ def check_fork() -> None:
     way, _ = triton_ops.fork(o)  # the shortcut is never added
     (do,) = torch.autograd.grad(way.square().sum(), o)
     assert torch.equal(do, 2 * o)
-
-
-def compare_stem(
-    batch: int, time: int, channels: int, dtype: torch.dtype, dy: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Compare map and gradient with PyTorch's in float64; returns both. Autocast asks for the half types."""
-    wide = torch.promote_types(dtype, torch.float32)
-    x = torch.rand(batch, 3 * time, device=DEVICE, dtype=wide) - 0.4
-    matrix = torch.randn(4, channels, device=DEVICE, dtype=wide)
-    matrix[:, 0] = 0.0  # the ReLU's own edge, where no gradient passes
-    matrix, twin = matrix.requires_grad_(), matrix.double().detach().requires_grad_()
-    with torch.autocast(DEVICE, dtype, enabled=dtype != wide):
-        y = triton_ops.stem(x, matrix)
-    wanted = (x.double().view(batch, 1, time, 3) @ twin[:3] + twin[3]).relu().permute(0, 3, 1, 2)
-    assert y.dtype == dtype
-    assert y.is_contiguous(memory_format=CHANNELS_LAST)
-    assert error(y, wanted) < TOLERANCE[dtype]
-    dy = torch.randn_like(y) if dy is None else dy.to(y)
-    y.backward(dy)
-    wanted.backward(dy.double())
-    assert error(matrix.grad, twin.grad) < 2 * TOLERANCE[wide]
-    assert matrix.grad is not None
-    assert matrix.grad.dtype == wide
-    return y.detach(), matrix.grad
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shape", [(3, 31, 12), (1, 1, 1), (2, 10, 70), (2, 81, 128)], ids=str)
-def check_stem(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    compare_stem(*shape, dtype)
-
-
-def check_stem_loops_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few programs each goes through several tiles and the last through fewer."""
-    monkeypatch.setattr(triton_launch, "PROGRAMS", 4)
-    monkeypatch.setattr(triton_launch, "TILE", 32)
-    assert triton_launch.split(1, 75, 16, reduce=True).chunk == 18  # of tiles of two
-    compare_stem(3, 99, 16, torch.float32)
-
-
-def check_stem_again() -> None:
-    """Bit by bit the same map and gradient; gradients of any memory layout."""
-    results = []
-    for layout in ("channels last", "contiguous", "transposed"):
-        torch.manual_seed(0)
-        dy = torch.randn(2, 6, 1, 10)
-        if layout == "channels last":
-            dy = dy.contiguous(memory_format=CHANNELS_LAST)
-        elif layout == "transposed":
-            dy = dy.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
-        results.append(compare_stem(2, 10, 6, torch.bfloat16, dy))
-    for again in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], again, strict=True))
-    compare_stem(2, 10, 6, torch.float32, torch.randn(2, 6, 1, 1).expand(2, 6, 1, 10))
-
-
-def check_diverged_waveforms_show() -> None:
-    x, matrix = torch.randn(2, 12, device=DEVICE), torch.randn(4, 5, device=DEVICE)
-    x[1, 7] = float("nan")
-    y = triton_ops.stem(x, matrix)
-    assert not y.requires_grad
-    assert y[1, :, 0, 2].isnan().all()
-    assert y.isnan().sum() == 5
-
-
-@pytest.mark.parametrize("training", [True, False])
-def check_stem_with_its_norm(training: bool) -> None:
-    """The layer is convolution, batch norm and ReLU; waveforms that want a gradient get theirs."""
-    conv, bn = conv3(1, 5, stride=3).to(DEVICE, torch.float64), BatchNorm(5).to(DEVICE, torch.float64)
-    torch.nn.init.normal_(bn.weight)
-    bn.train(training)
-    waveforms = torch.rand(2, 3 * PART, device=DEVICE, dtype=torch.float64) - 0.4
-    wanted = bn(conv(waveforms[:, None, None])).relu()
-    dy = torch.randn_like(wanted)
-    parameters = [*conv.parameters(), *bn.parameters()]
-    theirs = torch.autograd.grad(wanted, parameters, dy)
-    y = stem_by_taps(conv, bn, waveforms, fused=True)
-    assert error(y, wanted) < 1e-12
-    for a, b in zip(torch.autograd.grad(y, parameters, dy), theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
-    waveforms.requires_grad_()
-    stem_by_taps(conv, bn.eval(), waveforms, fused=True).sum().backward()
-    assert waveforms.grad is not None
-    assert waveforms.grad.any()
 
 
 def check_refusals() -> None:

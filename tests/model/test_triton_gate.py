@@ -13,14 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 pytest.importorskip("triton")
-from model.test_triton import TOLERANCE, error, interpreter  # noqa: F401
-from model.triton_cases import DEVICE
+from model.triton_cases import DEVICE, TOLERANCE, error
 from model.triton_network import run_checks
 from samplecnn.model.backends.kernels import triton_gate, triton_ops
 from samplecnn.model.blocks import SqueezeExcitation
 
 NAMES = ["squeezed", "weight1", "bias1", "weight2", "bias2"]
 HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

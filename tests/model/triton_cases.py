@@ -11,6 +11,17 @@ from samplecnn.model.backends.kernels import triton_ops
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHANNELS_LAST = torch.channels_last
 EPS = 1e-3
+# In float32 of sums over 1,024 channels, in any order.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
+
+
+def error(got: Tensor | None, wanted: Tensor | None) -> float:
+    """Relative error in the 2-norm; absolute where nothing is wanted."""
+    assert got is not None
+    assert wanted is not None
+    assert got.shape == wanted.shape
+    off = (got.double() - wanted).norm() / (wanted.norm() if wanted.any() else 1)
+    return off.item()
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

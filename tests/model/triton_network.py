@@ -40,6 +40,10 @@ def patch_interpreter() -> None:
     interpreter._patch_lang_tensor = patched
 
 
+if os.environ.get("TRITON_INTERPRET") == "1":
+    patch_interpreter()
+
+
 def run_checks(marks: str, file: str) -> None:
     """Run the functions ``check_*`` of a file in a process of its own, which imports Triton its own way."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--timeout=3000"]
@@ -86,7 +90,5 @@ def difference(kind: str) -> float:
 
 
 if __name__ == "__main__":
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        patch_interpreter()
     for kind in sys.argv[1:]:
         print(kind, difference(kind))

@@ -6,7 +6,6 @@ own as those of tests/model/test_triton.py do. To see them one by one:
     TRITON_INTERPRET=1 pytest -o python_functions='check_*' tests/training/test_fused_update.py
 """
 
-import os
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 pytest.importorskip("triton")
-from model.triton_network import DEVICE, patch_interpreter, run_checks
+from model.triton_network import DEVICE, run_checks
 from samplecnn.data.batches import Batch
 from samplecnn.model.backends.kernels import triton_sgd
 from samplecnn.model.blocks import Basic
@@ -30,9 +29,6 @@ from samplecnn.training.optimiser import DeviceRates, KerasSGD, make_optimizer
 
 ADAMW = {"weight_decay": 0.1, "betas": [0.9, 0.99]}
 RATES = (0.1, 0.1, 0.03, 0.0299, 0.5, 0.001)
-
-if os.environ.get("TRITON_INTERPRET") == "1":
-    patch_interpreter()
 
 Case = tuple[list[nn.Parameter], KerasSGD]
 

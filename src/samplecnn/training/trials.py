@@ -49,6 +49,8 @@ def examine(trial: Trial, plans: Sequence[Plan]) -> list[Finding]:
 
     The log says what is tried, and what came of it.
     """
+    if not plans:
+        return []
     try:
         pickled = pickle.dumps(replace(trial, network=deepcopy(trial.network).cpu()))
     except Exception as error:  # a class of its own that other processes cannot import
