@@ -174,6 +174,86 @@ def test_no_other_file_is_written_over(file: Path, content: bytes) -> None:
     assert lines_of(file).read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": "large"},
+        {"size": True},
+        {"size": 2**70},
+        {"mtime": float("nan")},
+        {"seconds": {}},
+        {"overlap": None},
+        {"model": 3},
+        {"path": None},
+        {"tags": []},
+        {"tags": dict.fromkeys(TAGS, 2.0)},
+        {"tags": dict.fromkeys(TAGS, 10**400)},
+        {"tags": dict.fromkeys(TAGS, "0.5")},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_rows_that_nobody_wrote(tmp_path: Path, ending: str, changes: dict[str, Any]) -> None:
+    """Are refused with a sentence: the file may come from elsewhere."""
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    file = tmp_path / f"tags{ending}"
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav")))
+    line = json.loads(lines_of(file).read_text())
+    with lines_of(file).open("a") as text:
+        text.write(json.dumps({**line, "path": "b.wav", **changes}) + "\n")
+    with pytest.raises(UserError, match="line 2, is no row of such a table"), open_table(file, SOURCE):
+        pass
+
+
+@pytest.mark.parametrize("change", ["files SET size = 'large'", "probabilities SET probability = 'high'"])
+def test_rows_that_nobody_wrote_in_a_database(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "tags.sqlite"
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav")))
+    with sqlite3.connect(file) as database:
+        database.execute(f"UPDATE {change}")
+    database.close()
+    with open_table(file, SOURCE) as table, pytest.raises(UserError, match="file 1, is no row of such"):
+        list(table.rows())
+
+
+@pytest.mark.parametrize(
+    "line", [b'"abc\n', b"a,b\rc\n", b"x" * 200_000 + b"\n", b"\n", b"a\n"], ids=range(5)
+)
+def test_lines_that_are_no_csv(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "tags.csv"
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav")))
+    content = file.read_bytes() + line
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="line 3, is no row of such a table"), open_table(file, SOURCE):
+        pass
+    assert file.read_bytes() == content
+
+
+def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
+    """Is said with the file's name, and what it holds stays: locked by another program, say."""
+    file = tmp_path / "tags.sqlite"
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav")))
+        table._database.execute("PRAGMA busy_timeout = 0")  # type: ignore[attr-defined]
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UserError, match=r"tags\.sqlite cannot be used .*\(database is locked\)"):
+            table.write(heard(song(tmp_path, "b.wav")))
+        other.execute("ROLLBACK")
+        other.close()
+    assert [path for path, _, _ in read(file)] == [str(tmp_path / "a.wav")]
+    (tmp_path / "folder.sqlite").mkdir()
+    with (
+        pytest.raises(UserError, match="unable to open database file"),
+        open_table(tmp_path / "folder.sqlite", SOURCE),
+    ):
+        pass
+
+
 def test_a_database_of_something_else(tmp_path: Path) -> None:
     file = tmp_path / "tags.sqlite"
     with sqlite3.connect(file) as database:

@@ -22,6 +22,7 @@ from samplecnn.files import BusyError, locked
 from samplecnn.inference.many import Heard, Stamp
 from samplecnn.inference.tagger import Tagger
 from samplecnn.runs import weights
+from samplecnn.text import shown
 
 ENDINGS = (".csv", ".jsonl", ".sqlite", ".parquet")
 DIGITS = 6  # of a probability
@@ -71,8 +72,31 @@ class Row:
         """What tells whether the file has changed since."""
         return Stamp(self.size, self.mtime)
 
+    @classmethod
+    def read(cls, columns: Mapping[str, Any], tags: Any) -> "Row":
+        """Return a row out of a file; KeyError, TypeError or ValueError for what is none."""
+        row = cls(**{name: columns[name] for name in COLUMNS}, tags=tags)
+        for name in COLUMNS:
+            value, kinds = getattr(row, name), NUMBERS.get(name, (str,))
+            # NaN is not below anything, and databases have numbers of 64 bits.
+            if type(value) not in kinds or (type(value) in (int, float) and not abs(value) < 1 << 63):
+                raise ValueError(f"{name} is {shown(value)}")
+        if not isinstance(tags, dict | None):
+            raise TypeError("tags are no object")
+        for tag, probability in (tags or {}).items():
+            if type(probability) not in (int, float) or not 0 <= probability <= 1:
+                raise ValueError(f"{shown(tag)} has the probability {shown(probability)}")
+        return row
+
 
 COLUMNS = tuple(field.name for field in fields(Row) if field.name != "tags")  # in front of the tags
+NONE = type(None)
+NUMBERS = {  # the types of the columns that are no text
+    "size": (int, NONE),
+    "mtime": (float, int, NONE),
+    "seconds": (float, int, NONE),
+    "overlap": (float, int),
+}
 
 
 class Table(ABC):

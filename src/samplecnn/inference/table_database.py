@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from samplecnn.errors import UserError
 from samplecnn.inference.many import Stamp
 from samplecnn.inference.table import COLUMNS, Row, Source, Table
 
@@ -25,15 +27,23 @@ class DatabaseTable(Table):
 
     def __init__(self, path: Path, source: Source) -> None:
         super().__init__(path, source)
-        self._database = sqlite3.connect(path)
+        with self._errors():
+            self._database = sqlite3.connect(path)
         try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._database.close()
-            raise self.damaged("as a database", error) from error
+            with self._errors():
+                self._open()
         except BaseException:
             self._database.close()
             raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Have what SQLite complains of as UserError: another file, a full disk, a lock of another program."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = f"{self.path} cannot be used as a database of tags ({error})"
+            raise UserError(f"{reason}: mend that, or name another file") from error
 
     def _open(self) -> None:
         self._database.execute("PRAGMA trusted_schema = OFF")
@@ -54,7 +64,7 @@ class DatabaseTable(Table):
 
     def put(self, row: Row) -> None:
         """Write the row and its probabilities in one transaction."""
-        with self._database as database:
+        with self._errors(), self._database as database:
             old = "(SELECT id FROM files WHERE path = ?)"
             database.execute(f"DELETE FROM probabilities WHERE file = {old}", (row.path,))  # noqa: S608
             database.execute("DELETE FROM files WHERE path = ?", (row.path,))
@@ -66,13 +76,24 @@ class DatabaseTable(Table):
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows in the order in which they were written, also those that are written meanwhile."""
+        number = 0
+        while found := self._next(number):
+            number, row = found
+            yield row
+
+    def _next(self, number: int) -> tuple[int, Row] | None:
+        """Return the row behind this one, with its own number."""
         of_files = f"SELECT id, {', '.join(COLUMNS)} FROM files WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
         of_tags = "SELECT tag, probability FROM probabilities WHERE file = ?"
-        number = 0
-        while found := self._database.execute(of_files, (number,)).fetchone():
-            number, *columns = found
-            tags = dict(self._database.execute(of_tags, (number,)).fetchall())
-            yield Row(**dict(zip(COLUMNS, columns, strict=True)), tags=tags or None)
+        with self._errors():
+            found = self._database.execute(of_files, (number,)).fetchone()
+            if found is None:
+                return None
+            tags = dict(self._database.execute(of_tags, found[:1]).fetchall())
+        try:
+            return found[0], Row.read(dict(zip(COLUMNS, found[1:], strict=True)), tags or None)
+        except (TypeError, ValueError) as error:
+            raise self.damaged(f"file {found[0]}", error) from error
 
     def close(self) -> None:
         """Close the database."""

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import Any
 
 from samplecnn.errors import UserError
 from samplecnn.files import write, writing
-from samplecnn.inference.table import COLUMNS, DIGITS, Row, Source, Table
+from samplecnn.inference.table import COLUMNS, DIGITS, NUMBERS, Row, Source, Table
 from samplecnn.text import FORMULA, csv_text, printable
 
 MAX_LINE = 4 << 20  # bytes; with 10,000 tags a row has 300 kB
@@ -94,7 +93,7 @@ class _Lines(Table):
     def _parsed(self, line: bytes, number: int) -> Row:
         try:
             return self.parse(line.decode())
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
             raise self.damaged(f"line {number}", printable(str(error))[:80]) from error
 
 
@@ -115,7 +114,7 @@ class JsonTable(_Lines):
     def parse(self, line: str) -> Row:
         """Read such an object."""
         columns = json.loads(line)
-        return _row(columns, columns["tags"])
+        return Row.read(columns, columns["tags"])
 
 
 class CsvTable(_Lines):
@@ -151,10 +150,10 @@ class CsvTable(_Lines):
         """Read such a row."""
         cells = next(csv.reader([line], strict=True))
         columns: dict[str, Any] = dict(zip(COLUMNS, cells, strict=False))
-        for key, kind in (("size", int), ("mtime", float), ("seconds", float), ("overlap", float)):
+        for key, (kind, *_) in NUMBERS.items():
             columns[key] = kind(columns[key]) if columns[key] else None
         values = map(float, cells[len(COLUMNS) :]) if not columns["error"] else None
-        return _row(columns, None if values is None else dict(zip(self.source.tags, values, strict=True)))
+        return Row.read(columns, values and dict(zip(self.source.tags, values, strict=True)))
 
 
 class ParquetTable(JsonTable):
@@ -173,10 +172,12 @@ class ParquetTable(JsonTable):
         from pyarrow.parquet import ParquetWriter
 
         super().close()
-        text, number = pyarrow.string(), pyarrow.float64()
-        kinds = {"size": pyarrow.int64()} | dict.fromkeys(("mtime", "seconds", "overlap"), number)
+        numbers = {int: pyarrow.int64(), float: pyarrow.float64()}
+        kinds = {name: numbers[kind] for name, (kind, *_) in NUMBERS.items()}
         names = {column(tag): pyarrow.float32() for tag in self.source.tags}
-        schema = pyarrow.schema([*((name, kinds.get(name, text)) for name in COLUMNS), *names.items()])
+        schema = pyarrow.schema(
+            [*((name, kinds.get(name, pyarrow.string())) for name in COLUMNS), *names.items()]
+        )
         rows = map(self._flat, self._whole_lines())
         with writing(self._parquet) as file, ParquetWriter(file, schema) as parquet:
             while some := list(islice(rows, PARQUET_ROWS)):
@@ -191,19 +192,6 @@ class ParquetTable(JsonTable):
 def column(tag: str) -> str:
     """Return the name of a tag's column, which is not that of another column."""
     return f"tag {tag}" if tag in COLUMNS else tag
-
-
-def _row(columns: dict[str, Any], tags: Any) -> Row:
-    """Check what was read, and make a row of it."""
-    if missing := set(COLUMNS) - set(columns):
-        raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    if not all(isinstance(columns[key], str) for key in ("path", "error", "warning")):
-        raise TypeError("path, error and warning are not text")
-    if not isinstance(tags, dict | None):
-        raise TypeError("tags are no object")
-    if tags is not None and not all(isinstance(p, float | int) and math.isfinite(p) for p in tags.values()):
-        raise ValueError("a probability is not a number")
-    return Row(**{key: columns[key] for key in COLUMNS}, tags=tags)
 
 
 def _csv(cells: Any) -> str:
