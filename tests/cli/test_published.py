@@ -75,6 +75,7 @@ def test_pull_by_name(
     assert here == ["jamendo-fcn"]
     assert main(["export", "jamendo-fcn", "out"]) == 0
     assert load_model("out").tags == load_model(folder).tags
+    assert "\nlicense: mit\n" in Path("out/README.md").read_text()
 
 
 def test_what_is_not_pulled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--again"], "--again is for --out FILE"),
         (["--dry-run"], "--dry-run is for --write-tags"),
         (["--write-tags", "a/b"], "'a/b' is no name of a field"),
+        (["--write-tags", "--journal", "song.wav"], "song.wav, line 1, is no change of a journal"),
+        (["--write-tags", "--journal", "no/undo.jsonl"], "there is no folder no for the journal undo.jsonl"),
+        (["--threshold", "0.3"], "--threshold is for --write-tags and --playlists"),
         (["--undo", "no.jsonl"], "--undo takes no PATH"),
     ],
 )

@@ -146,6 +146,31 @@ def test_files_without_tags(tmp_path: Path, name: str, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
+def test_a_journal_that_was_cut_goes_on(tmp_path: Path) -> None:
+    """The cut line is dropped; all changes before and behind it are taken back."""
+    path, journal = song(tmp_path / "a.mp3"), tmp_path / "undo.jsonl"
+    file_tags.begin_journal(journal)
+    assert not journal.exists()
+    put(path, FIELD, TAGS, journal)
+    good = journal.read_text()
+    for cut in (0, 1, 5, 40, len(good) - 1):
+        journal.write_text(good + good[:cut])
+        file_tags.begin_journal(journal)
+        assert journal.read_text() == good
+    put(path, FIELD, TAGS[:1], journal)
+    assert [reason for _, reason in undo(journal)] == [None]
+    assert file_tags.read(path, FIELD) == []
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"path": "a"}\n', b"\0" * 9])
+def test_no_other_file_becomes_a_journal(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "notes"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="notes, line 1, is no change of a journal"):
+        file_tags.begin_journal(file)
+    assert file.read_bytes() == content
+
+
 @pytest.mark.parametrize("field", ["", "music/", "song.mp3", "a=b", "TXXX:x", "é", "x" * 61])
 def test_names_of_fields(field: str) -> None:
     with pytest.raises(UserError, match="is no name of a field"):

@@ -25,3 +25,10 @@ def test_playlists(tmp_path: Path) -> None:
     assert rock[:2] == [b"#EXTM3U", b"#PLAYLIST:rock"]
     assert rock[2:] == ["../../müsic/b.mp3".encode(), "../../müsic/a.mp3".encode(), b"./#no\xe9.mp3", b""]
     assert (folder / "mine.m3u8").read_text() == "mine"
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """Are cut to what file systems take, which count bytes, and stay different."""
+    tags = dict.fromkeys(("音" * 120 + "a", "音" * 120 + "b"), 0.5)
+    written = write_playlists({tmp_path / "a.mp3": tags}, tmp_path)
+    assert [file.name for file in written] == [f"{'音' * 66}.m3u8", f"{'音' * 66} (2).m3u8"]

@@ -167,7 +167,7 @@ def share(text: str) -> float:
 
 def whole(text: str, least: int = 0, most: int | None = None) -> int:
     """Read a whole number within bounds, as argparse's ``type``."""
-    if not text.isdigit() or int(text) < least or (most is not None and int(text) > most):
+    if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
     return int(text)

@@ -76,6 +76,7 @@ def run_export(options: argparse.Namespace) -> int:
     """Write a bundle of a run, with intervals where its predictions are there."""
     from samplecnn.analysis.statistics import results_with_intervals
     from samplecnn.inference.bundle import write_bundle
+    from samplecnn.inference.known.catalog import with_source
     from samplecnn.inference.locate import local
     from samplecnn.inference.onnx_export import write_onnx
     from samplecnn.inference.page.export import RUNTIME, write_page
@@ -87,10 +88,14 @@ def run_export(options: argparse.Namespace) -> int:
     options.run = local(options.run)
     model = load_model(options.run, **own_classes(options))
     source, config, results, has_thresholds = "trained with samplecnn", None, None, False
+    probe = model.description.probe
+    license_id = probe.license if probe else None
     if model.checkpoint.name == WEIGHTS:
         given = read_bundle(model.checkpoint.parent)
         source, config, results = given.source, given.config, given.results()
         has_thresholds = given.thresholds is not None
+        if known := with_source(source):
+            license_id = known.license_id
     elif options.run.is_dir():
         config, has_thresholds = read_config(options.run).plain, (options.run / FILE).is_file()
         if warn_unfinished(options.run):
@@ -111,7 +116,7 @@ def run_export(options: argparse.Namespace) -> int:
         results=results,
         config=config,
         thresholds=read_thresholds(model.checkpoint, model.tags) if has_thresholds else None,
-        license_id=options.license or (probe.license if (probe := model.description.probe) else None),
+        license_id=options.license or license_id,
         onnx=export_onnx if options.onnx else None,
         force=options.force,
     )

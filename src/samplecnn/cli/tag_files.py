@@ -93,8 +93,12 @@ class Players:
         """Raise UserError for what cannot be carried out."""
         if self._options.write_tags:
             file_tags.require_library(self._options.write_tags)
+            if not self._options.dry_run:
+                file_tags.begin_journal(self._options.journal)
         elif self._options.dry_run:
             raise UserError("--dry-run is for --write-tags")
+        if self._options.threshold is not None and not (self.wanted or self._options.decide):
+            raise UserError("--threshold is for --write-tags and --playlists: --top says how many are shown")
         if self._options.decide:
             self._check_decide()
 

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from samplecnn.errors import UserError, require_libraries
 from samplecnn.files import writing
@@ -23,6 +25,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,59}")
 GENRE = "genre"  # has a place of its own in each format
 KINDS = "tags are written as ID3, Vorbis comments and in MP4, which files of this kind do not have"
 MAX_LINE = 1 << 20  # bytes of a journal's line
+BEGINNING = b'{"path": '  # of each
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,19 @@ def apply(changed: Change, journal: Path) -> None:
     write(Path(changed.path), changed.field, changed.after)
 
 
+def begin_journal(path: Path) -> None:
+    """Have a journal ready for more changes: what is there has to be one, and a line that was cut is dropped.
+
+    Raises UserError for another file, which is left as it is, and where there is no folder for it.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} for the journal {path.name}")
+    if path.exists():
+        with path.open("rb+") as file:
+            deque(_journal(file), maxlen=0)
+            file.truncate()
+
+
 def undo(journal: Path) -> Iterator[tuple[str, str | None]]:
     """Have each field as it was before its first change; yield each file, with why where that cannot be.
 
@@ -66,8 +82,9 @@ def undo(journal: Path) -> Iterator[tuple[str, str | None]]:
     UserError for a file that is no journal, before anything is changed.
     """
     by_field: dict[tuple[str, str], list[Change]] = {}
-    for changed in _journal(journal):
-        by_field.setdefault((changed.path, changed.field), []).append(changed)
+    with journal.open("rb") as file:
+        for changed in _journal(file):
+            by_field.setdefault((changed.path, changed.field), []).append(changed)
     for (path, field), changes in by_field.items():
         first, reason = changes[0].before, None
         try:
@@ -81,21 +98,21 @@ def undo(journal: Path) -> Iterator[tuple[str, str | None]]:
         yield path, reason
 
 
-def _journal(path: Path) -> Iterator[Change]:
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE):
-            number += 1
-            if not line.endswith(b"\n") and not file.read(1):
-                return  # cut: nothing was changed after it
-            try:
-                found = Change(**json.loads(line))
-                if not all(isinstance(value, str) for value in (found.path, *found.before, *found.after)):
-                    raise TypeError("not text")
-                require_library(found.field)
-            except (ValueError, TypeError, RecursionError) as error:
-                raise UserError(f"{path}, line {number}, is no change of a journal: {error}") from error
-            yield found
+def _journal(file: BinaryIO) -> Iterator[Change]:
+    """Yield the changes in an open journal, which then stands behind the last of them."""
+    for number in count(1):
+        line = file.readline(MAX_LINE)
+        if not line.endswith(b"\n") and BEGINNING.startswith(line[: len(BEGINNING)]) and not file.read(1):
+            file.seek(-len(line), os.SEEK_CUR)  # cut, and so nothing was changed after it; or the end
+            return
+        try:
+            found = Change(**json.loads(line))
+            if not all(isinstance(value, str) for value in (found.path, *found.before, *found.after)):
+                raise TypeError("not text")
+            require_library(found.field)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{file.name}, line {number}, is no change of a journal: {error}") from error
+        yield found
 
 
 def read(path: Path, field: str) -> list[str]:

@@ -9,7 +9,7 @@ from samplecnn.files import write
 from samplecnn.text import printable, unique
 
 UNFIT = re.compile(r'[\x00-\x1f/\\:*?"<>|]|^[. ]')  # for the name of a file, here or elsewhere
-LONGEST = 100  # characters of a name
+LONGEST = 200  # bytes of a name: file systems take 255, with what stands behind it
 
 
 def write_playlists(songs: Mapping[Path, Mapping[str, float]], folder: Path) -> list[Path]:
@@ -24,7 +24,9 @@ def write_playlists(songs: Mapping[Path, Mapping[str, float]], folder: Path) -> 
             by_tag.setdefault(tag, []).append((probability, song))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    names = unique(UNFIT.sub("_", printable(tag))[:LONGEST] for tag in sorted(by_tag))
+    names = unique(
+        UNFIT.sub("_", printable(tag)).encode()[:LONGEST].decode(errors="ignore") for tag in sorted(by_tag)
+    )
     for name, (tag, members) in zip(names, sorted(by_tag.items()), strict=True):
         ranked = sorted(members, key=lambda member: (-member[0], str(member[1])))
         lines = [os.fsencode(_line(path, folder)) for _, path in ranked]

@@ -38,7 +38,7 @@ class DatabaseTable(Table):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Have what SQLite complains of as UserError: another file, a full disk, a lock of another program."""
+        """Have what SQLite complains of as UserError: no such database, a full disk, another program."""
         try:
             yield
         except sqlite3.Error as error:

@@ -26,6 +26,7 @@ from samplecnn.model.networks.musicnn import LONG, LONG_FRAMES, TALL
 from samplecnn.model.networks.spectrogram import SAMPLE_RATE
 from samplecnn.runs.errors import RunError
 
+WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # in which NumPy packs arrays
 MAX_FILE = 64 << 20  # bytes, unpacked; the largest that they published takes 32 MB
 
 OVER_TIME = ("conv2d_5/", "conv2d_6/", "conv2d_7/")  # convolutions over time alone
@@ -92,8 +93,10 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """Return the arrays of an archive by name, of float32 alone; RunError for anything else."""
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_FILE:
+            entries = archive.infolist()
+        if any(entry.compress_type not in WAYS for entry in entries):
+            raise TypeError("packed in a way of its own")
+        if sum(entry.file_size for entry in entries) > MAX_FILE:
             raise RunError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
