@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default that of the command line; return its exit status."""
+    """Run one command, by default that of the command line; return its exit status, 130 after Ctrl-C."""
     try:
         from samplecnn import cli
 

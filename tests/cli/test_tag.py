@@ -35,6 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--write-tags", "a/b"], "'a/b' is no name of a field"),
         (["--write-tags", "--journal", "song.wav"], "song.wav, line 1, is no change of a journal"),
         (["--write-tags", "--journal", "no/undo.jsonl"], "there is no folder no for the journal undo.jsonl"),
+        (["--playlists", "song.wav"], "--playlists song.wav: it is not a folder"),
         (["--threshold", "0.3"], "--threshold is for --write-tags and --playlists"),
         (["--undo", "no.jsonl"], "--undo takes no PATH"),
     ],
@@ -121,16 +122,16 @@ def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixt
         "--write-tags",
         "genre",
     ]
-    assert main([*command, "--journal", "back.jsonl", "--quiet"]) == 3
+    assert main([*command, "--journal", "my back.jsonl", "--quiet"]) == 3
     err = capsys.readouterr().err
     assert "a.w64: tags are written as ID3, Vorbis comments and in MP4" in err
-    assert "3 files were changed; samplecnn tag --undo back.jsonl takes that back" in err
+    assert "3 files were changed; samplecnn tag --undo 'my back.jsonl' takes that back" in err
     assert len(file_tags.read(song, "genre")) == 1
     genre = file_tags.read(song, "genre")
     assert main([*command, "--journal", "none.jsonl", "--quiet", "--threshold", "1"]) == 3
     assert "0 files were changed" in capsys.readouterr().err
     assert file_tags.read(song, "genre") == genre
-    assert main(["tag", "music", "--undo", "back.jsonl"]) == 1
+    assert main(["tag", "music", "--undo", "my back.jsonl"]) == 1
     assert "--undo takes no PATH" in capsys.readouterr().err
 
 

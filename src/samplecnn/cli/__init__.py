@@ -35,8 +35,8 @@ TRAINING = ("hydra", "lightning_fabric", "omegaconf", "pytorch_lightning", "wand
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 where something failed, 2 for a wrong command line.
 
-    ``samplecnn tag`` and ``embed`` have 3 too, where some files could not be read; 130 stands for Ctrl-C.
-    Without arguments the commands are listed.
+    ``samplecnn tag`` and ``embed`` have 3 too, where some files could not be read. Without arguments the
+    commands are listed.
     """
     commands = parser()
     options = commands.parse_args(arguments)
@@ -60,8 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         needed = f'{library} is not installed: pip install "samplecnn[train]"'
         print(f"samplecnn {options.name}: {needed}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def run_pull(options: argparse.Namespace) -> int:
     if known := KNOWN.get(options.model):
         folder = pull.pull(known, options.folder, force=options.force)
         print_bundle(folder, [])
-        print(f"samplecnn tag song.mp3 --model {options.folder or known.name}")
+        print(f"samplecnn tag song.mp3 --model {shlex.quote(str(options.folder or known.name))}")
         return 0
     if "/" not in options.model:
         raise UserError(
@@ -152,7 +153,7 @@ def read_tags(path: Path) -> list[str]:
     from samplecnn.runs.untrusted import read_bytes
 
     try:
-        names = read_bytes(path, LARGEST_TAGS).decode("utf-8").splitlines()
+        names = read_bytes(path, LARGEST_TAGS).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text in UTF-8: {error}") from error
     seen: set[str] = set()

@@ -18,7 +18,7 @@ from samplecnn.cli.listening import (
 )
 from samplecnn.cli.tag_files import Players, add_options, run_undo
 from samplecnn.cli.tag_output import Report
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, require_libraries
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def check(options: argparse.Namespace, players: Players) -> None:
         raise UserError("name audio files, or folders of them")
     hop_samples(options.overlap)
     players.check()
+    if options.plot:
+        require_libraries("plots", "matplotlib")
     if options.again and not options.out:
         raise UserError("--again is for --out FILE: it tags what has a row there already")
     if options.out:

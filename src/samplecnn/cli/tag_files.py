@@ -1,6 +1,7 @@
 """``samplecnn tag --write-tags``, ``--undo`` and ``--playlists``: tags that are decided, for players."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -101,6 +102,8 @@ class Players:
             raise UserError("--threshold is for --write-tags and --playlists: --top says how many are shown")
         if self._options.decide:
             self._check_decide()
+        if (folder := self._options.playlists) and folder.exists() and not folder.is_dir():
+            raise UserError(f"--playlists {folder}: it is not a folder")
 
     def _check_decide(self) -> None:
         options = self._options
@@ -172,5 +175,5 @@ class Players:
         if self._options.write_tags and self._options.dry_run:
             complain(f"{counted(self._changed, 'file')} would be changed")
         elif self._options.write_tags:
-            undo = f"samplecnn tag --undo {self._options.journal}"
+            undo = shlex.join(["samplecnn", "tag", "--undo", str(self._options.journal)])
             complain(f"{counted(self._changed, 'file was', 'files were')} changed; {undo} takes that back")
