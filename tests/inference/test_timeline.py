@@ -101,6 +101,13 @@ def test_waveforms_that_cannot_be_right(tmp_path: Path, tagger: Tagger) -> None:
     assert tagger.predict(samples.T, rate).shape == (3,)
     with pytest.raises(UserError, match=r"samples up to .* lies in \[-1, 1\].*divide them by 32768"):
         tagger.predict(samples.T * 32768, rate)
+    for wrong, words in (
+        ((samples.T * 32767).astype(np.int16), "must hold floats in .*, not int16: divide 16-bit samples by"),
+        (np.zeros(0), "the waveform has no samples"),
+        (np.array([0, np.nan]), "must hold finite numbers only"),
+    ):
+        with pytest.raises(UserError, match=words):
+            tagger.predict(wrong, rate)
     wild = samples[:, 0].copy()
     wild[100] = 3e38
     with pytest.raises(UserError, match=r"samples up to 3e\+38"):

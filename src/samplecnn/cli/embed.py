@@ -2,7 +2,6 @@
 
 import argparse
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +99,6 @@ def about(options: argparse.Namespace, tagger: "Tagger", model: Path, embedder: 
     from samplecnn.inference.table import Source
 
     name = model_name(model, tagger.description.words[0])
-    source = asdict(Source.of(tagger, name, "mean", options.overlap))
-    kept = {key: source[key] for key in ("model", "model_hash", "samplecnn", "overlap")}
-    return {"levels": list(embedder.levels), "widths": list(embedder.widths), **kept}
+    source = Source.of(tagger, name, "mean", options.overlap).columns()
+    del source["average"]  # over time there is none
+    return {"levels": list(embedder.levels), "widths": list(embedder.widths), **source}

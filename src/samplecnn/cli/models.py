@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli.common import named_run, own_class_options, own_classes, positive, warn_unfinished
-from samplecnn.cli.listening import gather
+from samplecnn.cli.listening import complain, gather
 from samplecnn.errors import UserError, require_libraries
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplecnn.inference.onnx_export import OnnxFile
+    from samplecnn.runs.description import Description
     from samplecnn.runs.folder import Model
 
 CALIBRATION = 200  # segments of music, half of which check what the other half gave
@@ -99,10 +99,10 @@ def run_export(options: argparse.Namespace) -> int:
     elif options.run.is_dir():
         config, has_thresholds = read_config(options.run).plain, (options.run / FILE).is_file()
         if warn_unfinished(options.run):
-            print("samplecnn export: the bundle tells no results", file=sys.stderr)
+            complain("the bundle has no results", "export")
         else:
             results = results_with_intervals(options.run, draws=options.draws)
-    music = calibration_music(options) if options.int8 else None
+    music = calibration_music(options, model.description) if options.int8 else None
 
     def export_onnx(model: "Model", folder: Path) -> "list[OnnxFile]":
         if options.page:
@@ -152,17 +152,16 @@ def check_export(options: argparse.Namespace) -> None:
         require_libraries("onnx", *LIBRARIES)
 
 
-def calibration_music(options: argparse.Namespace) -> "NDArray[np.float32]":
+def calibration_music(options: argparse.Namespace, heard: "Description") -> "NDArray[np.float32]":
     """Return segments to calibrate integers on: of the music that is named, or of the run's own data.
 
-    Raises UserError for a model without data of its own, and AudioError for a file that cannot be decoded.
+    ``heard`` says at which rate and in which lengths. Raises UserError for a model without data of its own,
+    and AudioError for a file that cannot be decoded.
     """
     import numpy as np
 
     from samplecnn.data import audio
-    from samplecnn.runs.folder import read_description
 
-    heard = read_description(options.run)
     if options.calibrate:
         paths = gather(options.calibrate, "export")
         every = -(-len(paths) // CALIBRATION)

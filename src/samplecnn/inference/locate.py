@@ -14,7 +14,7 @@ def local(path: str | Path) -> Path:
 
     ``path`` is a run folder, checkpoint or bundle, returned as it is; else a name that ``samplecnn models``
     lists; or ``hf:owner/name``, downloaded where the Hub's cache lacks it. Raises UserError for published
-    weights that were not fetched yet, and UserError where a model of the Hub cannot be had.
+    weights that were not fetched yet, and where a model of the Hub cannot be had.
     """
     name = str(path)
     if name.startswith(hub.PREFIX):

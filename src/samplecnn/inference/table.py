@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from samplecnn import __version__
@@ -90,11 +91,10 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row) if field.name != "tags")  # in front of the tags
-NONE = type(None)
-NUMBERS = {  # the types of the columns that are no text
-    "size": (int, NONE),
-    "mtime": (float, int, NONE),
-    "seconds": (float, int, NONE),
+NUMBERS: Mapping[str, tuple[type, ...]] = {  # the types of the columns that are no text
+    "size": (int, NoneType),
+    "mtime": (float, int, NoneType),
+    "seconds": (float, int, NoneType),
     "overlap": (float, int),
 }
 
