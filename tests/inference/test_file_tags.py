@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,27 @@ def test_the_journal_is_there_before_the_change(tmp_path: Path, monkeypatch: pyt
     assert path.read_bytes() == before
     assert [reason for _, reason in undo(journal)] == [None]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.flac", "undo.jsonl"]
+
+
+def test_a_change_that_was_noted_but_not_made(tmp_path: Path) -> None:
+    """The file is as an earlier change has left it, and is taken back all the same."""
+    path, journal = song(tmp_path / "a.mp3"), tmp_path / "undo.jsonl"
+    for values in (TAGS, TAGS[:1]):
+        put(path, FIELD, values, journal)
+    change = file_tags.change(path, FIELD, TAGS[1:])
+    assert change is not None
+    with journal.open("a") as file:
+        file.write(json.dumps(asdict(change)) + "\n")
+    assert [reason for _, reason in undo(journal)] == [None]
+    assert file_tags.read(path, FIELD) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to others")
+def test_the_owner_stays(tmp_path: Path) -> None:
+    path = song(tmp_path / "a.mp3")
+    os.chown(path, 12345, 54321)
+    put(path, FIELD, TAGS, tmp_path / "undo.jsonl")
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ def test_no_more_than_a_few_are_done_ahead(
 def test_leaving_before_the_end(tmp_path: Path, tagger: Tagger, decoders: list[DecoderProcess]) -> None:
     """Ends the files that are being listened to, also a long one, and leaves the decoders to others."""
     short, long = noise(tmp_path / "short.wav", 1), noise(tmp_path / "long.wav", 600)
-    files = listen_to(tagger, [short, *[long] * 8], decoders)
+    steps: list[Path] = []
+    files = listen_to(tagger, [short, *[long] * 8], decoders, progress=lambda path, *_: steps.append(path))
     assert next(files).path == short
     files.close()
+    assert steps.count(long) < len(decoders) * 600 / 30
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("listen")]
     assert [file.error for file in listen_to(tagger, [short], decoders)] == [None]
 

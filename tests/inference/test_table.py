@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,10 @@ def test_rows_stay_and_are_replaced(file: Path, tmp_path: Path) -> None:
     b.write_text("longer")
     with open_table(file, replace(SOURCE, samplecnn="2.0", model="moved")) as table:
         assert table.has(a)
+        when = a.stat().st_mtime_ns
+        os.utime(a, ns=(when, when + 10**9))  # of the same size
+        assert not table.has(a)
+        os.utime(a, ns=(when, when))
         assert not table.has(b)
         assert not table.has(c)
         table.write(heard(c, 0.75, warning="incomplete"))
@@ -254,6 +259,26 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_line_without_an_end_is_not_taken_for_a_cut_one(tmp_path: Path, ending: str) -> None:
+    """What is behind it would be gone with it."""
+    file = tmp_path / f"tags{ending}"
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav")))
+    content = file.read_bytes() + b"x" * (5 << 20) + b"\n"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"longer than 4 MiB"), open_table(file, SOURCE):
+        pass
+    assert file.read_bytes() == content
+
+
+def test_probabilities_have_six_digits(file: Path, tmp_path: Path) -> None:
+    with open_table(file, SOURCE) as table:
+        table.write(heard(song(tmp_path, "a.wav"), 0.12345678))
+    [(_, probability, _)] = read(file)
+    assert probability == pytest.approx(0.123457, abs=1e-8)
+
+
 def test_a_database_of_something_else(tmp_path: Path) -> None:
     file = tmp_path / "tags.sqlite"
     with sqlite3.connect(file) as database:
@@ -300,16 +325,17 @@ def test_names_that_do_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for ending in (".csv", ".jsonl", ".sqlite"):
         file = tmp_path / f"tags{ending}"
         for _ in range(2):
-            with open_table(file, SOURCE) as table:
+            with open_table(file, replace(SOURCE, model="=1+1")) as table:
                 for path in paths:
                     if not table.has(path):
-                        table.write(heard(path))
+                        table.write(heard(path, warning="@odd"))
         found = [path for path, _, _ in read(file)]
         assert len(found) == len(set(found)) == 4
         if ending == ".jsonl":
             assert found == names
         if ending == ".csv":
             assert found[0] == "./=1+1.wav"
+            assert file.read_text().count(",'@odd,'=1+1,") == 4
             assert "\x1b" not in file.read_text()
             assert "'=guitar" in file.read_text().splitlines()[0]
             assert "tag path" in file.read_text().splitlines()[0].split(",")
