@@ -136,6 +136,15 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"notes\.txt|there already"):
             write_bundle(made, folder, source="again", force=force)
     assert (folder / "notes.txt").read_text() == "dear diary"
+
+    def meanwhile(_: Model, made: Path) -> list[OnnxFile]:
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late" / "notes.txt").write_text("dear diary")
+        return []
+
+    with pytest.raises(RunError, match="there already"):
+        write_bundle(made, tmp_path / "late", source=MADE, onnx=meanwhile)
+    assert (tmp_path / "late" / "notes.txt").read_text() == "dear diary"
     (tmp_path / "file").write_text("a file")
     with pytest.raises(RunError, match="is not a folder"):
         write_bundle(made, tmp_path / "file", source=MADE, force=True)

@@ -100,14 +100,9 @@ def replacing(folder: Path, *, force: bool = False) -> Iterator[Path]:
         check_place(folder, force=force)
         if folder.exists():
             folder.rename(old)
-        try:
-            made.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
+        made.rename(folder)
     finally:
-        if folder.exists() or not old.exists():
+        if folder.exists() or not old.exists():  # else the one of before stays in there
             shutil.rmtree(workshop, ignore_errors=True)
 
 
