@@ -150,8 +150,11 @@ def in_words(description: "Description") -> str:
 
 def read_tags(path: Path) -> list[str]:
     """Return the names in a text file, a line each; UserError for one that cannot be a tag."""
+    from samplecnn.inference.known.tags import TAGS
     from samplecnn.runs.untrusted import read_bytes
 
+    if not path.exists():
+        raise UserError(f"--tags {path}: there is no such file, and known are {', '.join(TAGS)}")
     try:
         names = read_bytes(path, LARGEST_TAGS).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
