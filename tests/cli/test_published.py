@@ -52,6 +52,11 @@ def test_import_by_name_of_the_tags(tmp_path: Path, capsys: pytest.CaptureFixtur
     Path("tags.txt").write_text("\ufeff" + "\n".join(f"tag {number}" for number in range(50)))
     assert main(["import", "w.pth", "out", "--tags", "tags.txt", "--force"]) == 0
     assert load_model("out").tags[::49] == ("tag 0", "tag 49")
+    for line in ("", " ", "tag 1", "\x1b[31m"):
+        Path("odd.txt").write_text(f"tag 1\n{line}\n")
+        said = failed(capsys, "import", "w.pth", "new", "--tags", "odd.txt")
+        assert "odd.txt, line 2: " in said
+        assert said.endswith(" is empty, repeated or not printable\n")
     said = failed(capsys, "import", "w.pth", "new", "--tags", "mtatt")
     assert "--tags mtatt: there is no such file, and known are mtat, msd, jamendo" in said
 

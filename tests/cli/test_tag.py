@@ -106,6 +106,19 @@ def test_tags_for_players(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [song.read_bytes() for song in songs] == before
 
 
+def test_tags_are_written_as_files_are_tagged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row is of the file as it is then, and a file that is named twice is heard once."""
+    pytest.importorskip("mutagen")
+    song, *_ = players(here)
+    command = ["tag", str(song), str(song), "--model", "made.ckpt", "--out", "tags.jsonl", "--threshold", "0"]
+    assert main([*command, "--write-tags"]) == 0
+    assert "1 file was changed" in capsys.readouterr().err
+    [row] = map(json.loads, (here / "tags.jsonl").read_text().splitlines())
+    assert row["size"] == song.stat().st_size
+    assert main([*command, "--write-tags"]) == 0
+    assert "1 of 1 files are in tags.jsonl and have not changed" in capsys.readouterr().err
+
+
 def test_tags_for_players_without_a_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mutagen")
     song, *_ = players(here)

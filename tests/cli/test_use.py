@@ -60,6 +60,13 @@ def test_what_is_no_model_is_not_chosen(
     assert not (here / "settings").exists()
 
 
+def test_to_forget_takes_no_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(here / "chosen.ckpt")
+    said(capsys, "use", "chosen.ckpt")
+    assert "--forget takes no model" in said(capsys, "use", "--forget", "chosen.ckpt", status=1)
+    assert "(chosen in " in said(capsys, "use")
+
+
 def test_a_damaged_choice(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(here / "chosen.ckpt")
     said(capsys, "use", "chosen.ckpt")
