@@ -193,6 +193,9 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is there already, and is left as it is"):
             require_place(tmp_path / name, force=False)
         require_place(tmp_path / name, force=True)
+    (tmp_path / "link.npz").symlink_to("nowhere")
+    with pytest.raises(UserError, match="is there already"):
+        require_place(tmp_path / "link.npz", force=False)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(UserError, match="is there already"):
         require_place(tmp_path / "folder.npz", force=True)

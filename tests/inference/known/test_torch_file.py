@@ -6,6 +6,7 @@ import pickle
 import random
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +288,16 @@ def test_hostile_archives(tmp_path: Path) -> None:
     )
     outside = state(tensor("../../../etc/passwd", 4, (4,), (1,)))
     refused(archive({"m/data.pkl": outside}), "it is damaged")
+    with zipfile.ZipFile(path, "w") as opened:  # an entry within another: read as often as it is named
+        opened.writestr("m/data.pkl", good)
+        inner, values = zipfile.ZipInfo("m/data/0"), bytes(4000)
+        inner.file_size = inner.compress_size = len(values)
+        inner.CRC = zlib.crc32(values)
+        opened.writestr("m/data/1", inner.FileHeader() + values)
+        outer = opened.getinfo("m/data/1")
+        inner.header_offset = outer.header_offset + len(outer.FileHeader())
+        opened.filelist.append(inner)
+    refused(path, "says it holds more than it can")
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
