@@ -80,16 +80,16 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, waiting: str | None = None) -> Iterator[None]:
+def locked(path: Path, *, waiting: str | None = None, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock ``path`` against other processes; it ends with its process, however that ends.
 
-    ``waiting`` is logged where another process holds it, and then waited for; without it, ``BusyError`` is
-    raised. Raises UserError on a file system that has no locks.
+    ``waiting`` is logged where another process holds it for longer than ``patience`` seconds, and then waited
+    for; without it, ``BusyError`` is raised. Raises UserError on a file system that has no locks.
     """
     lock = FileLock(path, fallback_to_soft=False)
     try:
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             if waiting is None:
                 raise BusyError(f"another process holds {path}") from None

@@ -75,20 +75,21 @@ def make_run(
     """Write a finished run: ``overrides`` as on the command line, ``results`` where they are to be others."""
     config: Any = {**yaml.safe_load(composed(overrides)), "seed": seed}
     truth = labels(60, 8, shares=(0.4, 0.2)) if truth is None else truth
-    block, multi = config["block"]["name"], config["multi"]
+    model, block, multi = config["model"]["name"], config.get("block", {}).get("name"), config.get("multi")
     said = probabilities(truth, separation, hash_of(folder) if noise is None else noise)
     tags = tuple(f"tag {i}" for i in range(truth.shape[1]))
     scores = score(tags, truth, said)
-    seconds = SECONDS.get(block, 15.0) * (1.0 if multi else 0.95)
-    told = {
+    seconds = SECONDS.get(block or model, 15.0) * (1.0 if multi else 0.95)
+    written = {
+        **({} if block else {"model": model}),
         "block": block,
         "multi": multi,
         "seed": seed,
         "data": config["data"]["name"],
         "split": config["data"]["split"],
         "split_hash": f"{len(truth):x}{truth.shape[1]:x}".ljust(64, "a"),
-        "width": config["width"],
-        "parameters": 1_000_000 + 1000 * len(block),
+        "width": config.get("width"),
+        "parameters": 1_000_000 + 1000 * len(block or model),
         "epochs": epochs,
         "train_seconds": seconds * epochs,
         "val": {"loss": 0.3},
@@ -100,7 +101,7 @@ def make_run(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    (folder / "results.json").write_text(json.dumps({**told, **results}, indent=1))
+    (folder / "results.json").write_text(json.dumps({**written, **results}, indent=1))
     np.savez_compressed(
         folder / "predictions.npz",
         clip_ids=np.array([f"clip {i}" for i in range(len(truth))]),

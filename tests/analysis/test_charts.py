@@ -35,8 +35,10 @@ def test_epochs_are_whole() -> None:
 def test_a_scale_holds_what_it_is_made_over() -> None:
     scale = Scale.over([0.9, 0.95, 0.8], 100, 300)
     assert 100 < scale(0.8) < scale(0.9) < scale(0.95) < 300
-    flat = Scale.over([0.5, 0.5], 0, 100)
-    assert flat(0.5) == pytest.approx(50)
+    for value in (0.5, 0.0, -3e17):  # the last is a loss of a training that diverged
+        flat = Scale.over([value, value], 0, 100)
+        assert flat(value) == pytest.approx(50)
+        assert len(flat.ticks()) > 1
 
 
 def share(element: ElementTree.Element, key: str) -> float:
@@ -137,6 +139,13 @@ def test_each_curve_ends_with_the_number_of_its_seed() -> None:
     assert numbers["1"] == max(numbers.values())
     assert max(numbers.values()) < float(root.get("height", 0)) - 30  # above the scale
     assert all(text.get("x") == "100.00%" for text in root.findall("g/text[@class='number']"))
+
+
+def test_numbers_of_seeds_stay_above_the_scale() -> None:
+    root = learned(*(Training("multi", f"seed {s}", s, [(1.0, 0.9), (2.0, 0.4)]) for s in range(3)))
+    places = sorted(float(text.get("y", 0)) for text in root.findall("g/text[@class='number']"))
+    assert places[-1] < float(root.get("height", 0)) - 30
+    assert all(other - one >= LINE - 0.11 for one, other in pairwise(places))
 
 
 @pytest.mark.parametrize(("seeds", "shown"), [(15, True), (16, False)])

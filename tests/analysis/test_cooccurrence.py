@@ -35,9 +35,14 @@ def test_tags_by_default() -> None:
     )
     without = np.eye(4, dtype=np.uint8)[:3]  # nothing is classical
     assert TagCounts.of(("dance", "x", "metal", "classical"), without).choose() == ("dance", "x", "metal")
-    # All guitar is rock; half of the piano is; "rare" is not among the more frequent half.
+    # All guitar is rock; half of the piano is.
     assert TagCounts.of(TAGS, LABELS).choose() == ("rock", "piano", "guitar")
     assert TagCounts.of(TAGS[:2], LABELS[:, :2]).choose() == ("rock", "guitar")
+    # Tags of a single clip meet none, and are not among the more frequent half.
+    labels = np.zeros((14, 6), dtype=np.uint8)
+    for tag, clips in enumerate((range(6), range(4, 9), range(7, 11), [11], [12], [13])):
+        labels[list(clips), tag] = 1
+    assert TagCounts.of(tuple("abcdef"), labels).choose() == ("a", "c", "b")
     # Two of eight pop clips are rock, one of three piano clips: pop is less of rock.
     rock, pop, piano = [1] * 10 + [0] * 8, [0] * 8 + [1] * 8 + [0] * 2, [1] + [0] * 15 + [1] * 2
     labels = np.array([rock, pop, piano], dtype=np.uint8).T

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, precision_recall_curve, precision_score, r
 
 from analysis.made_report import make
 from analysis.made_runs import make_run
-from samplecnn.analysis.decisions import calibration_error, curves, decided_scores, reliability
+from samplecnn.analysis.decisions import calibration_error, curves, curves_chart, decided_scores, reliability
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.results import read_results
 from samplecnn.runs.run import read_run
@@ -57,6 +57,22 @@ def test_scores_of_decisions() -> None:
     assert decided_scores(truth, scores, 0.95) == (None, 0, 0)
     assert decided_scores(truth, scores, None) == (None, None, None)
     assert decided_scores(np.zeros(4, bool), scores, 0.95) == (None, None, None)
+
+
+def test_a_curve_with_many_points_ends_where_it_ends() -> None:
+    truth = np.arange(4000) % 2 == 0
+    drawn = str(curves_chart("rock", truth, np.random.default_rng(0).random(4000), None))
+    paths = re.findall(r' d="M([^"]*)"', drawn)
+    assert [path.rpartition("L")[2].split()[0] for path in paths] == ["100.00", "100.00"]
+    assert all(path.count("L") < 300 for path in paths)
+
+
+def test_marks_stand_at_the_threshold() -> None:
+    truth, scores = np.array([True, True, True, False, False]), np.array([0.9, 0.5, 0.3, 0.6, 0.1])
+    drawn = curves_chart("rock", truth, scores, 0.5)
+    assert "true over false positive rate: 0.667 over 0.500 at the threshold" in str(drawn)
+    assert "precision over recall: 0.667 over 0.667 at the threshold" in str(drawn)
+    assert "at the threshold" not in str(curves_chart("rock", truth, scores, None))
 
 
 def with_thresholds(run: Path, precision: float | None = None) -> Thresholds:
@@ -120,12 +136,12 @@ def test_thresholds_that_are_not_of_the_run_are_left_out(tmp_path: Path) -> None
     run = make_run(tmp_path / "one", "block=se")
     chosen = with_thresholds(run)
     assert read_run(run).thresholds == chosen
-    write_thresholds(run, replace(chosen, split_hash="ff"))
-    read = read_run(run)
-    assert (read.thresholds, read.notes) == (
-        None,
-        ("thresholds.json is of other tags or of another split: it is not shown",),
-    )
+    others = {tag: of_tag for tag, of_tag in chosen.per_tag.items() if tag != "tag 0"}
+    for change in ({"split_hash": "ff"}, {"per_tag": others}):
+        write_thresholds(run, replace(chosen, **change))
+        read = read_run(run)
+        assert read.thresholds is None
+        assert read.notes == ("thresholds.json is of other tags or of another split: it is not shown",)
     (run / "thresholds.json").write_text("{")
     (note,) = read_run(run).notes
     assert "is not JSON, or damaged" in note

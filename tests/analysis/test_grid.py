@@ -1,14 +1,18 @@
 """What is averaged, what stands in one table, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.made_runs import labels, make_run
-from samplecnn.analysis.architectures import Group
-from samplecnn.analysis.grid import group_names, groups, one_split
+from samplecnn.analysis.architectures import Architecture, Group
+from samplecnn.analysis.grid import draw, group_names, groups, one_split
+from samplecnn.analysis.published import DAGGER, MTAT
 from samplecnn.analysis.summary import missing
+from samplecnn.analysis.tables import differences
+from samplecnn.analysis.tabular import MINUS
 from samplecnn.errors import UserError
 from samplecnn.runs.run import Run, read_run
 
@@ -88,6 +92,43 @@ def test_the_network_s_own_rate_need_not_be_said(runs: Any) -> None:
     assert sorted(len(group.architectures[0].runs) for group in found) == [1, 2]
 
 
+NETWORKS = (("model=fcn",), 0), (("model=musicnn", "model.original=true", "dropout=0.1"), 0)
+
+
+@pytest.mark.parametrize("rate", ["null", "16000"])
+def test_networks_stand_beside_samplecnn(runs: Any, rate: str) -> None:
+    """They have no width, a dropout by their own papers, and hear 16,000 Hz, whether it is said or not."""
+    (group,) = groups(
+        runs(*(((*said, f"rate={rate}"), seed) for said, seed in NETWORKS), ((f"rate={rate}",), 0))
+    )
+    assert [one.label for one in group.architectures] == [
+        "SE, multi",
+        "FCN",
+        "Musicnn original dropout 0.1",
+    ]
+    assert group.settings.get("rate") == (None if rate == "null" else 16000)
+    assert group.settings["width"] == 128
+
+
+def test_a_network_is_compared_with_basic_and_se(runs: Any) -> None:
+    read = runs((("block=basic",), 0), (("block=se",), 0), (("model=fcn",), 0), (("multi=false",), 0))
+    (group,) = groups(read, draw(read, draws=5, seed=0))
+    table = differences(group)
+    assert table is not None
+    pairs = ("SE - Basic, multi", "FCN - Basic, multi", "FCN - SE, multi", "SE: multi - no multi")
+    assert [row["comparison"] for row in table.records] == [pair.replace("- ", f"{MINUS} ") for pair in pairs]
+
+
+def test_a_network_at_the_rate_of_samplecnn_stands_beside_it(runs: Any) -> None:
+    se, fcn, other = (), ("model=fcn", "rate=22050"), ("model=fcn", "rate=32000")
+    found = groups(runs((se, 0), (fcn, 0), (("model=fcn",), 0), (other, 0)))
+    assert [[one.label for one in group.architectures] for group in found] == [
+        ["SE, multi", "FCN", "FCN rate 22050"],
+        ["FCN rate 32000"],
+    ]
+    assert group_names(found) == ["rate=null", "rate=32000"]
+
+
 def test_options_of_a_class_are_named_only_where_they_differ_within_it(runs: Any) -> None:
     paper, once = (("schedule=paper",), 0), ("schedule=onecycle", "trainer.max_epochs=8")
     found = groups(runs(paper, (once, 0), ((*once, "schedule.learning_rate=0.02"), 0)))
@@ -116,6 +157,22 @@ def test_departures_from_the_paper(runs: Any) -> None:
     assert "width=32 (the paper: 128)" in other.departures()
     assert "schedule=OneCycle (the paper: PaperSchedule)" in other.departures()
     assert "trainer.max_epochs=8 (the paper: null)" in other.departures()
+
+
+def test_scores_of_the_paper_are_of_what_it_trained() -> None:
+    """Its ReSE-2 had weight decay; other splits, options and recipes are not in its Table 1."""
+    se = Architecture("se", {"alpha": 16.0}, True, 0.0, (), split=MTAT)
+    rese2 = replace(se, block="rese2", weight_decay=DAGGER)
+    assert (se.paper_auc, replace(se, multi=False).paper_auc, rese2.paper_auc) == (0.9111, 0.9083, 0.9113)
+    others = (
+        {"split": None},
+        {"options": {"alpha": 8.0}},
+        {"recipe": "ema"},
+        {"start": "from x"},
+        {"clips": 9},
+    )
+    assert {replace(se, **other).paper_auc for other in others} == {None}
+    assert replace(rese2, weight_decay=0.0).paper_auc is None
 
 
 def test_a_block_of_ones_own(runs: Any) -> None:

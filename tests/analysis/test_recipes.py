@@ -6,7 +6,10 @@ import pytest
 
 from analysis.made_report import Made, make
 from analysis.made_runs import make_run
+from samplecnn.analysis.grid import draw, groups
+from samplecnn.analysis.searches import recipe_table
 from samplecnn.cli import main
+from samplecnn.runs.run import read_run
 
 QUALITY = {"base": 1.8, "paper": 1.4, "adamw": 1.7, "cosine": 1.85, "ema": 2.6, "smoothing": 1.8}
 
@@ -50,6 +53,16 @@ def test_differences_are_from_the_base(made: Made) -> None:
         assert low < float(row["clips_low"]) < float(row["difference"]) < float(row["clips_high"]) < high
         assert row["distinguishable"] == ("no" if low <= 0 <= high else "yes")
     assert rows["ema"]["distinguishable"] == "yes"
+
+
+def test_without_the_base_recipes_are_not_compared(tmp_path: Path) -> None:
+    for recipe in ("adamw", "ema"):
+        make_run(tmp_path / recipe, "experiment=recipes", f"recipe={recipe}", recipe=recipe)
+    runs = [read_run(tmp_path / recipe) for recipe in ("adamw", "ema")]
+    (group,) = groups(runs, draw(runs, draws=5, seed=0))
+    table = recipe_table(group)
+    assert table is not None
+    assert [(record["changes"], record["difference"]) for record in table.records] == [("", None)] * 2
 
 
 def test_what_a_recipe_changes_is_said(made: Made) -> None:

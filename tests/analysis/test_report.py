@@ -13,6 +13,7 @@ from analysis.made_runs import labels, make_run
 from samplecnn.analysis.published import PUBLISHED, SPLITS
 from samplecnn.analysis.report import make_report
 from samplecnn.cli import main
+from samplecnn.errors import UserError
 
 SEPARATIONS = {"basic": 1.7, "se": 1.9, "res1": 1.6, "res2": 1.8, "rese1": 1.75, "rese2": 2.6}
 
@@ -235,6 +236,15 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(made: Made, tmp_path:
     assert not (out / "leads.csv").exists()
     assert (out / "other.csv").read_text() == (tmp_path / "up.csv").read_text() == "there"
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_page_that_is_no_report_is_not_replaced(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<title>Mine</title><a href="runs.csv">runs.csv</a>')
+    (tmp_path / "runs.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"index\.html is no earlier report, which would be replaced; name"):
+        make_report([made.runs / "table1" / "basic-true-0"], tmp_path, draws=5)
+    assert "Mine" in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "runs.csv").read_text() == "mine"
 
 
 def test_on_the_command_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,8 +148,10 @@ def test_tags_without_positives_are_said(tmp_path: Path) -> None:
     assert more[0] == "Left out of all means, without positive or without negative test clips: tag 3."
     assert more[1].startswith("Too few test clips for an interval: at least 50 are needed, and for nine tags")
     assert [row["roc_auc"] for row in made.table("per_tag") if row["tag"] == "tag 3"] == [""]
-    nothing = make_run(tmp_path / "1", truth=np.zeros_like(truth))
-    report = make_report([nothing], tmp_path / "out1", draws=5)
+    for block in ("basic", "se"):
+        make_run(tmp_path / "1" / block, f"block={block}", truth=np.zeros_like(truth))
+    report = make_report([tmp_path / "1"], tmp_path / "out1", draws=5)
+    assert not {"differences", "best"} & {table.name for _, table in report.tables}
     assert report.groups[0].findings == [
         "No tag has positive and negative test clips, so that no AUC is defined."
     ]
@@ -197,6 +199,9 @@ def test_runs_of_one_split_but_other_clips_are_refused(tmp_path: Path) -> None:
         stored = dict(file)
     stored["clip_ids"] = np.array([f"other {i}" for i in range(60)])
     np.savez(other / "predictions.npz", **stored)
+    with pytest.raises(UserError, match="runs/1 and runs/0 say that they are of one split, but"):
+        make_report([tmp_path / "runs"], tmp_path / "out")
+    make_run(other, seed=1, truth=labels(60, 8, seed=1, shares=(0.4, 0.2)))  # the same clips, labelled anew
     with pytest.raises(UserError, match="runs/1 and runs/0 say that they are of one split, but"):
         make_report([tmp_path / "runs"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -122,7 +123,9 @@ def test_the_report_shows_models_beside_each_other(tmp_path: Path) -> None:
     for name, block, seed in (("a", "se", 0), ("b", "se", 1), ("c", "basic", 0), ("d", "res1", 0)):
         make_run(runs / name, f"block={block}", "multi=true", seed=seed)
     split_hash = read_results(runs / "a").split_hash
-    write_robustness(runs / "a" / "robustness.json", found([0.8, 0.7], split_hash))
+    first = found([0.8, 0.7], split_hash)
+    more = (*first.under["noise"], *points((40, 0.9)))  # what only one of two seeds has
+    write_robustness(runs / "a" / "robustness.json", replace(first, under={**first.under, "noise": more}))
     write_robustness(runs / "b" / "robustness.json", found([0.6, 0.5], split_hash))
     write_robustness(runs / "c" / "robustness.json", found([0.75, 0.7], split_hash))
     made = make(runs, tmp_path / "out", draws=50)
@@ -133,8 +136,18 @@ def test_the_report_shows_models_beside_each_other(tmp_path: Path) -> None:
     }
     assert float(scores["SE, multi", "noise", "30"]["roc_auc"]) == pytest.approx(np.mean([0.8, 0.6]))
     assert scores["SE, multi", "noise", "30"]["roc_auc_low"] == ""  # of two seeds
+    assert ("SE, multi", "noise", "40") not in scores
     assert float(scores["Basic, multi", "noise", "0"]["roc_auc_low"]) == pytest.approx(0.65)
     assert {cell for cell, *_ in scores} == {"SE, multi", "Basic, multi"}
+
+
+def test_a_test_that_was_stopped_before_its_first_strength_shows_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "a", "block=se")
+    begun = replace(found([0.8, 0.7], read_results(run).split_hash), under={})
+    write_robustness(run / "robustness.json", begun)
+    made = make(tmp_path / "runs", tmp_path / "out", draws=20)
+    assert "Under disturbances" not in made.text
+    assert not (made.out / "robustness.csv").exists()
 
 
 def test_what_does_not_belong_to_the_run_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from analysis.made_report import Made, make
 from analysis.made_runs import labels, make_run
 from samplecnn.analysis.grid import groups
 from samplecnn.analysis.searches import SEARCHES, find_series
+from samplecnn.cli.report import print_report
 from samplecnn.runs.run import read_run
 
 MODEL, OTHER = "init=models/demo", "+init_sha256=" + "a" * 64
@@ -52,6 +53,13 @@ def test_what_stands_beside_what(made: Made) -> None:
         assert tuned["distinguishable"] == ("no" if low <= 0 <= high else "yes")
     assert rows[start, "10"]["distinguishable"] == "yes"
     assert float(rows[start, "all"]["difference"]) < 0.1
+
+
+def test_in_the_terminal(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(made.report)
+    out = capsys.readouterr().out
+    assert "Few examples" in out
+    assert "SE, multi, from demo, freeze=features" in out
 
 
 def test_the_other_tables_have_what_is_trained_on_all_clips(made: Made) -> None:

@@ -71,6 +71,12 @@ def test_constant_scores_and_perfect_ones() -> None:
     assert weighted_auc(truth, -truth.astype(float), ones)[0, 0] == 0
 
 
+def test_a_draw_without_one_kind_of_clips_has_no_auc() -> None:
+    truth, scores = np.array([True, True, False]), np.array([0.9, 0.2, 0.5])
+    counts = torch.tensor([[1, 0, 2], [1, 0, 1], [1, 3, 0]], dtype=torch.float32)
+    np.testing.assert_array_equal(weighted_auc(truth, scores, counts)[:, 1:], np.full((2, 2), np.nan))
+
+
 def test_a_tag_that_a_draw_leaves_without_positives_keeps_its_score() -> None:
     truth, said = scored(40, 2)
     truth[:, 1] = 0

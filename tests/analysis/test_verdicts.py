@@ -1,6 +1,7 @@
 """Every verdict is that of the interval beside it, also where the interval touches 0 or is rounded to it."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 
 from samplecnn.analysis.architectures import Architecture, Group
 from samplecnn.analysis.comparison import Spread, verdict
-from samplecnn.analysis.statistics import Estimate
+from samplecnn.analysis.statistics import PER_TAG, Estimate
 from samplecnn.analysis.summary import findings
 from samplecnn.analysis.tables import best_and_others, differences
 from samplecnn.analysis.tabular import MINUS, span
-from samplecnn.runs.results import SplitScores
+from samplecnn.runs.results import SplitScores, TagScores
 
 NOISE = np.linspace(-1, 1, 401)  # draws around a difference, half as many on each side
 
@@ -100,6 +101,29 @@ def test_tables_and_sentences(lead: float, width: float, spread: Spread | None) 
     assert ("cannot be told from chance" in sentence) == (read(shown[1]) == "no")
     if "is more than chance" in sentence:
         assert "lead of 0.0000 " not in sentence
+
+
+@pytest.mark.parametrize(
+    ("leads", "words"),
+    [
+        ((0.001, 0.05), "cannot be told from chance, but 1 of the 2 others can be called worse."),
+        ((0.05, 0.06), "is more than chance, and all 2 others can be called worse."),
+        ((0.001, 0.002), "cannot be told from chance, and none of the 2 others can be called worse."),
+    ],
+)
+def test_who_else_is_worse(leads: tuple[float, float], words: str) -> None:
+    others = [architecture("se", 0.9 - lead, 0.9 - lead + 0.01 * NOISE) for lead in leads]
+    best = architecture("basic", 0.9, np.full_like(NOISE, 0.9))
+    assert findings(Group({}, (best, *others), Spread(0.001, 4)))[1].endswith(words)
+
+
+def test_tags_of_few_positive_clips_are_counted() -> None:
+    tags = {f"tag {n}": TagScores(roc_auc=0.9, pr_auc=0.9, positives=n) for n in (3, PER_TAG - 1, PER_TAG)}
+    tags["none"] = TagScores(roc_auc=None, pr_auc=None, positives=0)
+    one = replace(architecture("se", 0.9, 0.9 + 0.01 * NOISE), scores=SplitScores.of(tags))
+    assert findings(Group({}, (one,), None))[-1].startswith(
+        "Tags with fewer than 10 positive test clips: 2 of 4. So few do not show"
+    )
 
 
 def test_an_interval_that_ends_within_a_rounding_of_zero() -> None:

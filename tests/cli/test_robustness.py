@@ -62,6 +62,10 @@ def test_other_weights_do_not_take_the_place_of_results(
     assert main(["evaluate", str(other), *command[2:], "--under", "level=0", "--out", str(tmp_path)]) == 1
     assert "is of other weights or another test part" in capsys.readouterr().err
     assert (tmp_path / "robustness.json").read_text() == before
+    plain = json.loads(before) | {"split_hash": "ab" * 32}
+    (tmp_path / "robustness.json").write_text(json.dumps(plain))
+    assert main([*command, "--under", "level=0", "--out", str(tmp_path)]) == 1
+    assert "is of other weights or another test part" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

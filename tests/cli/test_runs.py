@@ -107,6 +107,16 @@ def test_intervals_are_those_of_a_report(here: Path, capsys: pytest.CaptureFixtu
     assert f"[{found['sweep/0'][0]:.4f}, {found['sweep/0'][1]:.4f}]" in capsys.readouterr().out
 
 
+def test_an_interval_is_of_the_run_that_is_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not of the one that lies below runs by the same name."""
+    for folder, separation in (("elsewhere/a", 3.0), ("runs/elsewhere/a", 0.5)):
+        make_run(Path(folder), "block=se", "logger=none", separation=separation)
+    (found,) = listed(capsys, "elsewhere", "--intervals")
+    assert found["interval"][0] < found["auc"] < found["interval"][1]
+    (found,) = listed(capsys, "runs/elsewhere", "--intervals")
+    assert found["interval"][0] < found["auc"] < found["interval"][1]
+
+
 def test_the_names_that_it_prints_are_taken(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Below runs, in a part of it, and elsewhere; a name that others end in too is the run that has it."""
     make_run(Path("elsewhere/a/0"), "block=se", "logger=none")
@@ -184,6 +194,8 @@ def test_names_that_are_the_end_of_a_path(here: Path, capsys: pytest.CaptureFixt
     with pytest.raises(UserError, match="2 runs end in 0: runs/other/0, runs/sweep/0"):
         find(Path("0"), runs)
     assert named_run("sweep/0") == Path("runs/sweep/0")
+    Path("1").mkdir()
+    assert find(Path("1"), runs) == Path("1")  # which is there
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", "0"])
     assert "2 runs end in 0" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.model.network import SampleCNN
 from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
 from samplecnn.runs.config import TrainerConfig
-from samplecnn.runs.folder import Model, RunError, load_model, read_config
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import Model, load_model, read_config
 
 MADE = "trained with samplecnn"
 

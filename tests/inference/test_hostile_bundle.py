@@ -16,7 +16,8 @@ from torch import Tensor
 from inference.models import description, encode, model, network, put_weights, rewrite, table_of, with_table
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.runs.bundle import CONFIG, WEIGHTS, read_bundle
-from samplecnn.runs.folder import RunError, load_model, read_config
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import load_model, read_config
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.hub import pull, push
 from samplecnn.inference.locate import local
 from samplecnn.runs.bundle import CARD, CONFIG, WEIGHTS
-from samplecnn.runs.folder import RunError, load_model
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import load_model
 
 
 @pytest.fixture

@@ -50,6 +50,13 @@ def compressed(path: Path) -> None:
             small.writestr(entry.filename, archive.read(entry))
 
 
+def lying(path: Path) -> None:
+    """An archive whose table says of an entry that it is larger than the file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data/0", bytes(1000))
+        archive.filelist[0].file_size = archive.filelist[0].compress_size = 3 << 30
+
+
 def named(what: str, argument: int) -> Callable[[Path], None]:
     """A pickle that asks for ``what(argument)``, which PyTorch itself would call."""
     module, _, name = what.rpartition(".")
@@ -67,6 +74,7 @@ def named(what: str, argument: int) -> Callable[[Path], None]:
 BOMBS = {
     "expanded": (expanded, "claims .* bytes of weights, and has"),
     "compressed": (compressed, "it is compressed"),
+    "lying": (lying, "it says to hold more than its size"),
     "bytearray": (named("builtins.bytearray", 3 << 30), "it names builtins.bytearray"),
     "tensor": (named("torch.FloatTensor", 1 << 30), "it names torch.FloatTensor"),
 }

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.made_runs import make_run
 from samplecnn.runs.collect import Collected, collect
-from samplecnn.runs.folder import RunError
+from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.run import read_run
 
@@ -57,12 +57,10 @@ def test_runs_sweeps_and_folders_above(sweep: Path) -> None:
     assert names(collect([sweep])) == ["sweep/0", "sweep/1", "sweep/2"]
     assert names(collect([sweep.parent])) == ["sweep/0", "sweep/1", "sweep/2"]
     make_run(sweep.parent / "single", "block=basic")
-    assert names(collect([sweep.parent, sweep, sweep / "0"])) == [
-        "runs/single",
-        "runs/sweep/0",
-        "runs/sweep/1",
-        "runs/sweep/2",
-    ]
+    make_run(sweep / "10", seed=10)
+    found = collect([sweep.parent, sweep, sweep / "0"])
+    assert names(found) == ["runs/single", *(f"runs/sweep/{job}" for job in (0, 1, 2, 10))]
+    assert not found.left_out
 
 
 def test_small_files_are_enough(sweep: Path) -> None:
@@ -143,8 +141,10 @@ def test_of_doubles_the_newest_is_taken(sweep: Path) -> None:
 def test_what_is_off_may_be_absent(sweep: Path) -> None:
     """A run of before a key existed is the same as one where it is off, and another where it is on."""
     text = (sweep / "0" / "config.yaml").read_text()
-    assert "max_epochs: null" in text
-    (sweep / "0" / "config.yaml").write_text(text.replace("  max_epochs: null\n", ""))
+    for off in ("  max_epochs: null\n", "scale_rate: false\n"):
+        assert off in text
+        text = text.replace(off, "")
+    (sweep / "0" / "config.yaml").write_text(text)
     one, other = read_run(sweep / "0"), read_run(make_run(sweep.parent / "same", seed=0))
     assert one.settings == other.settings
     assert read_run(make_run(sweep.parent / "capped", "trainer.max_epochs=3")).settings != one.settings
@@ -154,7 +154,10 @@ def test_what_is_off_may_be_absent(sweep: Path) -> None:
     ("change", "reason"),
     [
         (lambda r: r.pop("split_hash"), "has no split_hash: it was written by samplecnn 0.1.0, and this is "),
-        (lambda r: r.update(versions=None, test={}), r"has no test.roc_auc: .* samplecnn of unknown version"),
+        (
+            lambda r: r.update(versions={"samplecnn": 7}, test={}),
+            r"has no test.roc_auc: .* samplecnn of unknown version",
+        ),
         (lambda r: r["test"].update(per_tag={}), "test.per_tag={} must be scores by tag, of at least one"),
         (lambda r: r["test"]["per_tag"]["tag 0"].pop("roc_auc"), "has no test.per_tag.tag 0.roc_auc"),
         (
@@ -163,11 +166,13 @@ def test_what_is_off_may_be_absent(sweep: Path) -> None:
         ),
         (lambda r: r["test"].update(roc_auc=float("nan")), "NaN is not a finite number"),
         (lambda r: r.update(epochs=0), "epochs=0 must be a whole number of at least 1"),
+        (lambda r: r.update(epochs=10**400), "epochs=1000.* must be a whole number of at least 1"),
         (lambda r: r.update(block="../../x"), "block='../../x' must be a name"),
         (lambda r: r.update(hardware="\x1b[2J"), "hardware=.* must be a printable text"),
         (lambda r: r.update(block="basic"), "config.yaml and results.json are of different runs"),
         (lambda r: r.update(test=[1]), "test is a list, not an object"),
         (lambda r: r["test"].update(roc_auc=0.5), "predictions.npz and results.json are of different runs"),
+        (lambda r: r["test"].update(pr_auc=0.5), "predictions.npz and results.json are of different runs"),
         (
             lambda r: r["test"].update(per_tag=dict(reversed(r["test"]["per_tag"].items()))),
             "predictions.npz and results.json are of different runs",
@@ -205,6 +210,21 @@ def test_files_that_cannot_be_read(sweep: Path, file: str, content: bytes) -> No
     assert names(found) == ["sweep/0", "sweep/2"]
     assert [left.name for left in found.left_out] == ["sweep/1"]
     assert file in found.left_out[0].reason
+
+
+def test_configurations_that_cannot_be_used(sweep: Path) -> None:
+    config = sweep / "1" / "config.yaml"
+    for change, reason in (
+        (
+            lambda: config.write_text(config.read_text() + 'own: "\\e[2J"\n'),
+            "'own' holds what cannot be printed",
+        ),
+        (config.unlink, "sweep/1 is not a run folder: it has no config.yaml"),
+    ):
+        change()
+        (left,) = collect([sweep]).left_out
+        assert reason in left.reason
+        assert str(sweep) not in left.reason
 
 
 def test_auc_a_little_above_one_is_rounding(sweep: Path) -> None:
@@ -277,13 +297,23 @@ def test_predictions_that_cannot_be_read(sweep: Path, spoil: Callable[[Path], No
         "epoch,seconds\n0,1\n",
         "noise",
         "epoch\n\x00",
-        "\n".join(["epoch,train_loss,val_loss,val_roc_auc,seconds", "0,1,1,1,-5"]),
+        *(
+            f"epoch,train_loss,val_loss,val_roc_auc,seconds\n{row}\n"
+            for row in ("0,1,1,1,-5", "0,1,1,1,inf", "nan,1,1,1,5", "inf,1,1,1,5", "-1,1,1,1,5")
+        ),
     ],
 )
 def test_a_table_of_epochs_that_cannot_be_read(sweep: Path, content: str) -> None:
     (sweep / "1" / "metrics.csv").write_text(content)
     run = read_run(sweep / "1")
     assert run.epochs == ()
+    assert content == "noise" or run.notes[0].endswith("it has no learning curve")
+
+
+def test_of_a_training_that_diverged_the_epochs_stay(sweep: Path) -> None:
+    rows = "epoch,train_loss,val_loss,val_roc_auc,seconds\n0,nan,inf,0.5,3\n"
+    (sweep / "1" / "metrics.csv").write_text(rows)
+    assert [(row["val_roc_auc"], row["seconds"]) for row in read_run(sweep / "1").epochs] == [(0.5, 3)]
 
 
 def test_a_link_to_a_folder_above_does_not_go_on_for_ever(sweep: Path) -> None:

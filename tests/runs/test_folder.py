@@ -16,7 +16,8 @@ from samplecnn.model.architecture import build
 from samplecnn.model.blocks import BLOCKS, Basic
 from samplecnn.model.network import SampleCNN
 from samplecnn.runs.config import config_hash
-from samplecnn.runs.folder import RunError, find_checkpoint, load_model, read_config, unfinished
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.folder import find_checkpoint, load_model, read_config, unfinished
 from samplecnn.runs.results import read_results, versions
 
 
@@ -160,6 +161,9 @@ def test_a_run_that_has_not_finished_is_said_to_be(tmp_path: Path) -> None:
     best.touch()
     assert unfinished(best) is None  # a checkpoint that lies about
     (tmp_path / "run" / "config.yaml").touch()
+    (other := tmp_path / "run" / "models" / "best.ckpt").parent.mkdir()
+    other.touch()
+    assert unfinished(other) is None  # of whoever else has a config.yaml
     for path in (tmp_path / "run", best):
         assert "run has not finished training: this is its best model so far" in str(unfinished(path))
     (tmp_path / "run" / "results.json").touch()

@@ -43,6 +43,8 @@ def test_what_is_written_is_what_is_read(run: Path) -> None:
     assert read_results(run) == results
     assert read_config(run) == config
     assert config_hash(config.plain) == results.config_hash
+    write_config(run, replace(config, plain={**config.plain, "resume": str(run)}))
+    assert read_config(run) == config
 
 
 def test_runs_of_earlier_versions(run: Path) -> None:

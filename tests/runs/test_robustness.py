@@ -70,6 +70,7 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
         (lambda plain: plain["under"].update(noise={}), r"under\.noise is not a list"),
         (lambda plain: plain["under"].update(noise=[3]), r"under\.noise is a int, not an object"),
         (lambda plain: plain["under"]["noise"][0].update(strength=True), r"under\.noise\.strength=True must"),
+        (lambda plain: plain["under"]["noise"][0].update(roc_auc=10**400), r"under\.noise\.roc_auc=1000"),
         (lambda plain: plain["under"]["noise"][0].update(roc_auc=1.5), r"under\.noise\.roc_auc=1\.5 must be"),
         (lambda plain: plain["under"]["noise"][0].update(strength=None), r"under\.noise has no strength"),
         (lambda plain: plain["under"]["noise"].append(plain["under"]["noise"][0]), r"noise has .* one twice"),

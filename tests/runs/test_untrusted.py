@@ -63,6 +63,13 @@ def test_terminal_codes_do_not_get_into_messages(tmp_path: Path) -> None:
     assert str(refused.value).isprintable()
 
 
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[1e999]", '{"a": 1, "a": 2}', "[" * 5000])
+def test_json_that_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(RunError, match=r"results\.json is not JSON, or damaged"):
+        read_json(tmp_path / "results.json")
+
+
 def test_json_that_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[" + "1," * 1000 + "1]")
     with pytest.raises(RunError, match="more than 1 KiB"):

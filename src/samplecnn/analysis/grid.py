@@ -14,6 +14,7 @@ from samplecnn.analysis.comparison import pooled_spread
 from samplecnn.analysis.published import published_split
 from samplecnn.analysis.statistics import Bootstrap, Estimate, bootstrap, split_scores
 from samplecnn.errors import UserError
+from samplecnn.model.architecture import SAMPLECNN, own_rate
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import LATER
@@ -72,10 +73,16 @@ def groups(runs: Sequence[Run], draws: Draws | None = None) -> list[Group]:
     first = next((run.settings for run in runs if run.results.block is not None), {})
     of_samplecnn = ("width", "running_statistics", "dropout")
     typical: dict[str, Any] = {k: first[k] for k in of_samplecnn if k in first}
+    heard = first.get("rate", own_rate(SAMPLECNN))
 
     def compared(run: Run) -> dict[str, Any]:
-        settings = run.settings if run.results.block is not None else {**run.settings, **typical}
-        return {k: v for k, v in settings.items() if k not in own and not k.startswith(("block.", "model."))}
+        settings = dict(run.settings)
+        if run.results.block is None:
+            settings |= typical
+            if first and settings.get("rate") in (None, heard):  # at its own rate, or that of SampleCNN
+                settings["rate"] = first.get("rate")
+        named = {key: value for key, value in settings.items() if value is not None and key not in own}
+        return {key: value for key, value in named.items() if not key.startswith(("block.", "model."))}
 
     def shared(run: Run) -> dict[str, Any]:
         return in_common(compared(run)) if run.config.recipe is not None else compared(run)
@@ -171,7 +178,7 @@ def _options(run: Run) -> dict[str, Any]:
     options.pop("_target_", None)
     if (network := NETWORKS.get(run.results.model)) is not None:
         defaults = {p.name: p.default for p in inspect.signature(network).parameters.values()}
-        options["dropout"] = run.settings["dropout"]
+        options |= {key: run.settings.get(key) for key in ("dropout", "rate")}
         return {key: value for key, value in options.items() if value != defaults.get(key)}
     if run.results.block in BLOCKS and options.get("dropout") == run.settings.get("data.block_dropout", 0.2):
         options.pop("dropout", None)

@@ -40,8 +40,8 @@ CURVES = (
     (
         "val_roc_auc",
         "Validation ROC-AUC",
-        "Macro ROC-AUC on the validation split after each epoch, a line for each run. The weights with the "
-        "lowest validation loss are tested.",
+        "Macro ROC-AUC on the validation split after each epoch, a line for each run. The paper's schedule "
+        "tests the weights with the lowest validation loss; others may take those of the end.",
     ),
     (
         "val_loss",
@@ -113,9 +113,10 @@ def make_report(
 
     ``draws`` and ``seed`` are of the bootstrap. ``only`` chooses runs by the beginning of their split hash.
     Raises UserError, before anything is written, where there are no runs, or runs that cannot be compared,
-    and before anything is computed for an ``out`` that cannot be written into.
+    and before anything is computed for an ``out`` that cannot be written into, or has another's page.
     """
     refuse_unwritable(out)
+    earlier = _earlier_page(out)
     found = collect(paths)
     runs = one_split(found.runs, only)
     drawn = draw(runs, draws=draws, seed=seed)
@@ -138,7 +139,7 @@ def make_report(
         split_hash=runs[0].results.split_hash,
         folders=[run.path for run in runs],
     )
-    _write(report, out)
+    _write(report, out, earlier)
     return report
 
 
@@ -201,19 +202,27 @@ def refuse_unwritable(out: Path) -> None:
         ) from error
 
 
-def _write(report: Report, out: Path) -> None:
+def _earlier_page(out: Path) -> str:
+    """Return the page of an earlier report, "" without one; UserError for a page that is no report."""
+    page = out / PAGE
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if text and GENERATOR not in text[:2000]:
+        raise UserError(
+            f"--out {out}: {page} is no earlier report, which would be replaced; name another folder"
+        )
+    return text
+
+
+def _write(report: Report, out: Path, earlier: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     by_file: dict[str, list[tuple[str, Table]]] = {}
     for group, table in report.tables:
         by_file.setdefault(f"{table.name}.csv", []).append((group, table))
-    page = out / PAGE
-    earlier = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    if GENERATOR in earlier[:2000]:
-        for name in re.findall(r'<a href="(\w+\.csv)">', earlier):  # it may have had other tables
-            (out / name).unlink(missing_ok=True)
+    for name in re.findall(r'<a href="(\w+\.csv)">', earlier):  # it may have had other tables
+        (out / name).unlink(missing_ok=True)
     for name, of_one_kind in by_file.items():
         write_tables(of_one_kind, out / name)
-    files.write(page, _render(report, sorted(by_file)))
+    files.write(out / PAGE, _render(report, sorted(by_file)))
 
 
 def _render(report: Report, csv_files: Sequence[str]) -> str:

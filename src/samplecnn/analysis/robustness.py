@@ -41,14 +41,15 @@ def score_point(
 
 
 def of_groups(groups: Sequence[Group], names: Sequence[str]) -> dict[str, Robustness]:
-    """Return the robustness of all architectures that have one, by label and the name of their group.
+    """Return the robustness of all architectures that were disturbed, by label and the name of their group.
 
     It is the mean over those seeds that have it; the best architecture of a group comes first.
     """
     found = {}
     for group, name in zip(groups, names, strict=True):
         for one in group.ranked:
-            if several := [run.robustness for run in one.runs if run.robustness is not None]:
+            several = [r for run in one.runs if (r := run.robustness) is not None and r.under]
+            if several:
                 found["; ".join(filter(None, (one.label, name)))] = _mean(several)
     return found
 

@@ -30,7 +30,7 @@ class Scale:
     def over(cls, values: Sequence[float], start: float, end: float) -> "Scale":
         """Return a scale that holds all values, with a little room at its ends."""
         low, high = min(values), max(values)
-        room = 0.05 * (high - low) or 0.01
+        room = 0.05 * (high - low) or max(0.01, 1e-3 * abs(high))
         return cls(low - room, high + room, start, end)
 
     def __call__(self, value: float) -> float:

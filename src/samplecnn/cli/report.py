@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samplecnn.analysis.tabular import Table
 
 # In the terminal; all others are on the page.
-PRINTED = ("table1", "differences", "recipes", "cost", "table2", "alpha", "weight_decay")
+PRINTED = ("table1", "differences", "recipes", "cost", "table2", "alpha", "weight_decay", "few")
 
 
 def add_commands(commands: Any) -> None:

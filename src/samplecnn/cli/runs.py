@@ -75,7 +75,9 @@ def run_runs(options: argparse.Namespace) -> int:
     for column, value in options.only:
         found = filtered(found, column, value)
     if options.intervals:
-        found = [with_interval(entry) if entry.state == FINISHED else entry for entry in found]
+        found = [
+            with_interval(entry, options.folder) if entry.state == FINISHED else entry for entry in found
+        ]
     if options.sort:
         found = ordered(found, options.sort)
     if options.json:
@@ -91,13 +93,13 @@ def run_runs(options: argparse.Namespace) -> int:
     return 0
 
 
-def with_interval(entry: "Entry") -> "Entry":
-    """Return what is known of a finished run, with the interval of its AUC where it has predictions."""
+def with_interval(entry: "Entry", folder: Path) -> "Entry":
+    """Return what is known of a finished run below a folder, with an interval where it has predictions."""
     from samplecnn.analysis.statistics import results_with_intervals
 
-    run = RUNS / entry.run
+    shortened = folder.is_relative_to(RUNS) and entry.run != str(RUNS)  # as `run_name` does it
     try:
-        test = results_with_intervals(run if run.is_dir() else Path(entry.run), draws=DRAWS).test
+        test = results_with_intervals(RUNS / entry.run if shortened else Path(entry.run), draws=DRAWS).test
     except UserError as error:
         return replace(entry, problem=str(error))
     return replace(entry, interval=test.roc_auc_interval)

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -100,9 +100,14 @@ def replacing(folder: Path, *, force: bool = False) -> Iterator[Path]:
         check_place(folder, force=force)
         if folder.exists():
             folder.rename(old)
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:
+            with suppress(OSError):  # where another has come into its place, it stays in the workshop
+                old.rename(folder)
+            raise
     finally:
-        if folder.exists() or not old.exists():  # else the one of before stays in there
+        if folder.exists() or not old.exists():
             shutil.rmtree(workshop, ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
 """All finished runs below some folders: what a report is made of."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def collect(paths: Sequence[str | Path]) -> Collected:
             if root.exists():
                 raise RunError(f"{root} is a file: name a run folder, or a folder above some")
             raise RunError(f"there is no folder {root}")
-    folders = {root: sorted(run_folders(root), key=_by_number) for root in roots}
+    folders = {root: run_folders(root) for root in roots}
     for root, below in folders.items():
         if not below:
             raise RunError(f"{root} holds no run: no folder in it has {RESULTS} or {CONFIG}")
@@ -66,12 +66,17 @@ def collect(paths: Sequence[str | Path]) -> Collected:
     return found
 
 
-def run_folders(root: Path) -> Iterator[Path]:
-    """Yield the run folders at or below ``root``, finished or not; what lies inside of one is its own."""
+def run_folders(root: Path) -> list[Path]:
+    """Return the run folders at or below ``root``, finished or not; what lies inside of one is its own.
+
+    They are in the order of their names, jobs of a sweep in that of their numbers.
+    """
+    found = []
     for here, folders, files in os.walk(root):
         if {CONFIG, RESULTS, CELL} & set(files):
             folders.clear()
-            yield Path(here)
+            found.append(Path(here))
+    return sorted(found, key=_by_number)
 
 
 def _by_number(folder: Path) -> tuple[str, int, str]:

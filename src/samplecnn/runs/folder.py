@@ -4,7 +4,9 @@
     RUN/results.json       what it is and how well it does on the test split; written last    results.py
     RUN/predictions.npz    clip_ids, tags, labels and probabilities of the test split    predictions.py
     RUN/metrics.csv        one row per epoch    run.py
-    RUN/checkpoints/       best.ckpt (lowest validation loss) and last.ckpt (to resume from)    checkpoint.py
+    RUN/robustness.json    how well it does on a disturbed test split    robustness.py
+    RUN/thresholds.json    from which probability on a clip has a tag    thresholds.py
+    RUN/checkpoints/       best.ckpt (tested) and last.ckpt (to resume from)    checkpoint.py
 
 All of it is untrusted input. What reads the model or the configuration of a run folder reads those of a
 bundle too (`bundle.py`).
@@ -24,7 +26,7 @@ from samplecnn.runs.bundle import WEIGHTS, is_bundle, read_bundle
 from samplecnn.runs.checkpoint import describe, network_weights, read_checkpoint
 from samplecnn.runs.config import CONFIG, RunConfig
 from samplecnn.runs.description import PROBES, Description
-from samplecnn.runs.errors import RunError as RunError
+from samplecnn.runs.errors import RunError
 from samplecnn.runs.results import RESULTS
 from samplecnn.runs.untrusted import read_bytes
 
@@ -69,7 +71,11 @@ def read_config(path: Path) -> RunConfig:
 
 def unfinished(path: Path) -> str | None:
     """Say that the run of a folder or checkpoint has not finished; None if it has, and for a bundle."""
-    run = path.resolve() if path.is_dir() else path.resolve().parent.parent
+    run = path.resolve()
+    if not path.is_dir():
+        if run.parent.name != "checkpoints":  # a file by itself
+            return None
+        run = run.parent.parent
     if not (run / CONFIG).is_file() or (run / RESULTS).is_file():
         return None
     return f"{run} has not finished training: this is its best model so far"

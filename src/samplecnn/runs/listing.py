@@ -44,10 +44,10 @@ def entries(folder: Path, named: Callable[[Path], str] = str) -> Iterator[Entry]
     """Yield the runs at or below a folder, ``named`` so; RunError where there is no such folder."""
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
-    for run in sorted(run_folders(folder)):
+    for run in run_folders(folder):
         try:
             yield _entry(run, named(run))
-        except (RunError, OSError, ValueError) as error:
+        except (RunError, OSError) as error:
             yield Entry(named(run), DAMAGED, problem=str(error))
 
 
@@ -83,7 +83,7 @@ def find(name: Path, folder: Path) -> Path:
     if folder / name in found:
         return folder / name
     if len(found) > 1:
-        some = ", ".join(str(run) for run in sorted(found)[:5])
+        some = ", ".join(str(run) for run in found[:5])
         raise UserError(f"{len(found)} runs end in {name}: {some}{', ...' if len(found) > 5 else ''}")
     return found[0] if found else name
 

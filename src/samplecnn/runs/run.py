@@ -139,8 +139,9 @@ def read_epochs(run: Path) -> tuple[dict[str, float], ...]:
     try:
         text = io.StringIO(read_bytes(path, MAX_JSON).decode("utf-8"), newline="")
         rows = tuple({key: float(row.get(key) or "") for key in CURVES} for row in csv.DictReader(text))
-        if not all(math.isfinite(row["seconds"]) and row["seconds"] >= 0 for row in rows):
-            raise ValueError("seconds are not numbers of at least 0")
+        for key in ("epoch", "seconds"):  # of the others, a training that diverged leaves NaN
+            if not all(0 <= row[key] < math.inf for row in rows):
+                raise ValueError(f"{key} is not a number of at least 0 everywhere")
     except (ValueError, OSError, csv.Error) as error:
         raise RunError(f"{EPOCHS} cannot be read ({error})") from error
     return rows
