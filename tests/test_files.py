@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from samplecnn.files import remove_empty, writing
+from samplecnn.files import remove_empty, remove_unfinished, write, writing
 
 
 def fail(path: Path, error: OSError) -> None:
@@ -19,6 +19,20 @@ def test_an_error_names_the_file_that_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=rf"No space left: '{path}'"):
         fail(path, OSError(28, "No space left"))
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"before"]
+
+
+def test_a_folder_that_is_not_there_is_said_by_the_file_s_name(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "a"
+    with pytest.raises(FileNotFoundError) as caught:
+        write(path, "text")
+    assert str(caught.value) == f"[Errno 2] No such file or directory: '{path}'"
+
+
+def test_what_killed_writers_have_left_is_removed(tmp_path: Path) -> None:
+    for name in ("results.json", "results.json.123.tmp", "notes.tmp"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.tmp", "results.json"]
 
 
 def test_empty_folders_are_removed_below_the_working_directory(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from samplecnn.text import counted, csv_text, is_printable, lines, printable, shown
+from samplecnn.text import counted, csv_text, is_printable, lines, printable, shown, unique
 
 
 @pytest.mark.parametrize(
-    "text", ["rock", "Köln", "日本", "\u0645\u06cc\u200c\u062e\u0648", "[/rock]", "a | b"]
+    "text", ["rock", "Köln", "日本", "\u0645\u06cc\u200c\u062e\u0648", "[/rock]", "a | b", "a\u3000\xa0b"]
 )
 def test_words_of_any_script_stay(text: str) -> None:
     assert is_printable(text)
@@ -50,3 +50,7 @@ def test_one_thing_is_not_several() -> None:
         "1,000 files",
     ]
     assert [counted(number, "file was", "files were") for number in (1, 2)] == ["1 file was", "2 files were"]
+
+
+def test_names_that_differ_in_case_only_are_numbered() -> None:
+    assert unique(["a", "A", "b", "a (2)", "a"]) == ["a", "A (2)", "b", "a (2) (2)", "a (3)"]

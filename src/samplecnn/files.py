@@ -35,7 +35,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk, say
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # None: a full disk, say
             error.filename = str(path)
         raise
 

@@ -60,6 +60,15 @@ def parts(file: Path, count: int) -> list[Path]:
     return found
 
 
+def out_of_order(file: Path) -> Path:
+    """With a directory that lists the last file first."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+        archive.filelist.reverse()
+    return file
+
+
 def zip64(file: Path) -> Path:
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in FILES.items():
@@ -72,6 +81,7 @@ HONEST: dict[str, Callable[[Path], Path | list[Path]]] = {
     "zip": lambda folder: make_zip(folder / "a.zip", {"0/": b"", **FILES, "readme.txt": b"hello"}),
     "stored zip": lambda folder: make_zip(folder / "a.zip", FILES, zipfile.ZIP_STORED),
     "zip64": lambda folder: zip64(folder / "a.zip"),
+    "zip out of order": lambda folder: out_of_order(folder / "a.zip"),
     "zip in parts": lambda folder: parts(make_zip(folder / "a.zip", FILES), 3),
     "zip in many parts": lambda folder: parts(make_zip(folder / "a.zip", FILES), 200),
 }
@@ -91,6 +101,7 @@ def test_what_is_there_is_kept_and_what_is_wrong_replaced(tmp_path: Path) -> Non
     out(archive, tmp_path / "out")
     kept, wrong = tmp_path / "out/0/a.mp3", tmp_path / "out/f/c.mp3"
     wrong.write_bytes(b"THREE" * 10_000)
+    (tmp_path / "out/0/b, ö.MP3").write_bytes(b"\x9d\x0a\xd9\x6d")  # the CRC of no bytes
     before = kept.stat().st_ino
     out(archive, tmp_path / "out")
     assert content(tmp_path / "out") == FILES
@@ -185,14 +196,15 @@ def test_a_size_that_is_a_lie(tmp_path: Path) -> None:
         assert content(tmp_path / "out") == {}
 
 
-def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 40])
+def test_entries_that_share_their_bytes(tmp_path: Path, place: int) -> None:
     """As in the bombs that decompress one kernel many times."""
     archive = make_zip(tmp_path / "a.zip", {"a.mp3": bytes(5_000), "b.mp3": bytes(5_000)})
     with zipfile.ZipFile(archive) as opened:
         second = opened.getinfo("b.mp3").header_offset
     where = archive.read_bytes().rindex(struct.pack("<L", second), 0, archive.stat().st_size - 22)
     whole = bytearray(archive.read_bytes())
-    whole[where : where + 4] = struct.pack("<L", 0)
+    whole[where : where + 4] = struct.pack("<L", place)
     archive.write_bytes(whole)
     with pytest.raises(ArchiveError, match="overlaps"):
         out(archive, tmp_path / "out")

@@ -1,6 +1,7 @@
 """Decoding and its refusals on real files; resampling against ideal sines."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def without_length_header(mp3: bytes) -> bytes:
 def test_constants_are_the_papers() -> None:
     assert audio.SEGMENT_SAMPLES == 59_049
     assert audio.CLIP_SAMPLES == 639_450
-    assert audio.SEGMENTS_PER_CLIP == 10
+    assert audio.CLIP_SAMPLES // audio.SEGMENT_SAMPLES == 10
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
@@ -73,6 +74,27 @@ def test_middle_of_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", start="middle"), whole)
     with pytest.raises(ValueError, match="start is 'end': allowed are start, middle"):
         audio.load(tmp_path / "a.wav", start="end")
+
+
+def test_the_middle_of_a_long_file_takes_the_memory_of_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "BLOCK", 10_000)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 1_000_001).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    tracemalloc.start()
+    try:
+        middle, _ = audio.decode(tmp_path / "a.wav", max_seconds=2, start="middle")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(middle, samples[484_000:516_000])
+    for length in (31_999, 32_001, 131_998, 131_999, 132_000, 132_001):  # blocks end near the first sample
+        soundfile.write(tmp_path / "a.wav", samples[:length], RATE, subtype="FLOAT")
+        first = max(0, (length - 32_000) // 2)
+        middle, _ = audio.decode(tmp_path / "a.wav", max_seconds=2, start="middle")
+        np.testing.assert_array_equal(middle, samples[first : min(length, first + 32_000)])
+    assert peak < 1.2 * samples.nbytes  # half of the blocks, joined; all of them took twice as much
 
 
 def test_max_seconds_has_to_be_positive(tmp_path: Path) -> None:
@@ -115,6 +137,17 @@ def test_unusable_files_are_refused_by_name_with_the_reason(tmp_path: Path) -> N
         with pytest.raises(audio.AudioError, match=f"{name}: .*({reason})") as caught:
             audio.load(tmp_path / name)
         assert str(tmp_path) not in caught.value.reason
+
+
+def test_what_is_not_finite_is_counted_over_all_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "BLOCK", 1_000)
+    samples = np.zeros(RATE)
+    samples[RATE // 4 :: 4] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(audio.AudioError, match=r"3000 samples are NaN or infinite, the first at 0\.250 s"):
+        audio.decode(tmp_path / "nan.wav")
 
 
 @pytest.mark.parametrize("mode", [None, "CONSTANT", "VARIABLE"])
@@ -232,8 +265,6 @@ def test_segments(dtype: type) -> None:
     assert cut.shape == (2, size)
     assert cut.dtype == dtype
     np.testing.assert_array_equal(cut.ravel(), waveform[: 2 * size])
-    assert audio.segments(waveform, limit=1).shape == (1, size)
-    assert audio.segments(waveform, limit=10).shape == (2, size)
 
     short = audio.segments(waveform[1:100])
     assert short.shape == (1, size)
@@ -300,9 +331,3 @@ def test_frames_start_at_every_hop(hop: int, length: int) -> None:
     np.testing.assert_array_equal(cut, np.stack([whole[start : start + 59_049] for start in starts]))
     if hop == audio.SEGMENT_SAMPLES:
         np.testing.assert_array_equal(cut, audio.segments(waveform))
-
-
-@pytest.mark.parametrize(("hop", "batch"), [(0, 1), (-1, 1), (1, 0)])
-def test_frames_that_are_none(hop: int, batch: int) -> None:
-    with pytest.raises(ValueError, match="allowed are 1, 2"):
-        list(audio.frames([np.zeros(10, dtype=np.float32)], hop, batch))

@@ -1,5 +1,6 @@
 """The walk through folders of music: what counts, what is left out and said."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "music/gone.mp3").symlink_to("/nowhere.mp3")
     assert relative(tmp_path / "music") == ["gone.mp3", "far/b.wav", "rock/a.wav"]
     assert walk(tmp_path / "music").passed_over == {"links to folders that are there already": 2}
+
+
+def test_folders_that_cannot_be_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a.wav", "secret/b.wav")
+    scan = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("secret"):  # root may read everything
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert relative(tmp_path) == ["a.wav"]
+    assert walk(tmp_path).passed_over == {"unreadable folders": 1}
 
 
 def test_many_kinds_are_summed_up_and_odd_ones_are_escaped() -> None:

@@ -86,6 +86,7 @@ def test_evenly_spaced_segments(per_clip: int | None, expected: list[int]) -> No
 def test_random_chunks_begin_anywhere_in_their_clip() -> None:
     clips = np.array([[0, 500, 1_000], [1, 0, 110], [1, 110, 60]])
     starts: list[int] = []
+    places: set[int] = set()
     for epoch in range(300):
         spans = random_chunks(clips, 2, 100, seed=3, epoch=epoch)
         np.testing.assert_array_equal(spans, random_chunks(clips, 2, 100, seed=3, epoch=epoch))
@@ -94,12 +95,26 @@ def test_random_chunks_begin_anywhere_in_their_clip() -> None:
         assert set(spans[4:, 1]) == {110}
         assert ((spans[:, 1] >= clips.repeat(2, 0)[:, 1]) & (spans[2:4, 1].max() <= 10)).all()
         starts += spans[:2, 1].tolist()
+        places |= set(spans[2:4, 1].tolist())
+    assert places == set(range(11))
     assert min(starts) >= 500
     assert max(starts) <= 1_400
     shares = np.histogram(starts, bins=3, range=(500, 1_401))[0] / len(starts)
     assert shares.min() > 0.25  # each third of the places as often
     other = random_chunks(clips, 2, 100, seed=4, epoch=0)
     assert (other[:4] != random_chunks(clips, 2, 100, seed=3, epoch=0)[:4]).any()
+
+
+@pytest.mark.parametrize("given", [0, 2, 4])
+def test_a_pass_goes_on_after_what_was_given_out(part: Part, store: Store, given: int) -> None:
+    sampler = EpochBatches(len(part.segment_clip), 4, seed=0)
+    loader, resumed = Batches(store, part, sampler), Batches(store, part, sampler)
+    clips = [batch.clips.tolist() for batch in loader]
+    assert len(clips) == 4
+    assert loader.state_dict() == {"given": 0}  # all: the next pass begins at its beginning
+    resumed.load_state_dict({"given": given})
+    assert [batch.clips.tolist() for batch in resumed] == clips[given % 4 :]
+    assert [batch.clips.tolist() for batch in resumed] == clips
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def make(
         ({"clips": (Clip("1", "a", ()), Clip("1", "b", ()))}, "clip id '1' appears twice"),
         ({"clips": (Clip("1", "a", ()), Clip("2", "a", ()))}, "path 'a' appears twice"),
         ({"clips": (Clip("1\t2", "a", ()),)}, "control characters"),
+        ({"clips": (Clip("1", "\udce4.wav", ()),)}, r"path '\\udce4\.wav': has to be one line of text"),
         ({"clips": (Clip("1", "../a", ()),)}, r"path '\.\./a': allowed are paths below"),
         ({"clips": (Clip("1", "/a", ()),)}, "path '/a'"),
         ({"clips": (Clip("1", "./a", ()),)}, "path './a'"),

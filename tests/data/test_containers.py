@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from samplecnn.data import audio
+from samplecnn.data import audio, decoding
 
 RATE = 22_050
 SECONDS = 4
@@ -60,6 +60,16 @@ def test_what_was_cut_is_seen_and_can_be_read_so_far(tmp_path: Path, name: str, 
     assert len(audio.decode(file, max_seconds=0.1)[0]) == round(0.1 * rate)  # what is asked for is there
 
 
+def test_what_is_damaged_after_what_is_asked_for_goes_on(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.flac")
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    with audio.Decoder(tmp_path / "a.flac", strict=False) as decoder:
+        there = sum(map(len, decoder))
+    with audio.Decoder(tmp_path / "a.flac", max_seconds=there / decoder.rate) as decoder:
+        assert sum(map(len, decoder)) == there
+    assert decoder.cut
+
+
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - {"a.flac", "a.ogg", "a.opus"}))
 def test_what_lacks_little_is_complete_enough(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
@@ -88,10 +98,38 @@ def test_wav_with_nothing_in_it(tmp_path: Path) -> None:
         audio.decode(tmp_path / "a.wav")
 
 
+def test_wav_with_nothing_in_it_but_other_chunks(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE)
+    content = (tmp_path / "a.wav").read_bytes() + b"LIST" + struct.pack("<I", 400) + b"INFO" + bytes(396)
+    (tmp_path / "a.wav").write_bytes(wav_of_size(content, len(content) - 8, 0))
+    with pytest.raises(audio.AudioError, match="holds no samples"):
+        audio.decode(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, 2**62, -1])
+def test_chunks_of_absurd_sizes(tmp_path: Path, size: int) -> None:
+    content = write(tmp_path / "a.w64")
+    at = content.index(b"fmt ") + 16
+    (tmp_path / "a.w64").write_bytes(content[:at] + struct.pack("<q", size) + content[at + 8 :])
+    with pytest.raises(audio.AudioError):
+        audio.decode(tmp_path / "a.w64")
+
+
 def test_wav_with_chunks_after_its_samples(tmp_path: Path) -> None:
     content = write(tmp_path / "a.wav")
     (tmp_path / "a.wav").write_bytes(content + b"LIST" + struct.pack("<I", 4) + b"INFO")
     assert len(audio.decode(tmp_path / "a.wav")[0]) == SECONDS * RATE
+
+
+def test_wav_with_an_odd_chunk_before_its_samples(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.wav")
+    at = content.index(b"data")
+    content = content[:at] + b"LIST" + struct.pack("<I", 5) + b"INFO!\0" + content[at:]
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(audio.decode(tmp_path / "a.wav")[0]) == SECONDS * RATE
+    (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
+    with pytest.raises(audio.AudioError, match="incomplete"):
+        audio.decode(tmp_path / "a.wav")
 
 
 def test_au_of_unknown_length(tmp_path: Path) -> None:
@@ -112,6 +150,31 @@ def test_flac_of_unknown_length(tmp_path: Path) -> None:
     with audio.Decoder(tmp_path / "a.flac", max_seconds=1) as decoder:
         assert sum(map(len, decoder)) == RATE
     assert decoder.cut
+
+
+def test_damage_in_a_flac_of_unknown_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the decoder's error tells it."""
+    content = bytearray(write(tmp_path / "a.flac"))
+    content[18:26] = (int.from_bytes(content[18:26], "big") >> 36 << 36).to_bytes(8, "big")
+    half = len(content) // 2
+    content[half : half + 3_000] = bytes(3_000)
+    (tmp_path / "a.flac").write_bytes(content)
+    with audio.Decoder(tmp_path / "a.flac", strict=False) as decoder:
+        there = sum(map(len, decoder))
+    assert decoder.warning is not None
+    assert decoder.warning.startswith(f"cannot be decoded as audio after {there / RATE:.2f} s")
+    monkeypatch.setattr(decoding, "BLOCK", there)  # the next block begins with the damage
+    with pytest.raises(audio.AudioError, match=r"cannot be decoded as audio after \d\.\d\d s"):
+        audio.decode(tmp_path / "a.flac")
+
+
+def test_ogg_without_all_of_its_last_page(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.ogg")
+    last = content.rindex(b"OggS")
+    for end in (last, last + 10, len(content) - 1):
+        (tmp_path / "a.ogg").write_bytes(content[:end])
+        with pytest.raises(audio.AudioError, match="its last page is missing"):
+            audio.decode(tmp_path / "a.ogg")
 
 
 def test_ogg_with_a_tag_after_its_last_page(tmp_path: Path) -> None:

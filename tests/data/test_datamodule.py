@@ -259,6 +259,11 @@ def test_evaluation_batches_of_the_cpu(store_path: Path) -> None:
     sizes = [len(batch.clips) for batch in data.test_dataloader()]
     assert sizes == [4]  # up to 40
     assert data.device.type == "cpu"
+    most = [
+        SegmentDataModule(store_path, segment_samples=samples).evaluated_at_once("test")
+        for samples in (1_000, 59_049, 4 * 59_049, 100 * 59_049)
+    ]
+    assert most == [40, 40, 10, 1]
 
 
 def test_a_fit_on_samples_that_are_kept_on_the_device(tmp_path: Path, store_path: Path) -> None:

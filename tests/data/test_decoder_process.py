@@ -67,6 +67,12 @@ def test_a_file_left_early_does_not_disturb_the_next(tmp_path: Path, decoders: D
         assert sum(map(len, decoder)) == 3 * RATE
 
 
+def test_ctrl_c_is_left_to_the_parent(tmp_path: Path, decoders: DecoderProcess) -> None:
+    with decoders.open(noise(tmp_path / "long.wav", 60)) as decoder:
+        os.kill(decoders.pid, signal.SIGINT)
+        assert sum(map(len, decoder)) == 60 * RATE
+
+
 def test_a_file_that_kills_the_decoder_is_named(tmp_path: Path, decoders: DecoderProcess) -> None:
     path, other = noise(tmp_path / "culprit.wav", 300), noise(tmp_path / "a.wav")
     with decoders.open(path) as decoder:
@@ -93,6 +99,15 @@ def test_a_file_that_hangs_the_decoder_is_named(tmp_path: Path) -> None:
             pass
 
 
+def test_a_deadline_that_has_passed(tmp_path: Path, decoders: DecoderProcess) -> None:
+    path = noise(tmp_path / "long.wav", 60)
+    late = decoders.open(path, deadline=0)
+    with pytest.raises(audio.AudioError, match=r"long\.wav: takes too long to decode"), late as decoder:
+        list(decoder)
+    with decoders.open(path, deadline=60) as decoder:
+        assert sum(map(len, decoder)) == 60 * RATE
+
+
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     """However that ends, and whatever it is doing."""
     code = (
@@ -113,7 +128,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     pytest.fail("it is still there")
 
 
-def test_libraries_do_not_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_do_not_talk(tmp_path: Path) -> None:
     """libmpg123 complains on the standard error, about it does not say which file."""
     path = tmp_path / "a.mp3"
     noise(path, 4)
@@ -121,10 +136,18 @@ def test_libraries_do_not_talk(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     for at in range(len(content) // 2, len(content) - 200, 100):
         content[at] ^= 0xFF
     path.write_bytes(content)
-    with DecoderProcess() as process:
-        try:
-            with process.open(path, strict=False) as decoder:
-                list(decoder)
-        except audio.AudioError:
-            pass
-    assert capfd.readouterr().err == ""
+    code = (
+        "import sys; from samplecnn.data.audio import AudioError, Decoder, DecoderProcess\n"
+        "if __name__ == '__main__':\n"
+        "    opened = Decoder if sys.argv[2] == 'here' else DecoderProcess().open\n"
+        "    try:\n"
+        "        with opened(sys.argv[1], strict=False) as decoder: list(decoder)\n"
+        "    except AudioError: pass\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    said = {}
+    for where in ("here", "there"):
+        command: list[str | Path] = [sys.executable, tmp_path / "run.py", path, where]
+        said[where] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "mpg123" in said["here"]
+    assert said["there"] == ""

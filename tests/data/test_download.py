@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,6 +89,20 @@ def test_a_connection_that_breaks_off_is_taken_up(server: FileServer, file: Path
     get([url], file)
     assert content(file.parent) == {"data.bin": CONTENT}
     assert server.ranges() == [None, None, "bytes=100000-", "bytes=250000-"]
+
+
+def test_a_server_that_is_busy_is_asked_again(server: FileServer, file: Path) -> None:
+    get([server.add("/a", CONTENT, failures=[408, 425, 429])], file)
+    assert content(file.parent) == {"data.bin": CONTENT}
+
+
+def test_one_that_breaks_off_often_but_brings_something_is_not_given_up(
+    server: FileServer, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "CHUNK", 10_000)
+    get([server.add("/a", CONTENT, cuts=[45_000] * (ATTEMPTS + 2))], file)
+    assert content(file.parent) == {"data.bin": CONTENT}
+    assert len(server.asked) == ATTEMPTS + 3
 
 
 def test_chunks_that_break_off_are_taken_up(server: FileServer, file: Path) -> None:
@@ -193,6 +208,19 @@ def test_a_part_that_was_complete_is_only_checked(server: FileServer, file: Path
     get([url], file)
     assert content(file.parent) == {"data.bin": CONTENT}
     assert server.asked == []
+    file.rename(file.with_name("data.bin.part"))  # also where only its published size is known
+    get([url], file, bytes=len(CONTENT))
+    assert content(file.parent) == {"data.bin": CONTENT}
+    assert server.asked == []
+
+
+def test_a_disk_that_is_too_small_is_noticed_beforehand(
+    server: FileServer, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(DownloadError, match=r"cannot write .*\(300,000 bytes are missing and 10 are free\)"):
+        get([server.add("/a", CONTENT)], file)
+    assert content(file.parent) == {}
 
 
 def test_a_damaged_note_begins_again(server: FileServer, file: Path) -> None:

@@ -42,7 +42,15 @@ def test_a_tag_s_only_clip_is_among_the_first() -> None:
     labels[::2, 1] = 1
     labels[123, 2] = 1
     for seed in range(5):
-        assert 123 in stratified(labels, 2, seed)
+        assert stratified(labels, 1, seed).tolist() == [123]
+
+
+def test_of_a_tag_s_clips_the_one_that_brings_most_tags_comes_first() -> None:
+    labels = np.zeros((40, 4), dtype=np.uint8)
+    labels[:30, 0] = labels[5:35, 1] = 1
+    labels[[31, 2, 10, 39], 2] = 1
+    for seed in range(10):
+        assert stratified(labels, 1, seed).tolist() == [10]
 
 
 def test_shares_stay_those_of_all_clips() -> None:

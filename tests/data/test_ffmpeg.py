@@ -1,14 +1,16 @@
 """Formats that soundfile does not read, with ffmpeg and without."""
 
 import shutil
+import signal
 import subprocess
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from samplecnn.data import audio
+from samplecnn.data import audio, ffmpeg
 
 RATE = 44_100
 FORMATS = ("m4a", "aac", "wma", "webm", "mka", "mp4", "ac3", "wv", "tta")
@@ -70,6 +72,33 @@ def test_a_cut_file_is_incomplete(tmp_path: Path) -> None:
     (tmp_path / "b.m4a").write_bytes(content[: len(content) // 2])
     with pytest.raises(audio.AudioError, match="cannot be decoded as audio"):
         audio.decode(tmp_path / "b.m4a")
+
+
+@installed
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_ffmpeg_that_ends_or_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    encode(tmp_path / "a.m4a")
+    source = ffmpeg.FfmpegFile(tmp_path / "a.m4a", "MPEG-4")
+    try:
+        assert len(source.read(1000)) == 1000
+        monkeypatch.setattr(ffmpeg, "SILENT_SECONDS", 0.3)
+        source._process.send_signal(number)
+        with pytest.raises(ffmpeg.FfmpegError, match="ffmpeg stopped"):
+            deque(iter(lambda: len(source.read(100_000)), 0), maxlen=0)
+    finally:
+        source.close()
+
+
+@installed
+def test_a_length_that_is_guessed_is_no_promise(tmp_path: Path) -> None:
+    """AAC alone states none: ffmpeg guesses it from the first bit rate, here one of silence."""
+    noise = np.random.default_rng(0).normal(size=20 * RATE) * 0.1 * (np.arange(20 * RATE) > 10 * RATE)
+    soundfile.write(tmp_path / "a.wav", noise, RATE)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), str(tmp_path / "a.aac")]
+    subprocess.run(command, check=True)
+    assert len(audio.decode(tmp_path / "a.aac")[0]) == pytest.approx(20 * RATE, abs=4096)
 
 
 @installed

@@ -1,5 +1,6 @@
 """Your own music: tables, folders per tag, and splits that keep tags together and groups whole."""
 
+import filecmp
 import os
 import shutil
 from collections import Counter
@@ -236,6 +237,12 @@ def test_one_file_under_several_tags_by_links_is_one_clip(
     assert "10 files have several names by links" in caplog.text
     assert "tags that are on every clip: 'all', 'jazz'" in caplog.text
 
+    rows = [f"all/{n}.wav,{'xy'[n % 2]},{'G' if n == 5 else ''}" for n in range(6)]
+    table(tmp_path, "path,tags,group", *rows, "slow/1.wav,z,G")  # the group of any of its names
+    for seed in range(8):
+        parts = parts_of(folder.catalog(tmp_path, seed=seed))
+        assert parts["all/1.wav"] == parts["all/5.wav"]
+
     lines = [f"all/{n}.wav,{'xy'[n % 2]},{('train', 'valid', 'test')[n % 3]}" for n in range(6)]
     table(tmp_path, "path,tags,split", *lines, "jazz/1.wav,z,test")
     with pytest.raises(
@@ -248,7 +255,13 @@ def test_the_same_audio_in_two_parts_is_said(tmp_path: Path, caplog: pytest.LogC
     for number in range(6):  # all of one size
         write_audio(tmp_path / f"{number}.wav", 2.8, seed=number)
     shutil.copy(tmp_path / "0.wav", tmp_path / "copy.wav")
+    content = bytearray((tmp_path / "0.wav").read_bytes())
+    content[1000] ^= 1  # beside the middle
+    (tmp_path / "other.wav").write_bytes(content)
+    for name in ("empty", "nothing"):
+        (tmp_path / f"{name}.wav").touch()
     rows = [f"{n}.wav,{'xy'[n % 2]},{('train', 'valid', 'test')[n % 3]}" for n in range(6)]
+    rows += ["other.wav,y,test", "empty.wav,x,train", "nothing.wav,y,test"]
     folder.catalog(table(tmp_path, "path,tags,split", *rows))
     assert not caplog.records
     folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,x,train"))
@@ -263,6 +276,19 @@ def test_the_same_audio_in_two_parts_is_said(tmp_path: Path, caplog: pytest.LogC
     folder.catalog(table(tmp_path, "path,tags,split", *rows, "copy.wav,y,train"))
     (record,) = caplog.records
     assert "the same audio as one with other tags" in record.getMessage()
+
+
+def test_files_that_cannot_be_read_are_left_to_the_preparation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write_audio(tmp_path / f"{'xy'[number % 2]}/{number}.wav", 0.1)  # the same audio
+
+    def refuse(*files: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(files[0]))
+
+    monkeypatch.setattr(filecmp, "cmp", refuse)  # root may read everything
+    assert len(folder.catalog(tmp_path).clips) == 6
 
 
 def test_names_that_differ_from_those_on_the_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -280,6 +306,14 @@ def test_names_that_differ_from_those_on_the_disk(tmp_path: Path, caplog: pytest
         folder.catalog(table(tmp_path, "path,tags", "gone.wav,x", f"{wrong},x", "c.wav,y"))
         assert f"2 of 3 files of {tmp_path / 'tags.csv'} are not there" in caplog.text
         assert f"such as {wrong!r}; is {meant!r} meant?" in caplog.text
+
+
+def test_a_name_that_is_no_text_beside_a_table_does_not_matter(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_audio(tmp_path / f"{name}.wav", 0.1)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4.wav")).touch()
+    rows = [f"{name}.wav,{'xy'[index % 2]}" for index, name in enumerate(("a", "b", "c", "gone"))]
+    assert len(folder.catalog(table(tmp_path, "path,tags", *rows)).clips) == 4
 
 
 def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from samplecnn.cli import main
 from samplecnn.data.datasets import mtat
 from samplecnn.data.inspect import check, info, plot
 from samplecnn.data.prepare import prepare
@@ -87,11 +88,13 @@ def test_damage_that_opening_notices_is_a_problem_too(copy: Path) -> None:
         (lambda m: m["clips"]["id"].__setitem__(1, "10"), "clip id '10' appears twice"),
         (
             lambda m: m["splits"]["pons"]["parts"].__setitem__(0, "dev"),
-            "split 'pons' has parts ['dev']: allowed",
+            "is damaged (ValueError: manifest.json has no split, or one into other parts than train, valid",
         ),
         (lambda m: m["splits"]["pons"]["parts"].__setitem__(0, "test"), "its splits are not those"),
         (lambda m: m["tags"].__setitem__(0, "quiet"), "its tags are not those of the catalogue"),
         (lambda m: m["clips"]["path"].__setitem__(0, "0/x.mp3"), "its clips are not those"),
+        (lambda m: m["shards"][0].pop("sha256"), "manifest.json says None"),
+        (lambda m: m["shards"][0].update(sha256="\x1b[2J"), r"manifest.json says '\x1b[2J'"),
     ],
 )
 def test_manifest_that_was_changed(
@@ -99,6 +102,11 @@ def test_manifest_that_was_changed(
 ) -> None:
     edit(copy, change)
     assert any(words in problem for problem in check(copy, progress=False))
+
+
+def test_a_file_that_only_the_manifest_names_is_not_read(copy: Path) -> None:
+    edit(copy, lambda m: [shard.update(file="../../outside.npy") for shard in m["shards"]])
+    assert check(copy, progress=False) == []
 
 
 def test_labels_that_were_changed(copy: Path) -> None:
@@ -130,7 +138,8 @@ def test_info_counts(store_path: Path) -> None:
 
 
 def test_names_are_neither_markup_nor_terminal_codes(copy: Path) -> None:
-    names = {"tags": ["[/rock]", "\x1b[2Jjazz", "rare"], "skipped": [{"path": "[red]a.wav", "reason": "[/]"}]}
+    skipped = [{"id": "1", "path": "[red]a.wav", "reason": "[/]"}]
+    names = {"tags": ["[/rock]", "\x1b[2Jjazz", "rare"], "skipped": skipped}
     edit(copy, lambda m: m.update(names, splits={"[/own]": m["splits"]["clean"]}))
     text = told(copy, "[/own]")
     for name in ("split [/own]", "[/rock]", r"\x1b[2Jjazz", "[red]a.wav", "[/]"):
@@ -142,6 +151,17 @@ def test_plot(store_path: Path, tmp_path: Path, name: str, start: bytes) -> None
     pytest.importorskip("matplotlib")
     plot(store_path, "11", tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_the_plot_of_a_clip_whose_id_is_a_path_lies_here(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    edit(copy, lambda m: m["clips"]["id"].__setitem__(0, "jazz/so what.flac"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "plot", str(copy), "jazz/so what.flac"]) == 0
+    assert capsys.readouterr().out == "so what.flac.png\n"
+    assert (tmp_path / "so what.flac.png").is_file()
 
 
 def test_plots_that_cannot_be_drawn(

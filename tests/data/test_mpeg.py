@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from samplecnn.data import audio
+from samplecnn.data import audio, mpeg
+from samplecnn.data.mpeg import parse
 
 RATE = 22_050
 
@@ -31,6 +32,15 @@ def id3v2(size: int) -> bytes:
     return b"ID3\3\0\0" + length + np.random.default_rng(2).bytes(size)
 
 
+def with_vbri(content: bytes) -> bytes:
+    """Have a length header as Fraunhofer's encoders write it in place of LAME's."""
+    at = max(content.find(b"Xing"), content.find(b"Info"))
+    header = parse(content[:4])
+    assert header is not None
+    frame = content[:4] + bytes(32) + b"VBRI" + bytes(10) + content[at + 8 : at + 12]
+    return frame.ljust(header.size, b"\0") + content[header.size :]
+
+
 RUBBISH = {
     "cover behind": lambda whole: whole + ape(40_000),
     "small tag behind": lambda whole: whole + ape(500),
@@ -38,6 +48,7 @@ RUBBISH = {
     "zeros behind": lambda whole: whole + bytes(200_000),
     "zeros in front": lambda whole: bytes(5_000) + whole,
     "cover in front": lambda whole: id3v2(300_000) + whole,
+    "a tag that has no length in front": lambda whole: b"ID3\4\0\0\xff\xff\xff\xff" + whole,
     "two covers in front": lambda whole: id3v2(300_000) + id3v2(3_000) + whole,
     "all at once": lambda whole: id3v2(9_000) + bytes(700) + whole + ape(90_000) + b"TAG" + bytes(125),
 }
@@ -65,6 +76,50 @@ def test_rubbish_between_frames(tmp_path: Path) -> None:
     decoded = audio.decode(file)[0]
     assert len(decoded) == pytest.approx(len(expected), abs=1_200)  # the frame that was torn apart
     np.testing.assert_array_equal(decoded[:RATE], expected[:RATE])
+
+
+def test_rubbish_in_front_of_the_last_two_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.mp3"
+    content = mp3(file)
+    expected = audio.decode(file)[0]
+    places = [0]
+    while (header := parse(content[places[-1] : places[-1] + 4])) is not None:
+        places.append(places[-1] + header.size)
+    assert places[-1] == len(content)
+    file.write_bytes(content[: places[-3]] + bytes(3_000) + content[places[-3] :])
+    np.testing.assert_array_equal(audio.decode(file)[0], expected)
+
+    half = places[len(places) // 2]
+    file.write_bytes(content[:half] + bytes(3_000) + content[half:])
+    np.testing.assert_array_equal(audio.decode(file)[0], expected)
+    monkeypatch.setattr(mpeg, "MAX_RANGES", 1)
+    with pytest.raises(audio.AudioError, match=r"incomplete: 1\.96 s decoded, its header promises 4"):
+        audio.decode(file)
+
+
+def test_frames_of_padding_may_be_missing(tmp_path: Path) -> None:
+    """Encoders count some that hold none of the sound: much of a short file, and less than 0.25 s."""
+    file = tmp_path / "short.mp3"
+    content = mp3(file, 1)
+    at = max(content.find(b"Xing"), content.find(b"Info")) + 8
+    count = int.from_bytes(content[at : at + 4], "big")
+    for more, enough in ((5, True), (12, False)):  # frames of 26 ms
+        file.write_bytes(content[:at] + (count + more).to_bytes(4, "big") + content[at + 4 :])
+        if enough:
+            assert len(audio.decode(file)[0]) == RATE
+        else:
+            with pytest.raises(audio.AudioError, match=r"1\.00 s decoded, its header promises 1\.3"):
+                audio.decode(file)
+
+
+def test_a_length_header_of_fraunhofer_s(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    content = with_vbri(mp3(file, bitrate_mode="VARIABLE"))
+    file.write_bytes(content)
+    assert len(audio.decode(file)[0]) == pytest.approx(4 * RATE, abs=2_000)
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(audio.AudioError, match=r"incomplete: [12]\.\d\d s decoded, its header promises 4"):
+        audio.decode(file)
 
 
 def test_joined_files_are_read_whole(tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_the_database_is_only_read(raw: Path) -> None:
     assert database.read_bytes() == before
     assert not list(raw.glob("*-journal")) + list(raw.glob("*-wal"))
 
+    with closing(sqlite3.connect(database)) as opened, opened:
+        opened.execute("INSERT INTO tid_tag SELECT * FROM tid_tag")  # all twice
+    again = msd.catalog(raw, train_tracks=TRAIN)
+    assert [clip.tags for clip in again.clips] == [clip.tags for clip in catalog.clips]
+
 
 def test_own_lists_and_own_tags(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
     (raw / "lastfm_tags.db").unlink()
@@ -123,6 +128,11 @@ def test_own_lists_and_own_tags(raw: Path, caplog: pytest.LogCaptureFixture) -> 
 def test_bad_lists(raw: Path) -> None:
     with pytest.raises(CatalogError, match=r"filtered_list_train\.cP: 6 tracks, of which the first 201680"):
         msd.catalog(raw)
+    for number in (0, 6):
+        with pytest.raises(
+            CatalogError, match=f"6 tracks, of which the first {number} are the training part"
+        ):
+            msd.catalog(raw, train_tracks=number)
     write_lists(raw, [1, 2, 3, 4, 5, 1], [7])
     with pytest.raises(
         CatalogError, match=r"track TRAAAAA128F0000001 is listed twice, in 'train' and in 'valid'"

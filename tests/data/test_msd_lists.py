@@ -57,6 +57,7 @@ def test_no_code_runs(tmp_path: Path, protocol: int) -> None:
         (python2_pickle(IDS)[:-1], "cannot be read"),
         (pickle.dumps("TRAAAAW128F429D538"), "it holds 0 lists"),
         (pickle.dumps([IDS, IDS[:1]]), "it holds"),
+        (pickle.dumps([IDS[:1], IDS[1:2]]), "it holds 3 lists"),
         (pickle.dumps({"TRAAAAW128F429D538": 1}), "it holds EMPTY_DICT"),
         (pickle.dumps([1, 2]), "it holds BININT1"),
         (b"\x80\x04]\x8d" + (2**62).to_bytes(8, "little") + b"a.", "cannot be read"),

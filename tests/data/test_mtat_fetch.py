@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from samplecnn.data.datasets import mtat
 from samplecnn.data.datasets.mtat_fetch import SOURCE, Source, fetch_raw
 from samplecnn.data.download import DownloadError, Remote
 from samplecnn.data.store import Store
+from samplecnn.files import locked
 
 SHARED = Path(__file__).parents[3] / "shared/mtat"
 CLIPS = {f"{digit}/clip-{digit}.mp3": random.Random(digit).randbytes(40_000) for digit in "0123456789abcdef"}
@@ -123,6 +126,20 @@ def test_files_put_there_by_hand_are_used(tmp_path: Path, server: FileServer, so
     (tmp_path / "mp3.zip").write_bytes(archive(CLIPS))
     fetch_raw(tmp_path, source, progress=False)
     assert audio(tmp_path / "mp3") == CLIPS
+    assert server.asked == []
+
+
+def test_what_another_process_has_fetched_meanwhile_is_used(
+    tmp_path: Path, server: FileServer, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / "fetch.lock"):
+            waits = pool.submit(fetch_raw, tmp_path, source, progress=False)
+            while f"another process fetches into {tmp_path}" not in caplog.text:
+                time.sleep(0.01)
+            (tmp_path / "fetched").touch()
+        waits.result()
     assert server.asked == []
 
 

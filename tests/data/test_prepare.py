@@ -1,9 +1,14 @@
 """Preparing stores: bad files among good ones, begun and gone on with, always the same bytes."""
 
+import errno
 import fcntl
 import json
 import logging
+import multiprocessing
 import os
+import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +17,21 @@ from shutil import copytree, disk_usage
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tqdm import tqdm
 
 from data.prepared import MakeRaw, content
+from samplecnn.data import writer
 from samplecnn.data.audio import SEGMENT_SAMPLES, decode, load, to_int16
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import mtat
 from samplecnn.data.inspect import check
-from samplecnn.data.prepare import prepare, shard_count
+from samplecnn.data.prepare import _finish, prepare, shard_count
 from samplecnn.data.store import Store, StoreError
 from samplecnn.data.workers import Workers
 from samplecnn.data.writer import require_space, shard_jobs
 from samplecnn.errors import UserError
-from samplecnn.files import NO_LOCKS
+from samplecnn.files import NO_LOCKS, BusyError
 
 RATE = 16_000  # Hz
 
@@ -86,7 +93,20 @@ def test_nothing_is_left_if_no_clip_can_be_used(tmp_path: Path, make_raw: MakeRa
     assert [file.name for file in (tmp_path / "stores").iterdir()] == ["x.lock"]
 
 
-def test_bytes_do_not_depend_on_workers(tmp_path: Path, raw: Path, store_path: Path) -> None:
+def test_a_folder_with_a_file_of_somebody_else_s_says_that_no_clip_can_be_used(
+    tmp_path: Path, make_raw: MakeRaw
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/notes.txt").touch()
+    with pytest.raises(StoreError, match="none of the 1 clips of x"):
+        prepare(mtat.catalog(make_raw(tmp_path / "raw", {"0/a.mp3": None}), "x"), tmp_path, progress=False)
+    assert [file.name for file in (tmp_path / "x").iterdir()] == ["notes.txt"]
+
+
+def test_bytes_do_not_depend_on_workers(
+    tmp_path: Path, raw: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ROWS", 2)  # nor on how many labels are written at a time
     for workers in (1, 3, 8):
         again = prepare(
             mtat.catalog(raw, "nine"), tmp_path / str(workers), workers=workers, progress=False, shard_clips=4
@@ -112,6 +132,15 @@ def test_store_of_another_catalogue_is_not_touched(
     assert content(store_path) == before
 
 
+def test_a_store_that_does_not_say_what_it_was_made_from(tmp_path: Path, raw: Path, store_path: Path) -> None:
+    folder = Path(copytree(store_path, tmp_path / "nine"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["catalog"]["excerpt"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=r"another catalogue \(different: excerpt\)"):
+        prepare(mtat.catalog(raw, "nine"), tmp_path)
+
+
 def test_damaged_store_is_reported(tmp_path: Path, raw: Path, store_path: Path) -> None:
     copytree(store_path, tmp_path / "nine")
     (tmp_path / "nine/shard-00001.npy").unlink()
@@ -125,7 +154,9 @@ def test_interrupted_store_keeps_what_is_finished(tmp_path: Path, raw: Path, sto
     (folder / "labels.npy").unlink()
     (folder / "shard-00001.json").unlink()  # that shard was written but not marked
     os.truncate(folder / "shard-00002.npy", 100)
-    (folder / "shard-00002.npy.tmp").write_bytes(b"half")
+    (folder / "shard-00000.npy.7.tmp").write_bytes(b"half")
+    (folder / "labels.npy.7.tmp").write_bytes(b"half")
+    (folder / "shard-00000.lock").touch()  # of a process that was killed
     (folder / "shard-00007.npy").write_bytes(b"of an earlier shard_clips")
     kept = (folder / "shard-00000.npy").stat().st_mtime_ns
     prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False, shard_clips=4)
@@ -271,13 +302,14 @@ def test_changed_audio_is_noticed(
     assert content(folder) == before
 
 
+@pytest.mark.parametrize("kept", [{}, {"files": []}])
 def test_stores_without_the_state_of_files_open(
-    tmp_path: Path, raw: Path, store_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, raw: Path, store_path: Path, caplog: pytest.LogCaptureFixture, kept: dict[str, list[int]]
 ) -> None:
     folder = Path(copytree(store_path, tmp_path / "nine"))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert len(manifest.pop("files")) == 9
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest | kept))
     caplog.clear()
     assert prepare(mtat.catalog(raw, "nine"), tmp_path) == folder
     assert not [record for record in caplog.records if record.name == "samplecnn.data.prepare"]
@@ -309,6 +341,21 @@ def test_file_system_without_locks(
         prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False)
 
 
+def test_a_disk_that_becomes_full_leaves_no_thread_and_no_process(tmp_path: Path, make_raw: MakeRaw) -> None:
+    raw = make_raw(tmp_path / "raw", {f"{part}/{n}.wav": 2.0 for part in "0cd" for n in range(5)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # bytes of a file
+    try:
+        with pytest.raises(StoreError, match="no room to write") as caught:
+            prepare(mtat.catalog(raw, "x"), tmp_path, workers=2, progress=False)
+        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not left
+    assert not multiprocessing.active_children()
+    del caught
+
+
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"shard_clips": 0}])
 def test_counts_have_to_be_positive(tmp_path: Path, raw: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(StoreError, match="both have to be at least 1"):
@@ -322,6 +369,71 @@ def test_root_that_is_a_file(tmp_path: Path, raw: Path) -> None:
             prepare(mtat.catalog(raw, "x"), root, progress=False)
 
 
+def test_a_store_is_not_finished_without_a_shard(tmp_path: Path, raw: Path) -> None:
+    """Which another process has removed, for another data set of that name."""
+    catalog = mtat.catalog(raw, "x")
+    jobs = shard_jobs(catalog, tmp_path / "x", 4)
+    for shard in (0, 2):
+        prepare(catalog, tmp_path, progress=False, shard_clips=4, shard=shard)
+    with pytest.raises(StoreError, match=r"of .*x, 1 shard was removed meanwhile: another process prepares"):
+        _finish(tmp_path / "x", catalog, jobs, 22_050)
+    assert not (tmp_path / "x/manifest.json").exists()
+
+
+def test_what_is_removed_of_a_shard_is_not_its_lock(tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "x").mkdir()
+    job = shard_jobs(mtat.catalog(raw, "x"), tmp_path / "x", 4)[0]
+    with job.locked():
+        job.file.touch()
+        job.remove()
+        assert not job.file.exists()
+        with pytest.raises(BusyError), job.locked():
+            pass
+
+
+def test_threads_of_torch_are_as_before(tmp_path: Path, raw: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        prepare(mtat.catalog(raw, "x"), tmp_path, workers=1, progress=False)
+        with ThreadPoolExecutor(1) as pool:  # a thread has what was set last
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_disk_that_fails_is_no_full_disk(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=r"Input/output error: .*shard-0000\d\.npy") as caught:
+        prepare(mtat.catalog(raw, "x"), tmp_path, progress=False)
+    assert not isinstance(caught.value, StoreError)
+
+
+def test_shards_of_other_clips_need_no_room(
+    tmp_path: Path, raw: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(copytree(store_path, tmp_path / "nine"))
+    (folder / "manifest.json").unlink()
+    there: list[Path] = []
+
+    def look(folder: Path) -> object:
+        there.extend(folder.glob("shard-*.npy"))
+        return disk_usage(folder)
+
+    monkeypatch.setattr(writer, "disk_usage", look)
+    prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False, shard_clips=2)
+    assert not there
+
+
 def test_progress_is_shown(tmp_path: Path, raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    prepare(mtat.catalog(raw, "x"), tmp_path)
-    assert "9/9" in capfd.readouterr().err
+    prepare(mtat.catalog(raw, "x"), tmp_path, shard_clips=4, shard=1)
+    assert "4/4" in capfd.readouterr().err
+    prepare(mtat.catalog(raw, "x"), tmp_path, shard_clips=4)
+    shown = capfd.readouterr().err
+    assert "4/9" in shown  # from the beginning
+    assert "9/9" in shown

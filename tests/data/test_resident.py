@@ -80,6 +80,7 @@ def test_what_fits() -> None:
     assert fits("auto", 10 * GB, ROOM + 20 * GB)
     assert not fits("auto", 10 * GB + 1, ROOM + 20 * GB)
     assert not fits("auto", 1, ROOM // 2)
+    assert not fits("auto", 25 * GB, 15 * GB)
     assert fits(True, 10 * GB, 10 * GB)
     assert not fits(False, 1, 100 * GB)
     with pytest.raises(ValueError, match=r"the samples take 25\.0 GB, and 15\.5 GB are free on the GPU"):

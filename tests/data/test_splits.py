@@ -27,6 +27,15 @@ def test_every_part_has_its_share_of_every_tag(seed: int) -> None:
         np.testing.assert_allclose(of_tag, share / 100, atol=0.06)
 
 
+def test_the_same_seed_gives_the_same_split_for_ever() -> None:
+    """Stores and results depend on it."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 6, (30, 1))
+    counts = (rng.random((30, 4)) < [0.6, 0.3, 0.15, 0.1]) * sizes
+    parts = stratify(counts, sizes[:, 0], (1, 1, 1), seed=0)
+    assert "".join(map(str, parts)) == "202001221210201102022011110012"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_tags_of_few_groups_are_in_every_part(seed: int) -> None:
     counts, sizes = random_music(seed, groups=60, tags=8)

@@ -40,6 +40,12 @@ def test_the_same_rows_from_every_kind(tmp_path: Path, content: bytes) -> None:
     assert [cells for _, cells in read_table(file, ("path", "tags"))] == ROWS
 
 
+def test_the_columns_that_are_needed_tell_the_separator(tmp_path: Path) -> None:
+    file = tmp_path / "tags.csv"
+    file.write_text("path;tags;one, two, three, four\na.wav;rock;x\n")
+    assert read_table(file, ("path", "tags")).header == ["path", "tags", "one, two, three, four"]
+
+
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tags.csv"
     file.write_text('path,tags\n\n"a\nb.wav",rock\n\nc.wav,jazz\n')

@@ -74,7 +74,7 @@ def test_nothing_can_be_learnt(tags: list[list[str]], message: str) -> None:
 def catalog(*tags: str, everywhere: bool = False) -> Catalog:
     clips = [Clip(str(n), f"{n}.wav", (n,)) for n in range(len(tags))] + [Clip("none", "none.wav", ())]
     if everywhere:
-        clips = [Clip(clip.id, clip.path, (0, 1)) for clip in clips]
+        clips = [Clip(clip.id, clip.path, (0, 1, 1)) for clip in clips]
     return Catalog("x", Path(), tags, tuple(clips), {"own": Split(("train",) * len(clips), False)}, {})
 
 

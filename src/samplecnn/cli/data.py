@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     plot = inside.add_parser("plot", help="draw the waveform and mel spectrogram of a clip")
     plot.add_argument("store", type=Path, metavar="STORE")
     plot.add_argument("clip", metavar="CLIP", help="clip id")
-    plot.add_argument("--out", type=Path, metavar="FILE", help="a .png or .svg file (default: CLIP.png)")
+    plot.add_argument("--out", type=Path, metavar="FILE", help="a .png or .svg file (default: CLIP.png here)")
     plot.set_defaults(command=run_plot)
 
 
@@ -54,7 +54,7 @@ def run_plot(options: argparse.Namespace) -> int:
     """Draw a clip of a store."""
     from samplecnn.data.inspect import plot
 
-    out = options.out or Path(f"{options.clip}.png")
+    out = options.out or Path(f"{Path(options.clip).name}.png")  # an id may be the path of a file
     plot(options.store, options.clip, out)
     print(out)
     return 0

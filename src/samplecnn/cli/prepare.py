@@ -26,7 +26,7 @@ def prepare_store(config: DictConfig) -> None:
         if shard is not None and not (path / MANIFEST).is_file():
             print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
             return
-        print(*stores.describe(Store.open(path), data), sep="\n")
+        print(lines("\n".join(stores.describe(Store.open(path), data))))
     except (UserError, OSError) as error:
         sys.exit(lines(error))
 

@@ -4,6 +4,7 @@ By default SampleCNN's: 22,050 Hz, 59,049 samples.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,6 @@ __all__ = [
     "CLIP_SECONDS",
     "EXCERPT_STARTS",
     "SAMPLE_RATE",
-    "SEGMENTS_PER_CLIP",
     "SEGMENT_SAMPLES",
     "AudioError",
     "Decoder",
@@ -37,23 +37,43 @@ __all__ = [
 
 SEGMENT_SAMPLES = 3**10  # 59,049 samples (2.678 s): a strided stem and nine blocks that each divide time by 3
 CLIP_SECONDS = 29  # what a store keeps of a clip
-CLIP_SAMPLES = CLIP_SECONDS * SAMPLE_RATE  # 639,450
-SEGMENTS_PER_CLIP = CLIP_SAMPLES // SEGMENT_SAMPLES  # 10
+CLIP_SAMPLES = CLIP_SECONDS * SAMPLE_RATE  # 639,450: ten segments
 
 EXCERPT_STARTS = ("start", "middle")
 
 
 def decode(
-    path: str | Path, *, max_seconds: float | None = None, process: DecoderProcess | None = None
+    path: str | Path,
+    *,
+    max_seconds: float | None = None,
+    start: str = "start",
+    process: DecoderProcess | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Decode a file to mono float32 `(samples,)` and its rate in Hz, reading `max_seconds` at most.
+    """Decode a file to mono float32 `(samples,)` and its rate in Hz, or `max_seconds` of it.
+
+    What is shorter than `max_seconds` is taken whole. `start="middle"` takes them from the middle of the
+    decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
+    length, cannot be relied on. Half of the file is held in memory then.
 
     Decoded in this process or in `process`. Raises `AudioError` as `Decoder` does.
     """
+    if start not in EXCERPT_STARTS:
+        raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
+    middle = max_seconds if start == "middle" else None
     opened = process.open if process else Decoder
-    with opened(path, max_seconds=max_seconds) as decoder:
-        blocks = list(decoder)
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), decoder.rate
+    blocks: deque[np.ndarray] = deque()
+    first = gone = decoded = 0  # samples: where the middle starts by now, left behind, and in all
+    with opened(path, max_seconds=max_seconds if middle is None else None) as decoder:
+        wanted = None if middle is None else math.ceil(middle * decoder.rate)
+        for block in decoder:
+            blocks.append(block)
+            decoded += len(block)
+            if wanted is not None:
+                first = max(0, (decoded - wanted) // 2)
+                while gone + len(blocks[0]) <= first:
+                    gone += len(blocks.popleft())
+    waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return waveform[first - gone :][:wanted], decoder.rate
 
 
 Decode = Callable[..., tuple[np.ndarray, int]]  # as `decode`
@@ -69,20 +89,11 @@ def load(
 ) -> np.ndarray:
     """Decode a file, or `max_seconds` of it, and resample it to `rate` Hz: float32 `(samples,)`.
 
-    What is shorter than `max_seconds` is taken whole. `start="middle"` takes them from the middle of the
-    decoded length, for which all of the file is decoded: seeking in an MP3, and what its header says of its
-    length, cannot be relied on. `decode` may be another that takes and returns the same.
+    `max_seconds` and `start` as in `decode`, which may be another that takes and returns the same.
 
     Raises `AudioError` as `Decoder` and `resample` do, always naming the file.
     """
-    if start not in EXCERPT_STARTS:
-        raise UserError(f"start is {start!r}: allowed are {', '.join(EXCERPT_STARTS)}")
-    decoded_seconds = max_seconds if start == "start" else None
-    waveform, original = decode(path, max_seconds=decoded_seconds)
-    if max_seconds is not None and start == "middle":
-        wanted = math.ceil(max_seconds * original)
-        first = max(0, (len(waveform) - wanted) // 2)
-        waveform = waveform[first : first + wanted]
+    waveform, original = decode(path, max_seconds=max_seconds, start=start)
     try:
         waveform = resample(waveform, original, rate)
     except AudioError as error:
@@ -110,14 +121,12 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def segments(waveform: np.ndarray, length: int = SEGMENT_SAMPLES, *, limit: int | None = None) -> np.ndarray:
-    """Cut `(samples,)` into `(n, length)` of the same type: as many whole segments as fit, `limit` at most.
+def segments(waveform: np.ndarray, length: int = SEGMENT_SAMPLES) -> np.ndarray:
+    """Cut `(samples,)` into `(n, length)` of the same type: as many whole segments as fit.
 
     A waveform shorter than one segment becomes one, zero-padded at its end.
     """
     count = max(1, len(waveform) // length)
-    if limit is not None:
-        count = min(count, limit)
     cut = waveform[: count * length]
     if len(cut) < length:
         cut = np.pad(cut, (0, length - len(cut)))
@@ -130,10 +139,8 @@ def frames(
     """Cut a waveform that comes in blocks into segments of `length` that start every `hop` samples.
 
     Yields `(n, length)`, with n the `batch` but at the end. Only whole segments, as by `segments`; a waveform
-    shorter than one segment becomes one. Raises ValueError for a hop or batch below 1.
+    shorter than one segment becomes one. The hop is from 1 to `length`.
     """
-    if hop < 1 or batch < 1:
-        raise ValueError(f"hop is {hop} and batch is {batch}: allowed are 1, 2, ...")
     waiting = np.zeros(0, dtype=np.float32)
     begun = False
     for block in blocks:

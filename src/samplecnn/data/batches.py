@@ -101,7 +101,7 @@ class Resumable:
         yield from islice(self.sampler, self._given, None)
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches of the pass have been given out."""
+        """Return how many batches of the pass have been given out; 0 at its end."""
         return {"given": self._given % len(self)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -15,7 +15,7 @@ from samplecnn.data.audio import CLIP_SECONDS, EXCERPT_STARTS, SAMPLE_RATE
 from samplecnn.errors import UserError
 
 PARTS = ("train", "valid", "test")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 MAX_TAG = 200  # letters
 
 
@@ -49,9 +49,9 @@ class Catalog:
 
     A store keeps `excerpt_seconds` of each clip (None: the whole track), from its start or its middle.
 
-    Raises `CatalogError` for a name that is no plain folder name; clip ids or paths that repeat; paths that
-    are absolute or contain `..`; tags that repeat or are out of range; a split that does not fit the clips;
-    an excerpt that cannot be cut.
+    Raises `CatalogError` for a name that is no plain folder name; no clips, tags or splits; clip ids or paths
+    that repeat; paths that are absolute or contain `..`; tags that repeat or are out of range; a split that
+    does not fit the clips; an excerpt that cannot be cut.
     """
 
     name: str
@@ -66,10 +66,9 @@ class Catalog:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name):
             raise CatalogError(f"data set name {self.name!r}: allowed are letters, digits, '_', '-' and '.'")
-        if not self.clips:
-            raise CatalogError(f"data set {self.name!r} has no clips")
-        if not self.tags:
-            raise CatalogError(f"data set {self.name!r} has no tags")
+        for what, there in (("clips", self.clips), ("tags", self.tags), ("splits", self.splits)):
+            if not there:
+                raise CatalogError(f"data set {self.name!r} has no {what}")
         seconds = self.excerpt_seconds
         if seconds is not None and not (math.isfinite(seconds) and round(seconds * SAMPLE_RATE) >= 1):
             raise CatalogError(
@@ -94,12 +93,6 @@ class Catalog:
             if unknown := sorted({str(part) for part in split.parts} - {*PARTS, "None"}):
                 raise CatalogError(f"split {name!r} has parts {unknown}: allowed are {PARTS} and None")
 
-    @property
-    def excerpt(self) -> tuple[int | None, str]:
-        """What is kept of each clip: samples at 22,050 Hz (None: all of them), and where they start."""
-        seconds = self.excerpt_seconds
-        return None if seconds is None else round(seconds * SAMPLE_RATE), self.excerpt_start
-
     def labels(self) -> np.ndarray:
         """Annotations of all clips: uint8 `(clips, tags)` of 0 and 1."""
         labels = np.zeros((len(self.clips), len(self.tags)), dtype=np.uint8)
@@ -109,12 +102,14 @@ class Catalog:
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of what a store depends on, piece by piece, so that a difference can be named."""
+        seconds = self.excerpt_seconds
+        samples = None if seconds is None else round(seconds * SAMPLE_RATE)
         return {
             "tags": digest(self.tags),
             "clips": digest([(clip.id, clip.path, sorted(clip.tags)) for clip in self.clips]),
             "splits": digest({name: (s.parts, s.drop_untagged) for name, s in sorted(self.splits.items())}),
             "source": digest(self.source),
-            "excerpt": digest(self.excerpt),
+            "excerpt": digest([samples, self.excerpt_start]),
         }
 
 
@@ -128,7 +123,7 @@ def _require_distinct(what: str, values: Iterable[str]) -> None:
     for value in values:
         if value in seen:
             raise CatalogError(f"{what} {value!r} appears twice")
-        if not value or CONTROL.search(value):
+        if not value or NO_TEXT.search(value):
             raise CatalogError(f"{what} {value!r}: has to be one line of text, without control characters")
         seen.add(value)
 

@@ -42,7 +42,7 @@ def layout(file: BinaryIO, size: int) -> Layout:
     if kind == b"riff":
         return _data_chunk(size, _chunks(file, size, 40, "<16sq", align=8, counted=24), W64_DATA)
     if kind == b"FORM":
-        return _data_chunk(size, _chunks(file, size, 12, ">4sI", align=2), b"SSND", b"BODY")
+        return _data_chunk(size, _chunks(file, size, 12, ">4sI", align=2), b"SSND")
     if kind == b"caff":
         return _caf(file, size)
     if kind in (b".snd", b"dns."):
@@ -65,9 +65,9 @@ def _unknown(stated: int) -> bool:
     return stated <= 0 or 0x7FFF0000 <= stated <= 0x80000000 or 0xFFFF0000 <= stated <= 0xFFFFFFFF
 
 
-def _data_chunk(size: int, chunks: Iterator[tuple[bytes, int, int]], *names: bytes) -> Layout:
+def _data_chunk(size: int, chunks: Iterator[tuple[bytes, int, int]], name: bytes) -> Layout:
     for chunk, start, stated in chunks:
-        if chunk in names:
+        if chunk == name:
             return _compare(start, stated, size)
     return Layout()
 
@@ -112,8 +112,7 @@ def _chunks(
     """Yield name, first byte and stated size of each chunk, less the bytes of its header that this counts."""
     length = struct.calcsize(form)
     for _ in range(MAX_CHUNKS):
-        head = _at(file, at, length)
-        if at >= size or len(head) < length:
+        if at >= size or len(head := _at(file, at, length)) < length:
             return
         name, stated = struct.unpack(form, head)
         yield name, at + length, stated - counted
@@ -133,4 +132,4 @@ def _ogg_ends(file: BinaryIO, size: int) -> bool:
 
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
-    return os.pread(file.fileno(), count, position) if 0 <= position < 1 << 62 else b""
+    return os.pread(file.fileno(), count, position)

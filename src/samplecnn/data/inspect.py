@@ -17,7 +17,7 @@ from tqdm import tqdm
 from samplecnn.data.catalog import Catalog, CatalogError, Clip
 from samplecnn.data.store import LABELS, MANIFEST, Store, StoreError
 from samplecnn.style import colours, pictures, ramp
-from samplecnn.text import counted, printable
+from samplecnn.text import counted, printable, shown
 
 CHUNK = 1 << 20  # bytes
 FFT, HOP, MELS = 1024, 256, 96  # 46 ms, 12 ms
@@ -38,25 +38,25 @@ def check(store_path: str | Path, progress: bool = True) -> list[str]:
         return [str(error)]
     manifest = json.loads((path / MANIFEST).read_bytes())
     return [
-        *_check_shards(path, manifest["shards"], progress),
+        *_check_shards(store, manifest["shards"], progress),
         *_check_spans(store),
         *_check_labels(store),
         *_check_manifest(store),
     ]
 
 
-def _check_shards(path: Path, shards: list[dict[str, Any]], progress: bool) -> list[str]:
+def _check_shards(store: Store, shards: list[dict[str, Any]], progress: bool) -> list[str]:
     problems = []
     total = sum(shard["bytes"] for shard in shards)
     with tqdm(total=total, unit="B", unit_scale=True, disable=not progress) as bar:
-        for shard in shards:
+        for file, shard in zip(store.shards.files, shards, strict=True):
             sha256 = hashlib.sha256()
-            with (path / shard["file"]).open("rb") as file:
-                while chunk := file.read(CHUNK):
+            with file.open("rb") as opened:
+                while chunk := opened.read(CHUNK):
                     sha256.update(chunk)
                     bar.update(len(chunk))
-            if sha256.hexdigest() != shard["sha256"]:
-                problems.append(f"{shard['file']} has SHA-256 {sha256.hexdigest()}, not {shard['sha256']}")
+            if (found := sha256.hexdigest()) != (expected := shard.get("sha256")):
+                problems.append(f"{file.name} has SHA-256 {found}, {MANIFEST} says {shown(expected)}")
     return problems
 
 

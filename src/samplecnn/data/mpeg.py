@@ -17,11 +17,9 @@ IN_A_ROW = 3  # frames that have to follow each other before rubbish is taken fo
 MAX_RUBBISH = 1 << 24  # bytes searched for the next frame
 MAX_RANGES = 10_000
 ID3V1 = 128  # bytes; mpg123 knows it
-BIT_RATES = {  # kbit/s, by (MPEG 1?, layer)
-    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+BIT_RATES = {  # kbit/s, by (MPEG 1?, layer); files of layer I are left to libsndfile alone
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
@@ -112,9 +110,10 @@ def scan(descriptor: int, size: int, max_seconds: float | None = None) -> Frames
         begin = position
     else:
         ranges.append((begin, position))
-    varies = max(sizes, default=0) - min(sizes, default=0) > 4  # padding is one byte, of layer I four
+    varies = max(sizes, default=0) - min(sizes, default=0) > 1  # padding is one byte
     rest = size - ranges[-1][1] if ranges and count < enough else 0
     tidy = len(ranges) == 1 and rest <= max(ID3V1, first.size) and not leading_rubbish
+    tidy = tidy and xing[36:40] != b"VBRI"  # which libsndfile does not know
     right = not varies if stated is None else count >= enough or abs(stated - count) <= 1
     return Frames(first, count, stated, ranges, xing, other, tidy and right)
 
@@ -126,7 +125,7 @@ def parse(four: bytes) -> Header | None:
         return None
     version, layer = four[1] >> 3 & 3, 4 - (four[1] >> 1 & 3)
     rate_index, bits = four[2] >> 2 & 3, four[2] >> 4
-    if version == 1 or layer == 4 or rate_index == 3 or bits in (0, 15):
+    if version == 1 or layer not in (2, 3) or rate_index == 3 or bits in (0, 15):
         return None
     mpeg1 = version == 3
     rate = SAMPLE_RATES[version][rate_index]
@@ -135,8 +134,6 @@ def parse(four: bytes) -> Header | None:
     mono = four[3] >> 6 == 3
     side = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
     kind = four[1] >> 1 << 8 | rate_index
-    if layer == 1:
-        return Header((12 * bit_rate // rate + padding) * 4, 384, rate, layer, side, kind)
     samples = 1152 if mpeg1 or layer == 2 else 576
     return Header(samples // 8 * bit_rate // rate + padding, samples, rate, layer, side, kind)
 
@@ -203,5 +200,5 @@ class _Reader:
         """Pass over ID3v2 tags (a cover can be megabytes of anything)."""
         while (head := self.at(position, 10))[:3] == b"ID3" and len(head) == 10 and max(head[6:]) < 128:
             length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-            position += 10 + length + (10 if head[5] & 0x10 else 0)
+            position += 10 + length
         return position

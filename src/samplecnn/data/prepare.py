@@ -6,7 +6,7 @@ number of machines that share the disk, each take the shards that no other is at
 
 import logging
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
@@ -170,7 +170,8 @@ def _finish(folder: Path, catalog: Catalog, jobs: Sequence[ShardJob], rate: int)
     reasons = _some([f"{clip['path']}: {clip['reason']}" for clip in skipped], "; ")
     if len(skipped) == len(catalog.clips):
         remove_others(folder, 0)
-        folder.rmdir()
+        with suppress(OSError):  # a file of somebody else's lies there
+            folder.rmdir()
         raise StoreError(
             f"none of the {len(skipped)} clips of {catalog.name} in {catalog.audio} can be used"
             f" ({reasons}). Is data.raw the right folder?"

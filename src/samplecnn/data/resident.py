@@ -83,7 +83,7 @@ def part_bytes(part: Part) -> int:
 
 def keeps_resident(resident: Resident, size: int, device: torch.device) -> bool:
     """Say whether to keep `size` bytes of samples on `device`, as `fits` does; never on a CPU."""
-    if resident is False or device.type != "cuda":
+    if device.type != "cuda":
         return False
     # An earlier run of this process may still hold some: its trainer is a cycle of references.
     gc.collect()

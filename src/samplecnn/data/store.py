@@ -12,6 +12,7 @@ has the same bytes whenever, wherever and by however many processes it was made.
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ MANIFEST = "manifest.json"
 LABELS = "labels.npy"
 PREPARE = command("prepare")
 AGAIN = f"delete the folder and prepare it again, by the same `{PREPARE}`"
-# What reading a file of any content may raise.
+# What reading files of any content may raise, and files that are not there.
 DAMAGE = (
     ValueError,
     LookupError,
     TypeError,
     AttributeError,
     EOFError,
-    OSError,
+    FileNotFoundError,
     OverflowError,
     RecursionError,
 )
@@ -105,9 +106,9 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """Open and check the store in folder `path`.
 
-        Raises `StoreError` for a folder that is missing or no finished store, another format version, and
-        shards or labels that are missing, damaged or of the wrong size. Sizes are compared, not checksums:
-        reading 30 GB at every start would cost minutes.
+        Raises `StoreError` for a folder that is missing or no finished store, another format version, files
+        that cannot be read, and shards or labels that are missing, damaged or of the wrong size. Sizes are
+        compared, not checksums: reading 30 GB at every start would cost minutes.
         """
         path = Path(path)
         if not path.is_dir():
@@ -128,25 +129,29 @@ class Store:
             raise
         except DAMAGE as error:
             raise StoreError(f"store {path} is damaged ({type(error).__name__}: {error}): {AGAIN}") from error
+        except OSError as error:
+            raise StoreError(f"store {path} cannot be read: {error}") from error
 
     @classmethod
     def _from_manifest(cls, path: Path, manifest: dict[str, Any]) -> "Store":
-        for index, shard in enumerate(manifest["shards"]):
-            file = path / shard_file(index)
+        files = [path / shard_file(index) for index in range(len(manifest["shards"]))]
+        for file, shard in zip(files, manifest["shards"], strict=True):
             if (size := file.stat().st_size) != shard["bytes"]:
                 raise ValueError(f"{file.name} has {size} bytes, {MANIFEST} says {shard['bytes']}")
-        shards = Shards([path / shard_file(index) for index in range(len(manifest["shards"]))])
+        shards = Shards(files)
         if not isinstance(rate := manifest["sample_rate"], int) or not RATES[0] <= rate <= RATES[1]:
             raise ValueError(f"{MANIFEST} has a sample rate of {rate!r}")
 
         tags, clips = tuple(manifest["tags"]), manifest["clips"]
-        if not all(isinstance(text, str) for text in (*tags, *clips["id"], *clips["path"])):
-            raise ValueError(f"{MANIFEST} has tags, clip ids or paths that are no text")
-        if not isinstance(files := manifest.get("files"), list | None):
+        skipped = tuple({key: clip[key] for key in ("id", "path", "reason")} for clip in manifest["skipped"])
+        texts = [manifest["name"], *tags, *clips["id"], *clips["path"], *manifest["catalog"].values()]
+        if not all(isinstance(text, str) for text in chain(texts, *map(dict.values, skipped))):
+            raise ValueError(f"{MANIFEST} has names, tags, clips or reasons that are no text")
+        if not isinstance(states := manifest.get("files"), list | None):
             raise ValueError(f"{MANIFEST} has no list of files")
         spans = np.array([clips["shard"], clips["offset"], clips["length"]], dtype=np.int64).T
         ends = np.array(shards.lengths, dtype=np.int64)[spans[:, 0]]
-        if (spans < (0, 0, 1)).any() or (spans[:, 1] + spans[:, 2] > ends).any():
+        if (spans < (0, 0, 1)).any() or (spans[:, 1] > ends - spans[:, 2]).any():
             raise ValueError(f"{MANIFEST} places clips outside of their shards")
         labels = np.load(path / LABELS, mmap_mode="r", allow_pickle=False)  # as long as its header says?
         shape = (len(spans), len(tags))
@@ -158,8 +163,10 @@ class Store:
             for name, split in manifest["splits"].items()
         }
         columns = (clips["id"], clips["path"], *(split.parts for split in splits.values()))
-        if {len(column) for column in columns} != {len(spans)} or len(counts) != len(tags):
+        if {len(column) for column in columns} != {len(spans)} or counts.shape != (len(tags),):
             raise ValueError(f"{MANIFEST} has columns of different lengths")
+        if not splits or not {*PARTS, None}.issuperset(chain(*(split.parts for split in splits.values()))):
+            raise ValueError(f"{MANIFEST} has no split, or one into other parts than {', '.join(PARTS)}")
         return cls(
             path=path,
             name=manifest["name"],
@@ -171,9 +178,9 @@ class Store:
             clip_spans=spans,
             labels=np.array(labels),
             splits=splits,
-            skipped=tuple(manifest["skipped"]),
+            skipped=skipped,
             fingerprints=manifest["catalog"],
-            files=files,
+            files=states,
             shards=shards,
         )
 

@@ -5,12 +5,13 @@ lets go of the interpreter's lock.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,12 +86,14 @@ class Workers:
                 with job.locked():
                     if not job.is_current():
                         job.remove()
-                        write_shard(job, self._decoded(job, turn))
+                        # Closed where writing fails, or its threads would go on.
+                        with closing(self._decoded(job, turn)) as decoded:
+                            write_shard(job, decoded)
             except BusyError:
                 return False
         return True
 
-    def _decoded(self, job: ShardJob, turn: ExitStack) -> Iterator[np.ndarray | str]:
+    def _decoded(self, job: ShardJob, turn: ExitStack) -> Generator[np.ndarray | str, None, None]:
         """Yield the samples of a shard's clips in order, or why one cannot be used; then end the turn."""
         clips = (partial(self._decode, job, clip) for clip in job.clips)
         # One thread more than processes: these decode while it resamples.
@@ -117,10 +120,10 @@ class Workers:
             return error.reason
         return to_int16(waveform).astype(SAMPLES, copy=False)
 
-    def _decode_apart(self, path: Path, max_seconds: float | None) -> tuple[np.ndarray, int]:
+    def _decode_apart(self, path: Path, **excerpt: Any) -> tuple[np.ndarray, int]:
         """Decode a file in the next process that is free; resampling does not hold it."""
         process = self._free.get()
         try:
-            return decode(path, max_seconds=max_seconds, process=process)
+            return decode(path, process=process, **excerpt)
         finally:
             self._free.put(process)

@@ -194,7 +194,7 @@ def remove_others(folder: Path, shards: int) -> None:
     """Remove temporary files and locks, and shards beyond the first `shards` (they were of another size)."""
     finished = {Path(shard_file(index)).stem for index in range(shards)}
     for file in [*folder.glob("shard-*"), *folder.glob("*.tmp")]:
-        if file.suffix in (".tmp", ".lock") or file.stem not in finished:
+        if file.suffix == ".lock" or file.stem not in finished:
             file.unlink(missing_ok=True)
 
 

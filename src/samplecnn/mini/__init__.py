@@ -26,6 +26,7 @@ from samplecnn.files import locked, write
 from samplecnn.mini.plan import MIN_CLIPS, TAGS, Clip, plan_clips
 from samplecnn.mini.render import render_clip, sound_font
 from samplecnn.processes import belong_to_parent, ctrl_c_waits, let_children_start
+from samplecnn.text import shown
 from samplecnn.threads import available
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def render_mini(
         raise UserError(f"seed={seed}: must not be negative")
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers}: must be at least 1")
-    identity = {"version": VERSION, "clips": clips, "seed": seed}
+    identity = json.dumps({"version": VERSION, "clips": clips, "seed": seed})
     _refuse_others_data(raw, identity)
     plan = plan_clips(clips, seed)
     if _is_finished(raw, plan):
@@ -77,24 +78,22 @@ def render_mini(
         _refuse_others_data(raw, identity)
         if _is_finished(raw, plan):
             return
-        write(raw / "mini.json", json.dumps(identity) + "\n")
-        annotations = raw / "annotations_final.csv"
-        annotations.unlink(missing_ok=True)
+        write(raw / "mini.json", identity + "\n")
         missing = [clip for clip in plan if not (raw / "mp3" / clip.path).exists()]
         there = len(plan) - len(missing)
         with tqdm(desc="mini", total=len(plan), initial=there, unit="clip", disable=not progress) as bar:
             for _ in _render(missing, seed, raw / "mp3", workers or available()):
                 bar.update()
-        write(annotations, _annotations(plan))
+        write(raw / "annotations_final.csv", _annotations(plan))
 
 
-def _refuse_others_data(raw: Path, identity: dict[str, int]) -> None:
+def _refuse_others_data(raw: Path, identity: str) -> None:
     record = raw / "mini.json"
     if record.exists():
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = record.read_text(encoding="utf-8", errors="replace").strip()
         if found != identity:
             raise UserError(
-                f"{raw} holds the set of {found}, not of {identity}: "
+                f"{raw} holds the set of {shown(found)}, not of {identity!r}: "
                 "choose another folder (data.raw=...) or delete this one"
             )
         return

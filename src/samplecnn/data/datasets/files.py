@@ -1,5 +1,6 @@
 """Folders of audio: which files there are, which are one file by links, and which hold the same audio."""
 
+import contextlib
 import filecmp
 import hashlib
 import logging
@@ -10,27 +11,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from samplecnn.data.audio_files import passed_over, walk
-from samplecnn.data.catalog import CatalogError
+from samplecnn.data.catalog import NO_TEXT, CatalogError
 
 log = logging.getLogger(__name__)
 
-NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 SAMPLE = 1 << 16  # bytes in the middle of a file, compared first
 
 
-def audio_files(folder: Path, *, say_others: bool = True) -> list[str]:
+def audio_files(folder: Path) -> list[str]:
     """List all audio below `folder`: relative paths, sorted; logs how many other files there are.
 
     Raises `CatalogError` for names that are no text.
     """
     found = walk(folder)
-    paths = sorted(path.relative_to(folder).as_posix() for path in found.files)
+    paths = _below(folder, found.files)
     for path in paths:
         if NO_TEXT.search(path):
             raise CatalogError(f"{folder}: file name {path!r} is not readable text: rename it")
-    if found.passed_over and say_others:
+    if found.passed_over:
         log.warning("%s: %s", folder, passed_over(found.passed_over))
     return paths
+
+
+def _below(folder: Path, files: Sequence[Path]) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def find_missing(folder: Path, paths: Sequence[str], table: Path) -> list[str]:
@@ -42,7 +46,7 @@ def find_missing(folder: Path, paths: Sequence[str], table: Path) -> list[str]:
     missing = [path for path in paths if not (folder / path).is_file()]
     if not missing:
         return list(paths)
-    near = {_loosely(path): path for path in audio_files(folder, say_others=False)}
+    near = {_loosely(path): path for path in _below(folder, walk(folder).files)}
     meant = {path: near[_loosely(path)] for path in missing if _loosely(path) in near}
     same = {path: file for path, file in meant.items() if _composed(path) == _composed(file)}
     if gone := [path for path in missing if path not in same]:
@@ -86,9 +90,12 @@ def same_audio(folder: Path, paths: Sequence[str]) -> Iterator[tuple[int, int]]:
             continue
         firsts: dict[bytes, int] = {}
         for index in indices:
-            with (folder / paths[index]).open("rb") as file:
-                file.seek(max(0, size - SAMPLE) // 2)
-                digest = hashlib.sha256(file.read(SAMPLE)).digest()
-            first = firsts.setdefault(digest, index)
-            if first != index and filecmp.cmp(folder / paths[first], folder / paths[index], shallow=False):
-                yield index, first
+            file = folder / paths[index]
+            # A file that cannot be read: the preparation says so, and leaves it out.
+            with contextlib.suppress(OSError):
+                with file.open("rb") as opened:
+                    opened.seek(max(0, size - SAMPLE) // 2)
+                    digest = hashlib.sha256(opened.read(SAMPLE)).digest()
+                first = firsts.setdefault(digest, index)
+                if first != index and filecmp.cmp(folder / paths[first], file, shallow=False):
+                    yield index, first
