@@ -1,7 +1,6 @@
 """Multiruns from the command line."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -71,12 +70,10 @@ def test_a_failing_job_takes_no_other_with_it(world: World) -> None:
 
 
 def test_an_impossible_cell_stops_the_sweep_before_it_starts(world: World) -> None:
-    sweep = world.folder / "sweeps" / "impossible"
-    done = world.run(
-        "train.py", "-m", "block.alpha=16,-1", *world.data, *TINY, f"hydra.sweep.dir={sweep}", status=1
-    )
+    before = set(world.folder.rglob("*-sweep"))
+    done = world.run("train.py", "-m", "block.alpha=16,-1", *world.data, *TINY, status=1)
     assert "block.alpha=-1: must be a number greater than 0" in done.stderr
-    assert not list(Path(sweep).glob("*/config.yaml"))
+    assert set(world.folder.rglob("*-sweep")) == before
 
 
 @pytest.mark.parametrize(
@@ -92,9 +89,3 @@ def test_what_cannot_be_planned_is_not_trained(world: World, overrides: list[str
     done = world.run("train.py", "-m", *overrides, *world.data, *TINY, f"hydra.sweep.dir={sweep}", status=1)
     assert words in done.stderr
     assert not list(sweep.rglob("config.yaml"))
-
-
-def test_a_refused_sweep_leaves_no_folder(world: World) -> None:
-    before = set(world.folder.rglob("*-sweep"))
-    world.run("train.py", "-m", "block.alpha=16,-1", *world.data, *TINY, status=1)
-    assert set(world.folder.rglob("*-sweep")) == before

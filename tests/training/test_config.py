@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,7 +33,7 @@ def hydra() -> Iterator[None]:
         yield
 
 
-def composed(*overrides: str) -> dict[str, object]:
+def composed(*overrides: str) -> dict[str, Any]:
     return validate(compose("train", overrides=list(overrides)))
 
 
@@ -41,9 +42,7 @@ def test_the_defaults_are_the_paper_s() -> None:
     assert config["block"] == {"name": "se", "_target_": "samplecnn.model.blocks.SE", "alpha": 16}
     assert (config["multi"], config["width"], config["dropout"]) == (True, 128, 0.5)
     assert (config["batch_size"], config["weight_decay"]) == (23, 0)
-    schedule = config["schedule"]
-    assert isinstance(schedule, dict)
-    assert {k: v for k, v in schedule.items() if k != "_target_"} == {
+    assert {k: v for k, v in config["schedule"].items() if k != "_target_"} == {
         "learning_rate": 0.01,
         "stages": 5,
         "factor": 0.2,
@@ -56,7 +55,6 @@ def test_the_defaults_are_the_paper_s() -> None:
 def test_every_block_has_its_options_and_no_others(block: str) -> None:
     """Those of its class, with the same defaults: the class has them for who builds networks in Python."""
     config = composed(f"block={block}")["block"]
-    assert isinstance(config, dict)
     assert (config.pop("name"), get_class(config.pop("_target_"))) == (block, BLOCKS[block])
     parameters = inspect.signature(BLOCKS[block]).parameters.values()
     assert config == {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -78,7 +76,6 @@ def test_every_model_has_its_options_and_no_others() -> None:
     for name in NETWORKS:
         config = composed(f"model={name}")
         model = config["model"]
-        assert isinstance(model, dict)
         assert (model.pop("name"), get_class(model.pop("_target_"))) == (name, NETWORKS[name])
         defaults = {p.name: p.default for p in inspect.signature(NETWORKS[name]).parameters.values()}
         assert config["dropout"] == defaults.pop("dropout")
@@ -89,7 +86,6 @@ def test_every_model_has_its_options_and_no_others() -> None:
         assert composed(f"model={name}", "data=msd")["dropout"] == 0
     for name, options in variants.items():
         model = composed(f"model={name}")["model"]
-        assert isinstance(model, dict)
         assert options.items() <= model.items()
 
 
@@ -109,16 +105,11 @@ def test_what_another_model_does_not_have_is_refused(key: str) -> None:
     validate(compose("train", overrides=said[1:]), said[1:])
 
 
-def test_a_custom_model_takes_any_option() -> None:
-    config = composed("model=custom", "model.name=mine", "model._target_=my.Network", "model.res=5")
-    assert config["model"] == {"name": "mine", "_target_": "my.Network", "res": 5}
-
-
 def test_runs_of_before_there_were_other_models_keep_their_hash() -> None:
     config = composed("data=mtat", "data.top=50")
     before = {key: value for key, value in config.items() if key not in (*LATER, "recipe")}
     later = ("random_chunks", "train_clips")
-    before["data"] = {k: v for k, v in config["data"].items() if k not in later}  # type: ignore[attr-defined]
+    before["data"] = {k: v for k, v in config["data"].items() if k not in later}
     assert config_hash(before) == config_hash(config)
     assert config_hash(config) == "2d5fa694c7850d78"  # as version 0.1 had it
     assert config_hash(composed("data=mtat", "data.top=50", "recipe=base")) == config_hash(config)  # a name
@@ -132,9 +123,7 @@ def test_runs_of_before_there_were_other_models_keep_their_hash() -> None:
 def test_every_schedule_has_its_file() -> None:
     for name, schedule in SCHEDULES.items():
         config = composed(f"schedule={name}", "trainer.max_epochs=3")["schedule"]
-        assert isinstance(config, dict)
-        made = make_schedule(config)
-        assert type(made) is schedule
+        assert type(make_schedule(config)) is schedule
     assert SCHEDULES.keys() | {"custom"} == {path.stem for path in (CONF / "schedule").glob("*.yaml")}
 
 
@@ -144,12 +133,9 @@ def test_every_schedule_has_its_file() -> None:
 def test_rates_fit_the_optimizer(schedule: str, rates: tuple[float, float]) -> None:
     said = [f"schedule={schedule}", "trainer.max_epochs=3"]
     for optimizer, rate in zip(("keras_sgd", "adamw"), rates, strict=True):
-        config = composed(*said, f"optimizer={optimizer}")["schedule"]
-        assert isinstance(config, dict)
-        assert config["learning_rate"] == rate
-    own = composed(*said, "optimizer=adamw", "schedule.learning_rate=3e-4")["schedule"]
-    assert isinstance(own, dict)
-    assert own["learning_rate"] == 3e-4
+        assert composed(*said, f"optimizer={optimizer}")["schedule"]["learning_rate"] == rate
+    own = composed(*said, "optimizer=adamw", "schedule.learning_rate=3e-4")
+    assert own["schedule"]["learning_rate"] == 3e-4
 
 
 RECIPES = {
@@ -203,51 +189,51 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("weight_decay=-1e-4", r"weight_decay=-0\.0001: must be a number of at least 0"),
         ("seed=-1", "seed=-1"),
         ("data.top=0", r"data\.top=0"),
-        ("data=folder,data.shares=[1,2]", r"data\.shares=\[1, 2\]: must be three numbers"),
-        ("data=jamendo,data.excerpt_start=end", r"data\.excerpt_start=end: must be one of start, middle"),
-        ("data=msd,data.threshold=100", r"data\.threshold=100: must be a number from 0"),
+        ("data=folder data.shares=[1,2]", r"data\.shares=\[1, 2\]: must be three numbers"),
+        ("data=jamendo data.excerpt_start=end", r"data\.excerpt_start=end: must be one of start, middle"),
+        ("data=msd data.threshold=100", r"data\.threshold=100: must be a number from 0"),
         ("data.clips=3", r"data\.clips=3: must be a whole number of at least 16"),
         ("data.name=../elsewhere", r"data\.name=\.\./elsewhere: must be a name of letters"),
         ("schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
         ("rate=0", "rate=0: must be a whole number of 1,000 to 1,000,000 Hz, or null"),
         ("rate=44.1k", "rate=44.1k: must be a whole number of 1,000"),
-        ("model=shortchunk,model.res=maybe", r"model\.res=maybe: must be true or false"),
-        ("model=dieleman,model.input=wav", r"model\.input=wav: must be one of mel, raw"),
+        ("model=shortchunk model.res=maybe", r"model\.res=maybe: must be true or false"),
+        ("model=dieleman model.input=wav", r"model\.input=wav: must be one of mel, raw"),
         ("data.random_chunks=0", r"data\.random_chunks=0: must be a whole number of at least 1, or null"),
         (
-            "data=msd,data.random_chunks=1,data.train_segments=1",
+            "data=msd data.random_chunks=1 data.train_segments=1",
             r"train_segments and data\.random_chunks: one",
         ),
-        ("schedule=won,schedule.sgd_epochs=[0,1]", r"schedule\.sgd_epochs=\[0, 1\]: must be a list of whole"),
-        ("schedule=won,schedule.sgd_rates=1", r"schedule\.sgd_rates=1: must be a list of numbers"),
-        ("schedule=won,weight_decay=1e-4", "this schedule has schedule.weight_decay in its place"),
-        ("augment=waveform,augment.pitch=1.5", r"augment\.pitch=1\.5: must be a number from 0 to 1"),
-        ("augment=waveform,augment.noise=-0.1", r"augment\.noise=-0\.1: must be a number from 0 to 1"),
-        ("augment=waveform,augment.gain_db=3", r"augment\.gain_db=3: must be two numbers from -60 to 40"),
+        ("schedule=won schedule.sgd_epochs=[0,1]", r"schedule\.sgd_epochs=\[0, 1\]: must be a list of whole"),
+        ("schedule=won schedule.sgd_rates=1", r"schedule\.sgd_rates=1: must be a list of numbers"),
+        ("schedule=won weight_decay=1e-4", "this schedule has schedule.weight_decay in its place"),
+        ("augment=waveform augment.pitch=1.5", r"augment\.pitch=1\.5: must be a number from 0 to 1"),
+        ("augment=waveform augment.noise=-0.1", r"augment\.noise=-0\.1: must be a number from 0 to 1"),
+        ("augment=waveform augment.gain_db=3", r"augment\.gain_db=3: must be two numbers from -60 to 40"),
         (
-            "augment=waveform,augment.gain_db=[6,-6]",
+            "augment=waveform augment.gain_db=[6,-6]",
             r"gain_db=\[6, -6\]: must be .* the lower first, such as",
         ),
         (
-            "augment=waveform,augment.reverb_wet=[0,2]",
+            "augment=waveform augment.reverb_wet=[0,2]",
             r"reverb_wet=\[0, 2\]: must be two numbers from 0 to 1",
         ),
-        ("augment=waveform,augment.low_pass_hz=[0,9]", r"low_pass_hz=\[0, 9\]: must be two numbers from 20"),
-        ("augment=waveform,augment.mixup_alpha=0", r"mixup_alpha=0: must be a number greater than 0, up to"),
-        ("augment=waveform,+augment.echo=1", r"augment\.echo: there is no such key"),
+        ("augment=waveform augment.low_pass_hz=[0,9]", r"low_pass_hz=\[0, 9\]: must be two numbers from 20"),
+        ("augment=waveform augment.mixup_alpha=0", r"mixup_alpha=0: must be a number greater than 0, up to"),
+        ("augment=waveform +augment.echo=1", r"augment\.echo: there is no such key"),
         ("resume=no/such/run", "resume=no/such/run: must be null or a run folder"),
         ("block=custom", r"a value is needed for block\._target_, block\.name"),
         ("schedule=custom", r"a value is needed for schedule\._target_"),
         ("schedule=cosine", r"schedule=cosine needs trainer\.max_epochs"),
-        ("schedule=cosine,schedule.final=1", r"schedule\.final=1: must be a number from 0 up to"),
+        ("schedule=cosine schedule.final=1", r"schedule\.final=1: must be a number from 0 up to"),
         ("average=swa", r"average\.start=0\.75 is a share of trainer\.max_epochs, which has to be given"),
-        ("average=ema,average.decay=1", r"average\.decay=1: must be a number from 0 up to"),
+        ("average=ema average.decay=1", r"average\.decay=1: must be a number from 0 up to"),
         ("label_smoothing=1", "label_smoothing=1: must be a number from 0 up to, but not including, 1"),
-        ("optimizer=adamw,optimizer.betas=[0.9]", r"optimizer\.betas=\[0\.9\]: must be two numbers"),
-        ("optimizer=adamw,optimizer.weight_decay=-1", r"optimizer\.weight_decay=-1: must be a number"),
-        ("optimizer=adamw,weight_decay=1e-4", r"adamw has optimizer\.weight_decay in its place"),
-        ("optimizer=adamw,schedule=won", "schedule=won has its own optimisers"),
-        ("schedule=custom,schedule._target_=my.S,scale_rate=true", r"needs schedule\.learning_rate"),
+        ("optimizer=adamw optimizer.betas=[0.9]", r"optimizer\.betas=\[0\.9\]: must be two numbers"),
+        ("optimizer=adamw optimizer.weight_decay=-1", r"optimizer\.weight_decay=-1: must be a number"),
+        ("optimizer=adamw weight_decay=1e-4", r"adamw has optimizer\.weight_decay in its place"),
+        ("optimizer=adamw schedule=won", "schedule=won has its own optimisers"),
+        ("schedule=custom schedule._target_=my.S scale_rate=true", r"needs schedule\.learning_rate"),
         ("dropout='${nowhere}'", "Interpolation key 'nowhere' not found"),
         ("+widht=3", "widht: there is no such key"),
         ("+data.clip=3", r"data\.clip: there is no such key"),
@@ -257,9 +243,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 )
 def test_impossible_values(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(
-            *re.split(r",(?=data|schedule|scale|model|weight_decay|average|optimizer|\+?augment)", override)
-        )
+        composed(*override.split())
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -303,25 +287,25 @@ def test_folders_that_hydra_takes_apart_come_back_quoted(key: str, folder: str) 
     assert explain([argument], CONF) is None
 
 
-def test_several_folders_of_a_sweep_are_no_mistake() -> None:
-    assert explain(["-m", "data.root=/a,/b"], CONF) is None
-
-
-def test_nothing_to_explain() -> None:
-    assert explain(["block=se", "multi=true", "trainer.max_epochs=3", "hydra.run.dir=x"], CONF) is None
-
-
-def test_a_custom_block_takes_any_option() -> None:
-    config = composed("block=custom", "block.name=mine", "block._target_=my.Block", "block.taps=5")
-    assert config["block"] == {"name": "mine", "_target_": "my.Block", "taps": 5}
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "data.root=/a,/b"],  # folders of a sweep
+        ["block=se", "multi=true", "trainer.max_epochs=3", "hydra.run.dir=x"],
+    ],
+)
+def test_nothing_to_explain(arguments: list[str]) -> None:
+    assert explain(arguments, CONF) is None
 
 
 def test_options_of_one_s_own_are_one_s_own() -> None:
     """Also where a block or schedule of the project has one of that name."""
     mine = ["schedule=custom", "schedule._target_=my.Schedule", "schedule.warmup=500", "schedule.stages=many"]
     assert composed(*mine)["schedule"] == {"_target_": "my.Schedule", "warmup": 500, "stages": "many"}
-    block = ["block=custom", "block.name=mine", "block._target_=my.Block", "block.alpha=-1"]
-    assert composed(*block)["block"] == {"name": "mine", "_target_": "my.Block", "alpha": -1}
+    model = ["model=custom", "model.name=mine", "model._target_=my.Network", "model.res=5"]
+    assert composed(*model)["model"] == {"name": "mine", "_target_": "my.Network", "res": 5}
+    block = ["block=custom", "block.name=mine", "block._target_=my.Block", "block.alpha=-1", "block.taps=5"]
+    assert composed(*block)["block"] == {"name": "mine", "_target_": "my.Block", "alpha": -1, "taps": 5}
     with pytest.raises(ConfigError, match=r"block\.name=a b: must be a name"):
         composed(*block, "block.name='a b'")
 
@@ -329,16 +313,13 @@ def test_options_of_one_s_own_are_one_s_own() -> None:
 def test_no_regularisation_on_msd() -> None:
     """The paper: "None of the regularizations are used on MSD"; what one asks for oneself still counts."""
     config = composed("data=msd", "block=rese2")
-    assert isinstance(config["block"], dict)
     assert (config["dropout"], config["block"]["dropout"], config["weight_decay"]) == (0, 0, 0)
     own = composed("data=msd", "block=rese2", "dropout=0.5", "block.dropout=0.1")
-    assert isinstance(own["block"], dict)
     assert (own["dropout"], own["block"]["dropout"]) == (0.5, 0.1)
 
 
 def test_paths_become_absolute() -> None:
     data = composed("data.root=somewhere")["data"]
-    assert isinstance(data, dict)
     assert Path(data["root"]) == Path("somewhere").resolve()
     assert Path(data["raw"]) == Path("somewhere/raw/mini").resolve()
 

@@ -23,7 +23,6 @@ from samplecnn.errors import UserError
 from samplecnn.inference.bundle import write_bundle
 from samplecnn.inference.onnx_export import SPECTROGRAM_TOLERANCE, write_onnx
 from samplecnn.inference.page.app import describe
-from samplecnn.inference.page.sounds import Sound
 from samplecnn.inference.page.tagging import lines
 from samplecnn.inference.tagger import load
 from samplecnn.model.excitation import ExcitationError, se_layers
@@ -145,14 +144,12 @@ def test_what_onnx_does_not_have_is_said(dieleman: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_cuts_as_the_network_hears(dieleman: Path, tmp_path: Path) -> None:
+def test_the_page_cuts_as_the_network_hears(dieleman: Path) -> None:
     tagger = load(dieleman, precision="32")
     samples = np.random.default_rng(0).normal(scale=0.1, size=3 * 48_000 + 5).astype(np.float32)
-    samples.tofile(tmp_path / "samples")
-    sound = Sound("0", {RATE: tmp_path / "samples"}, 9.0, False, [])
 
     async def told() -> list[dict[str, Any]]:
-        return [json.loads(line) async for line in lines(tagger, sound, asyncio.Lock(), lambda: False)]
+        return [json.loads(line) async for line in lines(tagger, samples, asyncio.Lock())]
 
     first, batch, last = asyncio.run(told())
     assert (first["segments"], first["segment_seconds"]) == (3, 3.0)

@@ -1,6 +1,7 @@
 """``samplecnn serve``: a page on this computer that shows the tags of a song while it plays."""
 
 import argparse
+import signal
 import socket
 import threading
 import webbrowser
@@ -60,7 +61,7 @@ def add_commands(commands: Any) -> None:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C, or until its terminal is closed."""
     require_libraries("serve", "starlette", "uvicorn")
     import uvicorn
 
@@ -78,7 +79,8 @@ def run_serve(options: argparse.Namespace) -> int:
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended
             server = uvicorn.Server(configure(app))
-            app.state.closing = lambda: server.should_exit
+            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+                signal.signal(signal.SIGHUP, server.handle_exit)  # so that no song stays behind
             server.run(sockets=[listening])
     return 0
 

@@ -33,8 +33,9 @@ BROWSER_TESTS = [
 
 
 def serious(told: ConsoleMessage) -> bool:
-    """Chromium says of a song that is refused, and so of its answer, that it failed to load."""
-    return told.type == "error" and "the server responded with a status of 4" not in told.text
+    """Chromium says of a song that is refused, or cannot be read, that it failed to load."""
+    expected = ("the server responded with a status of 4", "net::ERR_FILE_NOT_FOUND")
+    return told.type == "error" and not any(words in told.text for words in expected)
 
 
 def until(page: Page, condition: str) -> None:

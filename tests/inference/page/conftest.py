@@ -46,7 +46,6 @@ def serving(models: dict[str, Tagger]) -> Iterator[Server]:
     """Serve as `samplecnn serve` does, on a port that is free."""
     app = create_app(models, max_bytes=MAX_BYTES, max_seconds=MAX_SECONDS)
     server = uvicorn.Server(configure(app))
-    app.state.closing = lambda: server.should_exit
     with listen(HOST, 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

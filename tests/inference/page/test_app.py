@@ -21,6 +21,7 @@ import samplecnn
 from inference.models import checkpoint
 from inference.page.conftest import MAX_BYTES, MAX_SECONDS, Server, serving
 from samplecnn.data import audio
+from samplecnn.inference.page import sounds
 from samplecnn.inference.page.app import FILES
 from samplecnn.inference.page.sounds import KEPT
 from samplecnn.inference.tagger import Tagger
@@ -61,6 +62,11 @@ def excitations(lines: Lines, block: int) -> np.ndarray:
         values = np.frombuffer(base64.b64decode(line["excitations"][str(block)]), np.uint8)
         rows.append(values.reshape(len(line["probabilities"]), -1))
     return np.concatenate(rows)
+
+
+def sounds_of(server: Server) -> set[str]:
+    """The names of those that are kept."""
+    return {name.partition(".")[0] for name in server.files}
 
 
 def segments_of(file: Path, rate: int) -> np.ndarray:
@@ -231,11 +237,15 @@ def test_names_that_are_none(client: httpx.Client, song: Path) -> None:
 
 
 def test_the_oldest_is_dropped(client: httpx.Client, server: Server, song: Path) -> None:
-    sounds = [upload(client, song)["id"] for _ in range(KEPT + 1)]
-    assert len(set(sounds)) == KEPT + 1
-    refused(client.get(f"/api/sounds/{sounds[0]}/tags?model=se"), 404, "choose it again")
-    assert {name.partition(".")[0] for name in server.files} == set(sounds[1:])
-    assert "mean" in tags(client, sounds[1], "se")[-1]
+    ids = [upload(client, song)["id"] for _ in range(KEPT + 1)]
+    assert len(set(ids)) == KEPT + 1
+    refused(client.get(f"/api/sounds/{ids[0]}/tags?model=se"), 404, "choose it again")
+    assert sounds_of(server) == set(ids[1:])
+    assert "mean" in tags(client, ids[1], "se")[-1]
+    for file in server.sounds.folder.glob(f"{ids[2]}.*"):  # dropped after it was found
+        file.unlink()
+    for asked in ("tags?model=se", "audio"):
+        refused(client.get(f"/api/sounds/{ids[2]}/{asked}"), 404, "choose it again")
 
 
 def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
@@ -251,6 +261,7 @@ def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
     assert part.status_code == 206
     assert part.content == whole.content[1000:2000]
     assert part.headers["content-range"] == f"bytes 1000-1999/{len(whole.content)}"
+    assert part.headers["etag"] == whole.headers["etag"]  # one file, made once
 
 
 def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
@@ -278,6 +289,47 @@ def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_song_that_nobody_waits_for(client: httpx.Client, server: Server, song: Path) -> None:
+    """Whoever sent it has left before it is decoded: it takes no place among those that are kept."""
+    before, content = sounds_of(server), song.read_bytes()
+    os.kill(server.sounds.decoder.pid, signal.SIGSTOP)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(post(len(content)) + content)
+        while sum(file.stat().st_size for file in server.sounds.folder.glob("*.upload")) < len(content):
+            time.sleep(0.01)
+    assert client.get("/api/models").status_code == 200  # it has heard of it
+    os.kill(server.sounds.decoder.pid, signal.SIGCONT)
+    after = upload(client, song)["id"]
+    assert sounds_of(server) - before == {after}
+
+
+def test_a_decoder_that_hangs(
+    client: httpx.Client, server: Server, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sounds, "SECONDS", 0.3)
+    os.kill(server.sounds.decoder.pid, signal.SIGSTOP)
+    refused(client.post("/api/sounds", content=song.read_bytes()), 422, "takes too long to decode")
+    monkeypatch.undo()
+    upload(client, song)
+
+
+def test_a_computation_that_fails(
+    client: httpx.Client, server: Server, song: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By no fault of the user's: said in the page, and in full where the server was started."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    sound = upload(client, song)["id"]
+    hook = server.models["se"].network.register_forward_pre_hook(fail)
+    *_, last = tags(client, sound, "se")
+    hook.remove()
+    assert last == {"error": "CUDA out of memory"}
+    assert "Traceback" in caplog.text
+    assert "mean" in tags(client, sound, "se")[-1]
 
 
 def test_a_model_that_diverged(models: dict[str, Tagger], tmp_path: Path, song: Path) -> None:

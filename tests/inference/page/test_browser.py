@@ -136,7 +136,7 @@ def test_garbage_between_songs(page: Page, song: Path, tmp_path: Path) -> None:
     huge = tmp_path / "huge.wav"
     huge.write_bytes(b"x" * (MAX_BYTES + 1))
     pick(page, huge)
-    expect(page.get_by_role("alert")).to_contain_text("huge.wav is too large: up to 5 MB are taken")
+    expect(page.get_by_role("alert")).to_contain_text("huge.wav: This file is too large: up to 5 MB")
     pick(page, song)
     expect(page.get_by_role("alert")).to_be_empty()
 

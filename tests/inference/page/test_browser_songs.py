@@ -7,12 +7,14 @@ import csv
 import http.server
 import os
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from playwright.sync_api import Browser, Page, expect
 
 import samplecnn
@@ -24,9 +26,11 @@ from inference.page.browsing import (
     picture,
     slider,
     tagged,
+    until,
 )
 from inference.page.conftest import Server
 from samplecnn.cli import main
+from samplecnn.inference.page.sounds import KEPT
 
 pytestmark = BROWSER_TESTS
 
@@ -67,6 +71,68 @@ def test_several_songs(page: Page, server: Server, song: Path, tmp_path: Path) -
     for path in songs:
         found = [float(value) for value in of_se[path.name if path.name[0] != "=" else f"./{path.name}"]]
         np.testing.assert_allclose(found, tagger.predict_file(path), atol=2e-6)
+
+
+def test_models_chosen_while_a_song_is_tagged(page: Page, server: Server, song: Path) -> None:
+    """One more is asked when the first have answered; one that is left is not computed any further."""
+    batches: list[int] = []
+
+    def slowly(_network: object, inputs: tuple[torch.Tensor]) -> None:
+        batches.append(len(inputs[0]))
+        time.sleep(2)
+
+    hook = server.models["se"].network.register_forward_pre_hook(slowly)
+    try:
+        page.get_by_label("Choose a song").set_input_files(song)
+        expect(panel(page, "se")).to_be_visible()
+        page.get_by_role("checkbox", name="low & slow").check()
+        page.get_by_role("checkbox", name="se se, multi-level").uncheck()
+        for name, segments in (("res1", "11 segments of 2.7 s"), ("low & slow", "8 segments of 3.7 s")):
+            expect(panel(page, name).get_by_text(segments)).to_be_visible(timeout=60_000)
+        page.wait_for_timeout(2500)
+    finally:
+        hook.remove()
+    assert len(batches) == 1  # of two
+
+
+def test_a_table_has_no_formulas(page: Page) -> None:
+    found = page.evaluate(
+        """async () => {
+            const { table } = await import("./songs.js");
+            const panel = {finished: true, tags: ["-a"], means: [0.5], model: {name: "+m"}};
+            return table([{name: "=1", panels: new Map([["m", panel]])}], [{name: "m"}]);
+        }"""
+    )
+    assert found == "file,'-a,model\n./=1,0.500000,'+m\n"
+
+
+def test_a_folder_is_no_song(page: Page, tmp_path: Path) -> None:
+    """Dropped as the system drops it: a browser gives it as a file that cannot be read."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    box = page.locator("#drop").bounding_box()
+    assert box
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        place = {"x": box["x"] + 20, "y": box["y"] + 20}
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+    expect(page.get_by_role("alert")).to_have_text(
+        "folder: It cannot be read: it is a folder, or was moved or changed since."
+    )
+
+
+def test_what_the_server_plays_is_sent_again(page: Page, tmp_path: Path) -> None:
+    """A song of a format that browsers do not play, when the server has let go of it."""
+    paths = [tmp_path / f"{number}.aiff" for number in range(KEPT + 2)]
+    for path in paths:
+        soundfile.write(path, 0.1 * np.sin(np.arange(22050) * 0.06), 22050, format="AIFF")
+    page.get_by_label("Choose a song").set_input_files(paths)
+    for path in paths:
+        expect(listed(page, path.name)).to_contain_text("%", timeout=60_000)
+    listed(page, paths[1].name).click()
+    until(page, "document.querySelector('audio').readyState > 1")
+    expect(page.get_by_role("alert")).to_be_empty()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

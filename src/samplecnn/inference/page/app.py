@@ -23,12 +23,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samplecnn.inference.page.export import PAGE
-from samplecnn.inference.page.sounds import SoundError, Sounds
+from samplecnn.inference.page.sounds import Sound, SoundError, Sounds
 from samplecnn.inference.page.tagging import has_excitations, lines
 from samplecnn.inference.tagger import Tagger
 
 HOST = "127.0.0.1"
-UPLOADS = 4  # at once, each as large as a file may be
+UPLOADS = 4  # at once, each as large as a file may be; others wait
 STALL_SECONDS = 20.0  # without a byte
 UPLOAD_SECONDS = 600.0  # for the whole of a file, from this computer
 FILES = {"/" if name == "index.html" else f"/{name}": file for name, file in PAGE.items()}
@@ -83,7 +83,7 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
         with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
             app.state.sounds = Sounds(Path(folder), rates, max_bytes, max_seconds)
             app.state.network = asyncio.Lock()
-            app.state.uploads = 0
+            app.state.uploads = asyncio.Semaphore(UPLOADS)
             try:
                 yield
             finally:
@@ -106,7 +106,6 @@ def create_app(models: Mapping[str, Tagger], *, max_bytes: int, max_seconds: flo
         lifespan=lifespan,
     )
     app.state.models = models
-    app.state.closing = lambda: False  # whoever runs the server says when it is to end
     app.state.summary = {
         "models": [describe(name, tagger) for name, tagger in models.items()],
         "max_bytes": max_bytes,
@@ -141,15 +140,11 @@ async def _add_sound(request: Request) -> Response:
     announced = request.headers.get("content-length", "")
     if announced.isdigit():
         sounds.check_size(int(announced))
-    if state.uploads >= UPLOADS:
-        raise SoundError(503, f"There are {UPLOADS} uploads at work: try again in a moment.")
-    state.uploads += 1
     try:
-        sound = await sounds.add(_body(request), partial(_gone, request))
+        async with state.uploads:
+            sound = await sounds.add(_body(request), request.is_disconnected)
     except ClientDisconnect:
         return Response(status_code=400)  # to nobody
-    finally:
-        state.uploads -= 1
     shown = {key: getattr(sound, key) for key in ("id", "seconds", "cut", "peaks")}
     return JSONResponse(shown, 201)
 
@@ -170,18 +165,15 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _gone(request: Request) -> bool:
-    return request.app.state.closing() or await request.is_disconnected()
-
-
 async def _tags(request: Request) -> Response:
-    sound = request.app.state.sounds[request.path_params["id"]]
-    models: Mapping[str, Tagger] = request.app.state.models
+    state = request.app.state
+    sound: Sound = state.sounds[request.path_params["id"]]
+    models: Mapping[str, Tagger] = state.models
     name = request.query_params.get("model", "")
     if name not in models:
         return _error(404, f"There is no model {name!r}; there are {', '.join(models)}.")
-    state = request.app.state
-    content = lines(models[name], sound, state.network, state.closing)
+    samples = sound.samples(models[name].sample_rate)
+    content = lines(models[name], samples, state.network)
     return StreamingResponse(content, media_type="application/x-ndjson")
 
 

@@ -24,12 +24,6 @@ class PageProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        if self._late is not None:
-            self._late.cancel()
-        super().connection_lost(exc)
-
     def shutdown(self) -> None:
         """End the connection, at once or after a moment."""
         super().shutdown()

@@ -58,7 +58,7 @@ function peaks(samples) {
 }
 
 /** There is no other form of a song than its file. */
-export const playable = () => null;
+export const playable = async () => null;
 
 /** What the network hears in a song, as lines: what is to come, a segment each, the mean. */
 export async function* tags({ samples }, _model, signal) {

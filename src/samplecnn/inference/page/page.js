@@ -77,7 +77,7 @@ async function listen(one) {
     one.conclude();
   } catch (error) {
     one.fail(error.message);
-    complain(error.message.startsWith(one.name) ? error.message : `${one.name}: ${error.message}`);
+    complain(`${one.name}: ${error.message}`);
   }
   one.busy = false;
   find("download").disabled = !table(songs, server.models);
@@ -86,26 +86,28 @@ async function listen(one) {
 
 async function send(one) {
   if (one.file.size > server.max_bytes) {
-    throw new Error(`${one.name} is too large: up to ${server.max_bytes / 1e6} MB are taken.`);
+    throw new Error(`This file is too large: up to ${server.max_bytes / 1e6} MB are taken.`);
   }
   one.say("being read");
   if (one === wanted) say(`Reading ${one.name} …`);
   one.sound = await add(one.file);
 }
 
+/** Ask about a song, and send it again if need be: the server keeps the last few. */
+const kept = (one, ask) => ask().catch(async (error) => {
+  if (error.status !== 404) throw error;
+  await send(one);
+  return ask();
+});
+
 /** Fill a panel with what its model hears in a song. */
 async function hear(one, model) {
   const panel = one.panels.get(model.name), controller = new AbortController();
   if (!panel) return; // not chosen any more
   panel.stop = () => controller.abort();
-  const ask = async () => {
-    for await (const line of tags(one.sound, model, controller.signal)) panel.take(line);
-  };
   try {
-    await ask().catch(async (error) => {
-      if (error.status !== 404) throw error;
-      await send(one); // the server keeps the last few songs
-      await ask();
+    await kept(one, async () => {
+      for await (const line of tags(one.sound, model, controller.signal)) panel.take(line);
     });
     if (one === song && !panel.failed) say(`${model.name}: ${panel.best}.`);
   } catch (error) {
@@ -144,12 +146,15 @@ function show(one) {
   showPanels();
 }
 
-audio.addEventListener("error", () => {
-  if (!song || !audio.getAttribute("src")) return;
-  const other = song.converted ? null : playable(song.sound); // for a format that the browser does not know
-  if (!other) return complain(`${song.name} cannot be played in this browser; its tags can be seen.`);
-  song.converted = true;
-  audio.src = other;
+audio.addEventListener("error", async () => {
+  const one = song;
+  if (!one || !audio.getAttribute("src")) return;
+  const first = !one.converted; // it may be a format that the browser does not know
+  one.converted = true;
+  const other = first ? await kept(one, () => playable(one.sound)).catch(() => null) : null;
+  if (one !== song) return; // another was chosen meanwhile
+  if (other) audio.src = other;
+  else complain(`${one.name} cannot be played in this browser; its tags can be seen.`);
 });
 
 // Where in the song

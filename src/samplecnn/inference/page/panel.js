@@ -114,13 +114,10 @@ export class Panel {
     button.textContent = clock(top * this.length);
     button.setAttribute("aria-label", `Go to ${button.textContent}, where ${this.tags[tag]} is highest`);
     button.addEventListener("click", () => this.seek(top * this.length));
-    row.append(head, percent(this.means[tag]), percent(this.rows[top * width + tag]), button);
-    row.replaceChildren(...[...row.childNodes].map((cell) => {
-      if (cell === head) return cell;
-      const made = document.createElement("td");
-      made.append(cell);
-      return made;
-    }));
+    row.append(head);
+    for (const content of [percent(this.means[tag]), percent(this.rows[top * width + tag]), button]) {
+      row.insertCell().append(content);
+    }
     return row;
   }
 

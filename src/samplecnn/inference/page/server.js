@@ -21,24 +21,36 @@ async function ask(url, options) {
 export const open = async () => (await ask("api/models")).json();
 
 /** Give it a song; it says {id, seconds, cut, peaks}. */
-export const add = async (file) => (await ask("api/sounds", { method: "POST", body: file })).json();
+export async function add(file) {
+  try {
+    return await (await ask("api/sounds", { method: "POST", body: file })).json();
+  } catch (error) {
+    await file.slice(0, 1).arrayBuffer().catch(() => {
+      throw new Error("It cannot be read: it is a folder, or was moved or changed since.");
+    });
+    throw error;
+  }
+}
 
 /** Where a song is in a form that every browser plays; null if there is no such. */
-export const playable = (sound) => `api/sounds/${sound.id}/audio`;
+export async function playable(sound) {
+  const address = `api/sounds/${sound.id}/audio`;
+  await ask(address, { method: "HEAD" });
+  return address;
+}
 
 /** What a model hears in a song, as lines: what is to come, batches of segments, the mean. */
 export async function* tags(sound, model, signal) {
   const response = await ask(`api/sounds/${sound.id}/tags?model=${encodeURIComponent(model.name)}`, { signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "", last;
+  let rest = "";
   try {
     for (let part; !(part = await reader.read()).done; ) {
       const whole = (rest + part.value).split("\n");
       rest = whole.pop();
-      for (const line of whole) yield (last = JSON.parse(line));
+      for (const line of whole) yield JSON.parse(line);
     }
   } catch (error) {
     throw error.name === "AbortError" ? error : new Error(unreachable);
   }
-  if (!last?.mean && !last?.error) throw new Error(unreachable);
 }

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from samplecnn.data.audio import segments
 from samplecnn.errors import UserError
-from samplecnn.inference.page.sounds import Sound
 from samplecnn.inference.tagger import BATCH, Tagger
 from samplecnn.model.excitation import ExcitationError, recorded_excitations, se_layers
 
@@ -44,26 +43,22 @@ def tag(tagger: Tagger, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]
     }
 
 
-async def lines(
-    tagger: Tagger, sound: Sound, network: asyncio.Lock, closing: Callable[[], bool]
-) -> AsyncIterator[str]:
+async def lines(tagger: Tagger, samples: NDArray[np.float32], network: asyncio.Lock) -> AsyncIterator[str]:
     """Yield JSON lines: what is to come, then each batch of segments, then the mean, or an error.
 
-    The first has ``tags``, ``segments`` (how many) and ``segment_seconds`` (how long: each begins where the
-    one before ends). A batch has ``probabilities``, a row for each segment, and ``excitations``, per block
-    the base64 of bytes ``(batch, channels)``. The last has ``mean``, the mean over the segments, unrounded,
-    or ``error``. The lock ``network`` is held for one batch at a time, so that several models take turns;
-    no other batch begins when ``closing()``.
+    ``samples`` are at the tagger's rate. The first line has ``tags``, ``segments`` (how many) and
+    ``segment_seconds`` (how long: each begins where the one before ends). A batch has ``probabilities``, a
+    row for each segment, and ``excitations``, per block the base64 of bytes ``(batch, channels)``. The last
+    has ``mean``, the mean over the segments, unrounded, or ``error``. The lock ``network`` is held for one
+    batch at a time, so that several models take turns.
     """
-    waveforms = segments(sound.samples(tagger.sample_rate), tagger.segment_samples)
+    waveforms = segments(samples, tagger.segment_samples)
     seconds = tagger.segment_samples / tagger.sample_rate
     yield _line(tags=tagger.tags, segments=len(waveforms), segment_seconds=seconds)
     rows = []
     try:
         for first in range(0, len(waveforms), BATCH):
             batch = np.array(waveforms[first : first + BATCH])
-            if closing():
-                return
             async with network:
                 probabilities, excitations = await to_thread.run_sync(tag, tagger, batch)
             rows.append(probabilities)
