@@ -34,6 +34,7 @@ class Wide(Basic):
         (["block=sse"], ["block/sse", "basic", "rese2"]),
         (["block.alpha=-1"], ["block.alpha=-1: must be a number greater than 0"]),
         (["resume=nope"], ["resume=nope: must be null or a run folder"]),
+        (["resume=runs"], ["resume=runs: must be null or a run folder, which has a config.yaml"]),
         (["widht=3"], ["widht", "did you mean width?"]),
         (["block=basic", "block.alpha=8"], ["block.alpha", "block has: name"]),
         (["data=mtat"], ["no prepared store", "python prepare.py", "data.raw=DIR"]),

@@ -265,6 +265,42 @@ def test_resumed_with_fewer_epochs_it_is_tested(world: World, whole: tuple[dict[
     assert_same(training.outcome(), whole[0])
 
 
+def test_what_its_schedule_has_ended_is_only_tested(
+    world: World, whole: tuple[dict[str, Any], float]
+) -> None:
+    """Killed after the last epoch, a run ends as one that was not; until then it has no results."""
+    del whole  # the data are prepared
+    stage = ["schedule.stages=1", "schedule.patience=0", "schedule.learning_rate=1"]
+    training = Training(world, world.folder / "runs" / "ended", *stage, "trainer.max_epochs=30")
+    training.finish()
+    before, epochs = training.outcome(), read_results(training.run).epochs
+    assert epochs < 30
+    training.config["resume"] = str(training.run)
+    training.finish()
+    assert f"the schedule has ended after {epochs} epochs: testing" in training.said.read_text()
+    assert_same(training.outcome(), before)
+    assert read_results(training.run).epochs == epochs
+
+
+def test_a_run_that_is_trained_further_has_no_results(
+    world: World, whole: tuple[dict[str, Any], float]
+) -> None:
+    """Those of before are of other weights than it has from the next epoch on."""
+    del whole  # the data are prepared
+    training = Training(world, world.folder / "runs" / "further", "trainer.max_epochs=1")
+    training.finish()
+    said = len(training.said.read_text())
+    training.config |= {"resume": str(training.run)}
+    training.config["trainer"] = {**training.config["trainer"], "max_epochs": 200}
+    process = training.start()
+    while "epoch   2" not in training.said.read_text()[said:]:
+        assert process.is_alive(), training.said.read_text()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert not (training.run / "results.json").exists()
+
+
 def test_the_end_of_a_cycle_is_tested(world: World, whole: tuple[dict[str, Any], float]) -> None:
     """Stopped within an epoch too, where the rate goes on with the cycle."""
     del whole  # the data are prepared

@@ -17,6 +17,7 @@ from samplecnn.training.averaging import EMA, SWA, Averaging, make_averaging
 from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule, Schedule
+from samplecnn.training.won import WonSchedule
 
 STEPS = 6
 Weights = dict[str, Tensor]
@@ -223,6 +224,17 @@ def test_a_stage_starts_from_the_best_average_and_averages_anew(tmp_path: Path, 
     for epoch in (1, 2, 4, 5):  # within a stage the training goes on with weights of its own
         assert_same(module.begun[epoch], module.trained[epoch * STEPS - 1])
     assert_same(network(state(tmp_path, "best")), module.validated[1])
+
+
+def test_the_best_average_at_the_end_of_a_stage(tmp_path: Path) -> None:
+    """The schedule has loaded it, as the weights to go on from, before the checkpoint is written."""
+    module = Small([0.5, 1.0])
+    schedule = WonSchedule(0.01, adam_epochs=1, sgd_rates=[0.1], sgd_epochs=[1], weight_decay=0.0)
+    fit(module, schedule, tmp_path, EMA(0.9), epochs=2)
+    best = state(tmp_path, "best")
+    assert_same(network(best), module.validated[0])
+    assert best["averaged"] == "ema of 6 steps"
+    assert_same(module.begun[1], module.validated[0])
 
 
 def test_what_is_made_of_settings() -> None:

@@ -28,6 +28,7 @@ def said(script: str, *overrides: str, folder: Path | None = None) -> list[str]:
     [
         ("train.py", [], ["width=128", "channels of the first block", "[a whole number of at least 1]"]),
         ("train.py", ["schedule=onecycle"], ["schedule.warmup=0.3", "share of the steps before the peak"]),
+        ("train.py", ["data.root=/music/$mine"], ["data.root=/music/$mine"]),
         ("train.py", ["block=res2", "width=3"], ["width=3", "channels of the first block"]),
         ("train.py", [], ["block=se", "or basic", "rese2"]),
         ("train.py", [], ["data.top=null", "most frequent tags"]),  # of a file that mini's builds on

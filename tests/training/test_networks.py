@@ -27,7 +27,7 @@ from samplecnn.inference.page.tagging import lines
 from samplecnn.inference.tagger import load
 from samplecnn.model.excitation import ExcitationError, se_layers
 from samplecnn.model.norm import BatchNorm
-from samplecnn.runs.config import read_config
+from samplecnn.runs.config import RunConfig, read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_description
 from samplecnn.runs.predictions import read_predictions
@@ -37,7 +37,9 @@ from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError
 from samplecnn.training.evaluate import open_data, open_subject
 from samplecnn.training.job import train
+from samplecnn.training.network import heard, make_module
 from samplecnn.training.resume import resumed
+from samplecnn.training.stores import make_data, training_store
 from training.stores import Clip, prepare_clips
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -321,6 +323,17 @@ def test_networks_side_by_side_in_a_report(world: World, dieleman: Path, tmp_pat
         ("shortchunk", None),
         ("timbre", None),
     }
+
+
+@pytest.mark.parametrize("rule", ["average", "keras"])
+def test_running_statistics_by_either_rule(world: World, rule: str) -> None:
+    plain = world.compose("width=2", "fast=false", "rate=16000", f"running_statistics={rule}")
+    config = RunConfig.read(plain, "here")
+    rate, samples = heard(config)
+    data = make_data(config, training_store(plain["data"], rate), rate, samples)
+    found = [m for m in make_module(config, data.selection).modules() if isinstance(m, BatchNorm)]
+    assert len(found) == 11
+    assert {norm.from_first_step for norm in found} == {rule == "average"}
 
 
 def test_running_statistics_are_right_from_the_first_step(dieleman: Path) -> None:

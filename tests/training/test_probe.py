@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ def test_kept_embeddings_are_read_if_they_are_sound(
             lambda: file.write_bytes(whole[: len(whole) // 2]),
             lambda: np.savez(file, allow_pickle=False, **{**arrays, "test": arrays["test"][1:]}),
             lambda: np.savez(file, allow_pickle=False, **{**arrays, "test": arrays["test"] * np.nan}),
+            lambda: np.savez(file, allow_pickle=False, **arrays, more=np.zeros(10_000)),
         )
     ):
         damage()
@@ -303,6 +305,17 @@ def write_tones(raw: Path) -> list[Path]:
         soundfile.write(files[-1], 0.3 * tone + noise, 22_050)
     (raw / "annotations_final.csv").write_text("\n".join(rows) + "\n")
     return files
+
+
+def test_a_folder_is_taken_before_anything_is_computed(tmp_path: Path, store: Path, model: Path) -> None:
+    """Of two probes at once in one folder, one has it, and the other ends with a sentence."""
+    out = tmp_path / "probes/a"
+    with ThreadPoolExecutor(2) as together:
+        ends = [together.submit(probe, store, model, out, name="made") for _ in range(2)]
+    errors = [error for end in ends if (error := end.exception()) is not None]
+    assert [str(error) for error in errors] == [f"{out} is there already: name another folder with --out"]
+    assert isinstance(errors[0], UserError)
+    assert read_run(out).results.model == "linear-probe"
 
 
 def test_what_cannot_be_probed(

@@ -50,13 +50,22 @@ def resume(run: Path, *overrides: str) -> dict[str, Any]:
 
 def test_the_run_keeps_its_configuration(tmp_path: Path) -> None:
     before = stored(tmp_path, "block=res2", "seed=7", "trainer.max_epochs=3")
-    config = resume(tmp_path, "trainer.max_epochs=5", "logger=none")
+    config = resume(tmp_path, "trainer.max_epochs=5", "logger=none", "fast=false")
     assert (config["seed"], config["block"]) == (7, before["block"])
     assert config["trainer"] == {**before["trainer"], "max_epochs": 5}
     assert config["logger"] == {"name": "none"}
+    assert config["fast"] is False
     assert config["resume"] == str(tmp_path)
     with pytest.raises(ConfigError, match="seed=8: a run is resumed with its own configuration"):
         resume(tmp_path, "seed=8")
+    with pytest.raises(ConfigError, match="~logger: a run is resumed with its own configuration"):
+        resume(tmp_path, "~logger")
+
+
+def test_stores_and_audio_may_be_elsewhere(tmp_path: Path) -> None:
+    before = stored(tmp_path)
+    config = resume(tmp_path, f"data.root={tmp_path}", "data.raw=/music")
+    assert config["data"] == {**before["data"], "root": str(tmp_path), "raw": "/music"}
 
 
 def test_the_run_keeps_its_name(tmp_path: Path) -> None:
@@ -139,7 +148,7 @@ def test_no_interpolation_out_of_a_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a run folder"):
+    with pytest.raises(UserError, match="resume=.* must be null or a run folder, which has"):
         resume(tmp_path)
 
 

@@ -241,6 +241,15 @@ def test_a_cosine_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [*first.weights, *second.weights] == whole.weights
 
 
+@pytest.mark.parametrize("schedule", [OneCycle(0.3, warmup=0.25), Cosine(0.3, warmup=0.25, final=0.0)])
+def test_more_steps_behind_it_than_there_are(tmp_path: Path, schedule: Any) -> None:
+    """Where two devices have shared an odd number of batches, and one goes on: the last rate holds."""
+    schedule.load_state_dict({"step": 2})
+    module = Scripted([1.0] * 4)
+    fit(module, schedule, tmp_path, max_epochs=4)
+    assert module.rates[5:] == [schedule.learning_rate(7, 8)] * 3
+
+
 class Adam(Scripted):
     """With another optimiser than the authors'."""
 
@@ -319,3 +328,5 @@ def test_a_rate_of_nothing_is_refused(tmp_path: Path) -> None:
     """The momentum is rescaled by it."""
     with pytest.raises(UserError, match="a learning rate of 0"):
         fit(Scripted([1.0]), Line(0.5), tmp_path, max_epochs=1)
+    with pytest.raises(UserError, match="a learning rate of inf"):
+        fit(Scripted([1.0]), Cosine(math.inf, warmup=0.5, final=0.1), tmp_path, max_epochs=1)

@@ -60,6 +60,8 @@ def test_what_to_do_without_a_store(tmp_path: Path, name: str, target: str, mess
     with pytest.raises(ConfigError) as caught:
         prepare_store(data(tmp_path, name=name, _target_=target))
     assert message in str(caught.value)
+    with pytest.raises(ConfigError, match=r"samplecnn prepare data=.* rate=16000"):
+        prepare_store(data(tmp_path, name=name, _target_=target), rate=16_000)
     assert not list(tmp_path.iterdir())
 
 
@@ -95,6 +97,14 @@ def test_more_tags_than_there_are(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         f"data.top=10000: store {store.path} has 2 tags, and all are used (allowed are 1 to 2" in caplog.text
     )
     assert lines[1].startswith("split own, top 2 tags: clips")
+
+
+def test_the_raw_audio_of_a_resumed_run(tmp_path: Path) -> None:
+    """Its catalogue's is what was typed once, perhaps in another folder; ``data.raw`` is where it is now."""
+    for number in range(6):
+        write_audio(tmp_path / f"raw/{('jazz', 'rock')[number % 2]}/{number}.wav", 0.1, seed=number)
+    wanted = data(tmp_path, Path("music"), seed=0) | {"name": "folder", "raw": str(tmp_path / "raw")}
+    assert len(Store.open(prepare_store(wanted, workers=1)).clip_ids) == 6
 
 
 def not_a_catalogue(raw: str) -> str:

@@ -203,6 +203,12 @@ def test_every_cell_is_checked() -> None:
         plan(multirun("experiment=table1", "block.alpha=2"))
 
 
+def test_a_multirun_resumes_nothing(tmp_path: Path) -> None:
+    """Its cells would train anew, each in a folder of its own."""
+    with pytest.raises(ConfigError, match=r"resume=.*\n.*resume one run at a time, without -m"):
+        plan(multirun(f"resume={tmp_path}", "logger=none"))
+
+
 def test_a_glob_is_planned_like_any_list() -> None:
     cells = plan(multirun("block=glob(res*)", "seed=0"))
     assert {cell.overrides[0] for cell in cells} == {

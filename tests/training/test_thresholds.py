@@ -15,7 +15,7 @@ from samplecnn.data.store import Store
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.thresholds import read_thresholds, write_thresholds
 from samplecnn.training.thresholds import best_threshold, choose_thresholds
-from training.stores import write_run, write_store
+from training.stores import Clip, prepare_clips, write_run, write_store
 
 
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +120,16 @@ def test_by_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     never = [tag for tag, of_tag in again.per_tag.items() if of_tag.threshold is None]
     assert reached == [1.0] * len(reached)
     assert not never or f"no threshold that reaches it: {', '.join(never)}" in err
+
+
+def test_a_tag_that_no_validation_clip_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = [
+        Clip(name, [number % 2, name != "c"], 60_000, taps=1 + number, seed=number)
+        for number, name in enumerate("000ccddd")
+    ]
+    run = write_run(tmp_path / "run", prepare_clips(tmp_path, ["odd", "elsewhere"], clips))
+    assert main(["thresholds", str(run)]) == 0
+    assert "never given, since they have no clip there: elsewhere\n" in capsys.readouterr().err
 
 
 def test_decide(run: Path) -> None:

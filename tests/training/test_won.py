@@ -81,6 +81,7 @@ def test_the_published_length() -> None:
     schedule = won()
     assert vars(schedule)["ends"] == (80, 100, 120, 200)
     assert vars(schedule)["rates"] == RATES
+    assert schedule.least_epochs == 200
 
 
 def test_stages_without_rates_are_refused() -> None:

@@ -50,7 +50,7 @@ def train_jobs(config: DictConfig) -> None:
 
         if plain["resume"] is not None:
             plain = resumed(plain, overrides)
-        logger = plain["logger"]
+        logger = plain.get("logger", {})
         if "run_name" in logger:
             logger["run_name"] = name = logger["run_name"] or name
             if sweep:

@@ -118,7 +118,10 @@ RULES: dict[str, Rule] = {
     "probe.weights": SHA256,
     "probe.source": _optional(PRINTABLE),
     "probe.license": _optional(PRINTABLE),
-    "resume": Rule("null or a run folder", lambda v: v is None or (isinstance(v, str) and Path(v).is_dir())),
+    "resume": Rule(
+        "null or a run folder, which has a config.yaml",
+        lambda v: v is None or (isinstance(v, str) and Path(v, "config.yaml").is_file()),
+    ),
     "workers": _optional(COUNT),
     "shard": _optional(WHOLE),
     "model.name": NAME,

@@ -47,13 +47,9 @@ class Averaging(pl.Callback, ABC):
         self.aside = {name: tensor.to(self._weights[name].device) for name, tensor in self.aside.items()}
 
         def begin_anew(*_: Any) -> None:
-            self.count, pl_module.averaged = 0, None
+            self.count = 0
 
-        self._hook = pl_module.network.register_load_state_dict_post_hook(begin_anew)
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the network, into which a test loads weights."""
-        self._hook.remove()
+        pl_module.network.register_load_state_dict_post_hook(begin_anew)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -79,9 +75,9 @@ class Averaging(pl.Callback, ABC):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with the training's own weights."""
         assert isinstance(pl_module, TaggingModule)
-        if pl_module.averaged is not None:
+        if self.count:
             self._exchange()
-            pl_module.averaged = None
+        pl_module.averaged = None
 
     @torch.no_grad()
     def _exchange(self) -> None:

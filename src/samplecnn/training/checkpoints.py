@@ -103,24 +103,30 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def finished(path: Path, max_epochs: int | None, table: EpochTable) -> bool:
-    """Say whether a checkpoint has ``max_epochs`` epochs or more behind it; if so, put them into the table.
+    """Say whether the training of a checkpoint is over; if so, put its epochs into the table.
 
-    A run is ended early so: resumed with fewer epochs than it has.
+    Its schedule may have ended it, or it has ``max_epochs`` epochs or more: a run is ended early so, resumed
+    with fewer epochs than it has.
     """
-    state = read_checkpoint(path)["callbacks"]["EpochTable"]
-    if max_epochs is None or len(state["rows"]) < max_epochs:
+    states = read_checkpoint(path)["callbacks"]
+    epochs = len(states["EpochTable"]["rows"])
+    if states.get("RunCheckpoint", {}).get("ended", False):
+        log.info("the schedule has ended after %d epochs: testing", epochs)
+    elif max_epochs is not None and epochs >= max_epochs:
+        log.info("%d epochs are trained, and trainer.max_epochs=%d: testing", epochs, max_epochs)
+    else:
         return False
-    log.info("%d epochs are trained, and trainer.max_epochs=%d: testing", len(state["rows"]), max_epochs)
-    table.load_state_dict(state)
+    table.load_state_dict(states["EpochTable"])
     return True
 
 
 def _damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint; None for a file whose parts all have their checksums."""
+    """Say what is wrong with a checkpoint; None for one that is ours and whose parts have their checksums."""
     try:
+        read_checkpoint(path)
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged archive raises whatever its layers do
         return str(error)
     return f"{part} has another checksum" if part else None
 
@@ -144,6 +150,7 @@ class RunCheckpoint(Checkpoint):
         self._saved = time.monotonic()
         self._random: list[dict[str, Any]] = []  # of each rank
         self._in_epoch = False
+        self._ended = False  # by the schedule
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch the signals, which Lightning gives back; within an epoch, go on with its random numbers."""
@@ -193,6 +200,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep all that the training goes on from."""
+        self._ended = trainer.should_stop
         self._save(trainer)
         if trainer.world_size > 1:
             self.received = signal_of_any(trainer, self.received)
@@ -236,8 +244,8 @@ class RunCheckpoint(Checkpoint):
         raise Stopped(self.received)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the lowest validation loss; within an epoch also where each rank's random numbers are."""
-        state: dict[str, Any] = {"best": self.best, "world": world()}
+        """Return where the training stands; within an epoch also where each rank's random numbers are."""
+        state: dict[str, Any] = {"best": self.best, "world": world(), "ended": self._ended}
         if self._in_epoch:
             random = {"cpu": torch.get_rng_state()}
             if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -247,9 +255,7 @@ class RunCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the state of a checkpoint."""
-        self.best = state_dict["best"]
-        random = state_dict.get("random", [])
-        self._random = [random] if isinstance(random, dict) else random  # one device's, of earlier versions
+        self.best, self._random = state_dict["best"], state_dict.get("random", [])
 
 
 def fit_to_devices(checkpoint: dict[str, Any]) -> None:

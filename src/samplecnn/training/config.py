@@ -36,7 +36,7 @@ GROUPS = (
 )
 OTHERS_LACK = (*OF_SAMPLECNN, "running_statistics")  # keys that mean nothing to other models
 # Keys without a rule of their own: options of a model, a block or a schedule are checked by what takes them.
-KEYS = re.compile(r"(model|block|schedule|logger)\..+|data\.catalog\._target_|experiment")
+KEYS = re.compile(r"(model|block|schedule)\..+|logger\.\w+|data\.catalog\._target_|experiment")
 # Names that other programs have for keys.
 OTHER_NAMES = {"lr": "learning_rate", "epochs": "max_epochs", "bs": "batch_size", "gpus": "devices"}
 
@@ -127,9 +127,10 @@ def _of_init(values: Mapping[str, Any]) -> Iterator[str]:
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """Say which values do not go together."""
     schedule = str(values.get("schedule._target_")).removeprefix("samplecnn.training.schedule.")
-    if schedule in ("OneCycle", "Cosine") and values["trainer.max_epochs"] is None:
+    epochs = values.get("trainer.max_epochs")
+    if schedule in ("OneCycle", "Cosine") and epochs is None:
         yield f"schedule={schedule.lower()} needs trainer.max_epochs, the length of its curve"
-    if values.get("average.start") and values["trainer.max_epochs"] is None:
+    if values.get("average.start") and epochs is None:
         yield (
             f"average.start={values['average.start']} is a share of trainer.max_epochs, which has to be "
             "given; average.start=0 begins with the first epoch"

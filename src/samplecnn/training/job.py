@@ -26,7 +26,7 @@ from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
 from samplecnn.training.averaging import make_averaging
-from samplecnn.training.checkpoints import RunCheckpoint, finished, last_checkpoint
+from samplecnn.training.checkpoints import NEXT, RunCheckpoint, finished, last_checkpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.gpus import take_gpu
@@ -79,7 +79,8 @@ def owned(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(run / LOCK))
+            # `samplecnn runs` holds it for a moment to see whether another has it.
+            stack.enter_context(locked(run / LOCK, patience=1.0))
         except BusyError as error:
             raise ConfigError(
                 f"{run} belongs to another process, which trains in it: wait for that one, or choose another "
@@ -91,11 +92,12 @@ def owned(run: Path) -> Iterator[None]:
 
 
 def discard(run: Path) -> bool:
-    """Remove a folder if nothing was begun in it; return whether it is gone."""
-    with suppress(OSError):
+    """Remove a folder if nothing was begun in it, and no other process has it; return whether it is gone."""
+    with suppress(OSError, UserError):
         if all(path.name in (LOCK, LOG) for path in run.iterdir()):
-            for path in run.iterdir():
-                path.unlink()
+            with locked(run / LOCK):
+                for path in run.iterdir():
+                    path.unlink()
             remove_empty(run)
     return not run.exists()
 
@@ -113,7 +115,7 @@ def train_owned(config: RunConfig, run: Path, cell: str | None) -> Results:
     data = on_all(lambda: make_data(config, training_store(config.plain["data"], rate), rate, samples))
     last = from_rank_zero(lambda: last_checkpoint(run))
     module = make_module(config, data.selection, goes_on=last is not None)
-    from_rank_zero(lambda: write_config(run, config))
+    from_rank_zero(lambda: begin(config, run))
     log_start(config, run, module, data)
     logger = loggers.start(config, run) if rank() == 0 else loggers.RunLogger()
     failed = True
@@ -130,6 +132,12 @@ def train_owned(config: RunConfig, run: Path, cell: str | None) -> Results:
     return results
 
 
+def begin(config: RunConfig, run: Path) -> None:
+    """Write down what is trained in a folder, which has no results from here on until it has finished."""
+    (run / RESULTS).unlink(missing_ok=True)
+    write_config(run, config)
+
+
 def say_how_to_go_on(run: Path) -> None:
     """Print what to do about a run that has stopped."""
     if (run / LAST).is_file():
@@ -144,7 +152,8 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 
     Raises ConfigError where the folder holds a run of another configuration.
     """
-    if config.plain["resume"] is not None or not any((run / name).is_file() for name in (LAST, RESULTS)):
+    begun = any((run / name).is_file() for name in (NEXT, LAST, RESULTS))
+    if config.plain["resume"] is not None or not begun:
         return None
     if config_hash(read_config(run).plain) != config_hash(config.plain):
         raise ConfigError(f"{run} holds a run of another configuration: choose another hydra.run.dir")
@@ -154,6 +163,8 @@ def earlier_results(config: RunConfig, run: Path) -> Results | None:
 def log_start(config: RunConfig, run: Path, module: TaggingModule, data: SegmentDataModule) -> None:
     """Say in a line what is about to be trained, and on several devices in another what they share."""
     batches = -(-len(data.train_dataloader()) // config.world)
+    if (limit := config.trainer.limit_train_batches) is not None:
+        batches = min(batches, limit)
     log.info(
         "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
         run,

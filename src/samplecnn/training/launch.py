@@ -46,7 +46,7 @@ def as_launched(plain: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError for several machines where nothing has started processes on them.
     """
-    trainer = plain["trainer"]
+    trainer = plain.get("trainer", {})
     launch = launched()
     if launch is None:
         if trainer.get("num_nodes", 1) > 1:

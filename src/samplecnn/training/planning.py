@@ -70,7 +70,12 @@ def plan(config: DictConfig, locate: Callable[[str], Path] = Path) -> list[Cell]
                 f"two cells would have one folder, {cell.folder}:\n{other}\n{cell}\n"
                 "Put what differs into its name, hydra.sweep.subdir, or make a sweep of each"
             )
-        if plain["resume"] is None and (different := differences(cell.folder, plain)):
+        if plain["resume"] is not None:
+            raise ConfigError(
+                f"{cell}\nA run goes on in its own folder, and the cells of a multirun have others: "
+                "resume one run at a time, without -m, or run the same multirun again"
+            )
+        if different := differences(cell.folder, plain):
             raise ConfigError(
                 f"{cell.folder} holds a run of another configuration: {'; '.join(different)}.\n"
                 "Choose another folder for it: hydra.sweep.dir=runs/NAME"

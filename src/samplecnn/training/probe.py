@@ -7,7 +7,8 @@ is of the mean of the probabilities over a clip's segments: `samplecnn evaluate`
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import DATASETS
 from samplecnn.data.store import Part, Store
 from samplecnn.errors import UserError
+from samplecnn.files import remove_empty
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
@@ -73,8 +75,6 @@ def probe(
     ``out`` is there and for a model that is a probe, and as `samplecnn.runs.folder.load_model`,
     `SegmentDataModule` and `samplecnn.model.levels.Levels` do.
     """
-    if out.exists():
-        raise UserError(f"{out} is there already: name another folder with --out")
     loaded, weights = read_model(model, (blocks or {}, networks or {}))
     if loaded.description.probe is not None:
         raise UserError(f"{name} is a probe, which has no levels of its own: probe its network")
@@ -94,21 +94,34 @@ def probe(
     threads.use_available()
     device, _ = device_and_precision(config.trainer)
     use(loaded.network.to(device), test_backend(config.fast))
-    features = store_features(loaded.network, weights, data, reader, out.parent, device)
-    train, valid = (_examples(data.parts[part], features[part]) for part in ("train", "valid"))
-    began = time.monotonic()
-    fitted = KINDS[kind](train, valid, seed)
-    seconds = time.monotonic() - began
-    network = Probe(loaded.network, reader.names, tags=len(data.tags), hidden=described.hidden).eval()
-    network.take(fitted.layers)
-    predictions = _test(network.to(device), device, data, features["test"])
-    results = _results(config, data, described, fitted, predictions, seconds)
-    out.mkdir(parents=True)
-    write_config(out, config)
-    _write_model(out, network, loaded.description, described, data)
-    write_predictions(out, predictions)
-    write_results(out, results)
+    with _new_folder(out):
+        features = store_features(loaded.network, weights, data, reader, out.parent, device)
+        train, valid = (_examples(data.parts[part], features[part]) for part in ("train", "valid"))
+        began = time.monotonic()
+        fitted = KINDS[kind](train, valid, seed)
+        seconds = time.monotonic() - began
+        network = Probe(loaded.network, reader.names, tags=len(data.tags), hidden=described.hidden).eval()
+        network.take(fitted.layers)
+        predictions = _test(network.to(device), device, data, features["test"])
+        results = _results(config, data, described, fitted, predictions, seconds)
+        write_config(out, config)
+        _write_model(out, network, loaded.description, described, data)
+        write_predictions(out, predictions)
+        write_results(out, results)
     return results
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Make a folder, so that no other process takes the name; it goes if nothing comes into it."""
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(f"{out} is there already: name another folder with --out") from error
+    try:
+        yield
+    finally:
+        remove_empty(out)
 
 
 def _open(store: Path, model: Model, name: str, split: str | None, top: int | None) -> SegmentDataModule:

@@ -43,8 +43,7 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     stored = read_config(run).plain
     said: dict[str, str] = {}
     for changed in overrides:
-        key, _, value = changed.partition("=")
-        key = key.lstrip("+~")
+        key, _, value = changed.lstrip("+").partition("=")
         if key == "resume":
             continue
         if key.removesuffix("._target_") in OWN_TARGETS:
@@ -66,13 +65,12 @@ def resumed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 def _take_over(key: str, new: Mapping[str, Any], stored: dict[str, Any]) -> None:
     """Put the value of a dotted key into the stored configuration; a run keeps its name for W&B."""
     group, _, name = key.partition(".")
+    kept, value = stored.get(group, {}), new[group]
     if name:
-        stored[group] = {**stored[group], name: new[group][name]}
-        return
-    kept = stored.get(group)
-    stored[group] = new[group]
-    if group == "logger" and "run_name" in new[group] and new[group]["run_name"] is None:
-        stored[group] = {**new[group], "run_name": kept.get("run_name") if isinstance(kept, dict) else None}
+        value = {**kept, name: value[name]}
+    elif group == "logger" and value.get("run_name", "") is None:
+        value = {**value, "run_name": kept.get("run_name")}
+    stored[group] = value
 
 
 def require_own(stored: Mapping[str, Any], said: Mapping[str, str], file: Path) -> None:

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from samplecnn.training.config import ConfigError
@@ -64,8 +63,6 @@ class Staged(Schedule, ABC):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch's weights if they are the best so far; change stage, or stop after the last."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
         loss = monitored(trainer)
         better = loss < self.best
         if better:
@@ -152,7 +149,8 @@ class FixedLength(Schedule, ABC):
         steps = int(trainer.estimated_stepping_batches)
         if self.step is None:
             self.step = trainer.global_step
-        set_rate(trainer, pl_module, self.learning_rate(self.step, steps))
+        # With fewer devices or batches, a run that goes on may have more steps behind it than there are.
+        set_rate(trainer, pl_module, self.learning_rate(min(self.step, steps - 1), steps))
         self.step += 1
 
 

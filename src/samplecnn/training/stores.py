@@ -37,6 +37,8 @@ def prepare_store(
     known = find(data["catalog"]["_target_"])
     finished, raw = (path / MANIFEST).is_file(), data["raw"]
     options = dict(data["catalog"])
+    if raw is not None and "raw" in options:  # which a resumed run has as it was typed then
+        options["raw"] = raw
     if not finished and raw is None:
         if not (fetch and known and known.fetch):
             raise ConfigError(_how_to_prepare(data["name"], path, known, rate))
