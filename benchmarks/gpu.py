@@ -119,7 +119,7 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
 
 def last_checks(quick: bool) -> dict[str, Command]:
     """Return the checks that take longest: kernels on more shapes and in all types, and all other tests."""
-    one = ["-k", "without_triton"] if quick else ["-m", "slow"]
+    one = ["-k", "update_compiles"] if quick else ["-m", "slow"]
     tests = [*PYTEST, *side_by_side(), "-m", "not slow", *(["-k", "names"] if quick else [])]
     folders = {f"tests-{name}": [*tests, f"tests/{name}"] for name in FOLDERS}
     return {"shapes": [*PYTEST, *KERNEL_TESTS, *one], **folders}

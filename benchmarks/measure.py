@@ -137,18 +137,10 @@ def wait(device: torch.device) -> None:
 
 def ceilings(device: torch.device) -> dict[str, float]:
     """Measure FLOP/s of the convolution that most of the network is, per type, and bytes/s of a copy."""
-    samples = 4 if device.type == "cpu" else 64
-    found = {}
-    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        x = torch.randn(samples, 128, 1, 6561, dtype=dtype, device=device)
-        weight = torch.randn(128, 128, 1, 3, dtype=dtype, device=device)
-        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
-        work = 2 * x.numel() * 128 * 3
+    from samplecnn.training.doctor import flop_rate  # loads what a machine that only has PyTorch lacks
 
-        def convolve(x: torch.Tensor = x, weight: torch.Tensor = weight) -> object:
-            return torch.nn.functional.conv2d(x, weight, padding=(0, 1))
-
-        found[f"{name} FLOP/s"] = best_rate(convolve, work, device)
+    precisions = {"bf16": "bf16-mixed", "fp32": "32-true"}
+    found = {f"{name} FLOP/s": flop_rate(128, device, precision) for name, precision in precisions.items()}
     source = torch.empty(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     found["bytes/s"] = best_rate(lambda: target.copy_(source), 2 * source.numel(), device)

@@ -13,12 +13,16 @@ SMALL = ["doctor", "--width", "2", "--block", "basic", "--batch-size", "2"]
 
 
 def test_it_says_what_each_backend_does(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--json", "--accelerator", "cpu"]) == 0
+    assert main([*SMALL, "--json", "--accelerator", "cpu", "--precision", "32"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["works"] is True
     assert found["machine"]["torch"] == torch.__version__.partition("+")[0]
+    assert found["network"] == {"block": "basic", "width": 2, "batch_size": 4, "precision": "32-true"}
     assert [row["backend"] for row in found["backends"]] == list(backends("cpu"))
     assert all(row["failure"] is None and row["segments_per_second"] > 0 for row in found["backends"])
+    for row in found["backends"]:
+        limit = row["segments_per_second"] / found["limit_segments_per_second"]
+        assert row["of_limit"] == pytest.approx(limit)
 
 
 def test_it_fails_where_training_does(
@@ -29,6 +33,21 @@ def test_it_fails_where_training_does(
     said = capsys.readouterr().out
     assert said.count("not used: takes more than") == len(backends("cpu"))
     assert said.rstrip().endswith("Training does not work here.")
+
+
+def test_a_block_of_one_s_own(capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--block", "mine=training.faulty.Faulty", "--accelerator", "cpu", "--precision", "32"]
+    assert main([*SMALL, *own]) == 0  # the others work
+    said = capsys.readouterr().out
+    assert "Training steps of block mine, width 2, batch_size 4" in said
+    assert said.count("not used: FileNotFoundError: no C compiler") == 2
+    assert "Training works here." in said
+
+
+def test_a_batch_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*SMALL, "--batch-size", "1"])
+    assert "'1' is not a whole number of at least 2" in capsys.readouterr().err
 
 
 def test_an_unknown_block_ends_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ def commands(page: str) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "code", "configuration", "count"),
     [
-        ("new-block.md", "own_block/separable.py", "own_block/block/separable.yaml", 5),
+        ("new-block.md", "own_block/separable.py", "own_block/block/separable.yaml", 6),
         ("new-schedule.md", "own_schedule/inverse_root.py", "own_schedule/schedule/inverse_root.yaml", 4),
         ("new-network.md", "own_network/bands.py", "own_network/model/bands.yaml", 5),
         ("new-data-set.md", "own_data/gtzan.py", "own_data/data/gtzan.yaml", 5),

@@ -53,3 +53,13 @@ def test_does_nothing_in_evaluation_mode_or_at_rate_0() -> None:
     x = ones()
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
+
+
+@pytest.mark.parametrize("rate", [1 - 1e-7, 1.0])
+def test_a_rate_that_would_be_rounded_to_1(rate: float) -> None:
+    torch.manual_seed(0)
+    x = ones()
+    y = Dropout(rate)(x)
+    y.sum().backward()
+    assert (y == 0).double().mean() > 0.9999
+    assert torch.equal(x.grad, y.detach())  # type: ignore[arg-type]

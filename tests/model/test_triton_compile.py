@@ -109,7 +109,7 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
 
     def forked(gate: Any) -> tuple[Tensor, ...]:
         way, skip = ops.fork(o)
-        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate, running=running)[0], way
+        return ops.norm_add_relu_pool(x, w, b, EPS, skip, gate=gate, running=running), way
 
     def stem() -> tuple[Tensor, ...]:
         with torch.autocast("cpu", dtype, enabled=dtype != wide):
@@ -123,18 +123,17 @@ def run(dtype: torch.dtype, batch: int, channels: int, time: int, *, everything:
 
     calls: list[Callable[[], tuple[Tensor, ...]]] = [
         stem,
-        lambda: ops.norm_relu(x, w, b, EPS, dropout=0.2, running=running)[:1],
-        lambda: ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running)[:1],
+        lambda: (ops.norm_relu(x, w, b, EPS, dropout=0.2, running=running),),
+        lambda: (ops.norm_relu_pool(x, w, b, EPS, gate=torch.sigmoid, running=running),),
         lambda: forked(torch.sigmoid),
-        lambda: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, shortcut_running=running)[:1],
+        lambda: (ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, shortcut_running=running),),
     ]
     if everything:
-        calls += [lambda: ops.norm_relu(x, w, b, EPS)[:1]]
-        for g in (None, gate, torch.sigmoid):
+        calls += [lambda: (ops.norm_relu(x, w, b, EPS),)]
+        for g in (None, lambda _: gate, torch.sigmoid):
             calls += [
-                lambda g=g: ops.norm_relu_pool(x, w, b, EPS, gate=g)[:1],  # type: ignore[misc]
-                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, gate=g)[:1],  # type: ignore[misc]
-                lambda g=g: ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g)[:1],  # type: ignore[misc]
+                lambda g=g: (ops.norm_relu_pool(x, w, b, EPS, gate=g),),  # type: ignore[misc]
+                lambda g=g: (ops.norm_add_relu_pool(x, w, b, EPS, o, v, c, gate=g),),  # type: ignore[misc]
                 lambda g=g: forked(g),  # type: ignore[misc]
             ]
     if dtype in (torch.bfloat16, torch.float16):

@@ -55,7 +55,7 @@ def plain_rese(
 def fused_forked(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor, taps: Tensor) -> Tensor:
     """An addition and a second way for the shortcut's map, as in a block."""
     way, skip = triton_ops.fork(other)
-    y = triton_ops.norm_add_relu_pool(x, weight, bias, EPS, skip, gate=lambda m: excite(m, taps))[0]
+    y = triton_ops.norm_add_relu_pool(x, weight, bias, EPS, skip, gate=lambda m: excite(m, taps))
     return torch.cat([y, way.flip(3) ** 2], dim=3)
 
 
@@ -68,44 +68,46 @@ def plain_forked(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor, taps: T
 # name: fused, plain, and what they take: maps x and other, weights, biases, taps of an excitation, a gate
 CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], str]] = {
     "relu": (
-        lambda x, w, b: triton_ops.norm_relu(x, w, b, EPS)[0],
+        lambda x, w, b: triton_ops.norm_relu(x, w, b, EPS),
         lambda x, w, b: norm(x, w, b).relu(),
         "xwb",
     ),
     "pool": (
-        lambda x, w, b: triton_ops.norm_relu_pool(x, w, b, EPS)[0],
+        lambda x, w, b: triton_ops.norm_relu_pool(x, w, b, EPS),
         lambda x, w, b: pool(norm(x, w, b).relu()),
         "xwb",
     ),
     "pool gated": (
-        lambda x, w, b, g: triton_ops.norm_relu_pool(x, w, b, EPS, gate=g)[0],
+        lambda x, w, b, g: triton_ops.norm_relu_pool(x, w, b, EPS, gate=lambda _: g),
         lambda x, w, b, g: gated(pool(norm(x, w, b).relu()), g),
         "xwbg",
     ),
     "pool excited": (
-        lambda x, w, b, t: triton_ops.norm_relu_pool(x, w, b, EPS, gate=lambda m: excite(m, t))[0],
+        lambda x, w, b, t: triton_ops.norm_relu_pool(x, w, b, EPS, gate=lambda m: excite(m, t)),
         plain_se,
         "xwbt",
     ),
     "add": (
-        lambda x, w, b, o: triton_ops.norm_add_relu_pool(x, w, b, EPS, o)[0],
+        lambda x, w, b, o: triton_ops.norm_add_relu_pool(x, w, b, EPS, triton_ops.fork(o)[1]),
         lambda x, w, b, o: pool((norm(x, w, b) + o).relu()),
         "xwbo",
     ),
     "add gated": (
-        lambda x, w, b, o, g: triton_ops.norm_add_relu_pool(x, w, b, EPS, o, gate=g)[0],
+        lambda x, w, b, o, g: triton_ops.norm_add_relu_pool(
+            x, w, b, EPS, triton_ops.fork(o)[1], gate=lambda _: g
+        ),
         lambda x, w, b, o, g: pool((gated(norm(x, w, b), g) + o).relu()),
         "xwbog",
     ),
     "add normalised": (
-        lambda x, w, b, o, v, c: triton_ops.norm_add_relu_pool(x, w, b, EPS, o, v, c)[0],
+        lambda x, w, b, o, v, c: triton_ops.norm_add_relu_pool(x, w, b, EPS, o, v, c),
         lambda x, w, b, o, v, c: pool((norm(x, w, b) + norm(o, v, c)).relu()),
         "xwbovc",
     ),
     "add excited": (
         lambda x, w, b, o, v, c, t: triton_ops.norm_add_relu_pool(
             x, w, b, EPS, o, v, c, gate=lambda m: excite(m, t)
-        )[0],
+        ),
         plain_rese,
         "xwbovct",
     ),

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from samplecnn.model.blocks import BLOCKS, Basic, Res2
-from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, backends
+from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, STEM, TRITON, backends
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training import backends as choices
@@ -28,6 +30,7 @@ from samplecnn.training.proof import (
     Standard,
     Trial,
     WrongNumbersError,
+    deviations,
     make_step,
     require_dropout,
     require_same_draws,
@@ -123,10 +126,62 @@ def test_a_memory_that_cannot_be_written_is_no_error(cache: Path, caplog: pytest
 def test_a_busy_machine_is_not_remembered(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(choices, "BUSY", 1.0)
+    monkeypatch.setattr(choices, "BUSY", 1 + 1e-9)  # no two turns take the same time
     choose(trial(), fast=True)
     assert not cache.exists()
     assert "the next run measures again" in caplog.text
+
+
+def test_the_fastest_of_the_proven_is_taken(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    found = [Finding(PLAIN_PLAN, 2.0), Finding(Plan(STEM), 3.0), Finding(Plan(PRODUCTS), 1.0)]
+    assert choices._fastest(found, "key") == choices._recall("key") == Choice(Plan(STEM), 3.0, "key")
+
+
+def test_the_oldest_choices_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.parent.mkdir(parents=True)
+    monkeypatch.setattr(choices, "KEPT", 2)
+    for key in "abac":  # the second choice of a is its newest
+        choices._keep(key, Choice(Plan(STEM), 1.0, key))
+    assert [choices._recall(key) is None for key in "abc"] == [False, True, False]
+
+
+@pytest.mark.parametrize(("measured", "kept"), [(1e9, False), (1.0, True)])
+def test_the_first_steps_are_compared_with_what_was_measured(
+    measured: float, kept: bool, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.parent.mkdir(parents=True)
+    choice = Choice(Plan(STEM), measured, "key")
+    choices._keep("key", choice)
+    trained = trial()
+    batch = make_step(trained, PLAIN_PLAN).batch
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[choices.FirstSteps(choice)],
+    )
+    trainer.fit(Line(), DataLoader([batch] * (choices.LAST + 1), batch_size=None))  # type: ignore[arg-type]
+    assert (choices._recall("key") is not None) == kept
+    assert ("segments/s, where 1e+09 were measured" in caplog.text) != kept
+
+
+class Line(pl.LightningModule):
+    """A weight to train, quickly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, _index: int) -> Tensor:
+        return (self.weight - batch.labels.mean()).square()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class Own(Basic):
@@ -192,6 +247,30 @@ def test_a_fault_costs_one_backend(fault: str, reason: str) -> None:
     assert failed.plan == Plan(STEM)
     assert plain.failure is None
     assert plain.rate > 0
+
+
+def test_what_is_zero_in_theory_is_compared_with_others_of_its_kind() -> None:
+    exact = {"a.bias": torch.full((4,), 1e-17), "b.bias": torch.ones(4), "c.weight": torch.ones(4)}
+    given = {**exact, "a.bias": torch.full((4,), 1e-3), "c.weight": torch.full((4,), float("nan"))}
+    assert deviations(given, exact) == pytest.approx({"a.bias": 1e-2, "b.bias": 0, "c.weight": float("inf")})
+
+
+@pytest.mark.parametrize(("times", "proven"), [(2, True), (3, False)])
+def test_what_is_wrong_is_so_for_several_inputs(times: int, proven: bool) -> None:
+    """A ReLU near zero may flip for one."""
+    left = [times]
+
+    class Rare(Faulty):
+        def misbehave(self, x: Tensor) -> Tensor:
+            left[0] -= 1
+            return Basic.forward(self, x) * (2 if left[0] >= 0 else 1)
+
+    standard = Standard(trial(Rare))
+    if proven:
+        standard.prove(Plan(STEM))
+    else:
+        with pytest.raises(WrongNumbersError, match="computes something else"):
+            standard.prove(Plan(STEM))
 
 
 @pytest.mark.parametrize(

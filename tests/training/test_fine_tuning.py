@@ -357,6 +357,7 @@ def test_the_rate_of_features() -> None:
     network = SampleCNN(BLOCKS["se"], tags=2, width=2)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     groups = with_features_rate(decay_groups(network, 0.0), network, 0.1)
+    assert groups[0]["rate_factor"] == 1  # its rate is the schedule's
     optimiser = KerasSGD(groups, lr=0.0)
     for group in optimiser.param_groups:
         group["lr"] = 0.01 * group["rate_factor"]

@@ -169,10 +169,12 @@ def test_a_cleared_state_is_captured_anew(device: str, settings: Mapping[str, An
     for run in (graphed, eager):
         run.take(rates[:4])
         run.optimizer.state.clear()
+        assert run.graph is None or not run.graph.holds(run.optimizer)
         run.take(rates[4:8])
         saved = deepcopy(run.optimizer.state_dict())
         run.take(rates[8:12])
         run.optimizer.load_state_dict(saved)
+        assert run.graph is None or not run.graph.holds(run.optimizer)
         run.take(rates[12:16])
     assert_same(graphed, eager)
 

@@ -17,6 +17,7 @@ from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.training.backends import Choice
 from samplecnn.training.graph import StepGraph
+from samplecnn.training.launch import TORCHRUN
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.proof import Plan
 from samplecnn.training.schedule import PaperSchedule
@@ -83,6 +84,17 @@ def test_label_smoothing_moves_the_targets_of_training_alone() -> None:
         ((_, _, loss),) = module._outputs
         plain = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
         assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_each_rank_drops_other_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = TaggingModule(SampleCNN(Basic, tags=3, width=2), description={})
+    drawn = []
+    for number in (0, 1, 1):
+        for name, value in zip(TORCHRUN, (number, number, 2, 2), strict=True):
+            monkeypatch.setenv(name, str(value))
+        module.seed_dropout()
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] != drawn[1] == drawn[2]
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")

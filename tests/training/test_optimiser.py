@@ -99,6 +99,8 @@ def test_what_a_graph_may_hold() -> None:
     assert can_be_captured(make_optimizer(network, ADAMW, weight_decay=0.0))
     assert can_be_captured(torch.optim.Adam(network.parameters(), fused=True))
     assert not can_be_captured(torch.optim.Adam(network.parameters()))
+    partly = [{"params": [p], "fused": p.ndim > 1} for p in network.parameters()]
+    assert not can_be_captured(torch.optim.Adam(partly))
     assert not can_be_captured(torch.optim.Adagrad(network.parameters(), fused=True))
     assert not can_be_captured(Own(network.parameters(), lr=0.1))
 

@@ -124,10 +124,14 @@ def warn_unfinished(path: Path) -> bool:
 
 def own_classes(options: argparse.Namespace) -> dict[str, Any]:
     """Return the classes of ``--block`` and ``--network`` as the arguments ``blocks`` and ``networks``."""
-    return {"blocks": _classes("--block", options.block), "networks": _classes("--network", options.network)}
+    return {
+        "blocks": named_classes("--block", options.block),
+        "networks": named_classes("--network", options.network),
+    }
 
 
-def _classes(option: str, named: Sequence[str]) -> dict[str, Any]:
+def named_classes(option: str, named: Sequence[str]) -> dict[str, Any]:
+    """Return classes by the names that an option gives them; UserError for what is none."""
     classes: dict[str, Any] = {}
     for text in named:
         name, separator, target = text.partition("=")

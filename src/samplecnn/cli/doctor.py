@@ -3,9 +3,10 @@
 import argparse
 import json
 import logging
+from functools import partial
 from typing import Any
 
-from samplecnn.cli.common import positive
+from samplecnn.cli.common import named_classes, positive, whole
 from samplecnn.runs.rules import PRECISIONS
 
 
@@ -14,9 +15,18 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor", help="what this machine is, and whether and how fast each way to train works on it"
     )
-    parser.add_argument("--block", default="se", help="of the network to try (default: %(default)s)")
+    parser.add_argument(
+        "--block",
+        default="se",
+        help="of the network to try; of your own NAME=MODULE.CLASS (default: %(default)s)",
+    )
     parser.add_argument("--width", type=positive, default=128, help="its width (default: %(default)s)")
-    parser.add_argument("--batch-size", type=positive, default=23, help="segments (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size",
+        type=partial(whole, least=2),
+        default=23,
+        help="segments of a step on a GPU (default: %(default)s)",
+    )
     parser.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
@@ -37,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     keep_freed_memory()
     wanted = TrainerConfig(precision=options.precision, accelerator=options.accelerator)
     device, precision = device_and_precision(wanted)
-    found = diagnose(options.block, options.width, options.batch_size, device, precision)
+    own = named_classes("--block", [options.block] if "=" in options.block else [])
+    block = next(iter(own), options.block)
+    found = diagnose(block, options.width, options.batch_size, device, precision, own)
     print(json.dumps(found, indent=1) if options.json else table(found))
     return 0 if found["works"] else 1

@@ -59,7 +59,7 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
     key = identify(trial, plans)
     with _alone():
         known = _recall(key)
-        if known is not None and known.plan in plans and _still_works(trial, known):
+        if known is not None and _still_works(trial, known):
             log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
             return known
         log.info("trying ways to compute on this machine, which takes a while, once")

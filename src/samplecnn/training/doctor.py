@@ -10,29 +10,39 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from samplecnn.hardware import describe, driver
-from samplecnn.model.architecture import build
+from samplecnn.model.architecture import Blocks, build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.runs.results import versions
 from samplecnn.threads import available
 from samplecnn.training.backends import every_plan
 from samplecnn.training.graph import AUTOCAST
 from samplecnn.training.proof import Trial
-from samplecnn.training.trials import examine
+from samplecnn.training.trials import SEGMENTS, examine
 
 TAGS = 50
 CONVOLUTIONS = 5  # timed, of which the fastest counts
 
 
-def diagnose(block: str, width: int, batch_size: int, device: torch.device, precision: str) -> dict[str, Any]:
+def diagnose(
+    block: str,
+    width: int,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    blocks: Blocks | None = None,
+) -> dict[str, Any]:
     """Try all backends on training steps of a network; return what was found, in plain values.
 
     Of each backend: ``segments_per_second`` of forward and backward, ``of_limit``, the share of what the
     convolutions alone allow at the rate that one of them reaches here, and ``failure``, why it is not used
-    (None: it is proven). ``works`` says whether training will.
+    (None: it is proven). ``works`` says whether training will. ``batch_size`` is of a GPU's steps; a CPU's
+    are of SEGMENTS. A block of one's own is in ``blocks``, by name. NetworkError for what cannot be built.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same weights each time
-        network = build({"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}, TAGS)
+        described = {"block": {"name": block}, "multi": True, "width": width, "dropout": 0.5}
+        network = build(described, TAGS, blocks)
+    batch_size = SEGMENTS if device.type == "cpu" else batch_size
     assert isinstance(network, SampleCNN)
     trial = Trial(network, device, precision, batch_size)
     found = examine(trial, every_plan(trial))

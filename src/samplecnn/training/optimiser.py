@@ -35,8 +35,8 @@ class KerasSGD(torch.optim.SGD):
     rest of a step. Rates that are tensors (`DeviceRates`) are never looked at: the device does the same.
     """
 
-    def __init__(self, params: Any, lr: float, *, momentum: float = 0.9) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr, momentum=0.9, nesterov=True, fused=True)
         for group in self.param_groups:
             group["buffer_lr"] = lr
 
@@ -59,7 +59,7 @@ class KerasSGD(torch.optim.SGD):
 
         PyTorch's own would be left unset where the first step is skipped (float16, overflow).
         """
-        for p in group["params"] if group["momentum"] else ():
+        for p in group["params"]:
             if p.grad is not None and "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         found = [self.state[p].get("momentum_buffer") for p in group["params"]]

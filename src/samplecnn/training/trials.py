@@ -72,11 +72,10 @@ def _in_child(trial: bytes, device: torch.device, plans: Sequence[Plan]) -> dict
     theirs.close()
     found: dict[Plan, Finding] = {}
     begun: set[Plan] = set()
-    child_starts = True
-    trying, patience = plans[0], PATIENCE[device.type]
+    trying, patience = plans[0], START
     try:
-        while ours.poll(START if child_starts else patience):
-            child_starts = False
+        while ours.poll(patience):
+            patience = PATIENCE[device.type]
             message = ours.recv()
             if message is None:
                 child.join(END)

@@ -6,7 +6,6 @@ The convolutions leave out their biases, which have no effect under a batch norm
 running mean (`Running` adds it there): PyTorch would add them in a pass over the output of its own.
 """
 
-from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,7 @@ from torch import Tensor, nn
 from samplecnn.model.norm import MOMENTUM, BatchNorm
 
 if TYPE_CHECKING:
-    from samplecnn.model.backends.kernels.triton_ops import Running, Skip
-
-Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)
+    from samplecnn.model.backends.kernels.triton_ops import Gate, Running, Skip
 
 
 @cache
@@ -36,15 +33,15 @@ def fork(x: Tensor) -> tuple[Tensor, "Skip"]:
 
 def conv_norm_relu(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, dropout: float) -> Tensor:
     """Return ``dropout(relu(norm(conv(x))))``."""
-    y, _, _ = operations().norm_relu(
+    y: Tensor = operations().norm_relu(
         _convolve(conv, x), norm.weight, norm.bias, norm.eps, dropout=dropout, running=_running(conv, norm)
     )
     return y
 
 
-def conv_norm_relu_pool(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, gate: Gate | None = None) -> Tensor:
+def conv_norm_relu_pool(conv: nn.Conv2d, norm: BatchNorm, x: Tensor, *, gate: "Gate | None" = None) -> Tensor:
     """Return ``relu(pool(norm(conv(x))))``, times what ``gate`` makes of its means over time."""
-    y, _, _ = operations().norm_relu_pool(
+    y: Tensor = operations().norm_relu_pool(
         _convolve(conv, x), norm.weight, norm.bias, norm.eps, gate=gate, running=_running(conv, norm)
     )
     return y
@@ -58,7 +55,7 @@ def conv_norm_add_relu_pool(
     shortcut_conv: nn.Conv2d | None = None,
     shortcut_norm: BatchNorm | None = None,
     *,
-    gate: Gate | None = None,
+    gate: "Gate | None" = None,
 ) -> Tensor:
     """Return ``relu(pool(norm(conv(x)) * gate + shortcut))``.
 
@@ -70,7 +67,7 @@ def conv_norm_add_relu_pool(
         shortcut = _convolve(shortcut_conv, shortcut)
         weight, bias = shortcut_norm.weight, shortcut_norm.bias
         running = _running(shortcut_conv, shortcut_norm)
-    y, *_ = operations().norm_add_relu_pool(
+    y: Tensor = operations().norm_add_relu_pool(
         _convolve(conv, x),
         norm.weight,
         norm.bias,

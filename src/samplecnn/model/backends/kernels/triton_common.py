@@ -8,17 +8,20 @@ import triton.language as tl
 
 
 @triton.jit
-def place(chunks: tl.tensor, chunk: tl.tensor) -> tl.tensor:
-    """Return this program's row of partial results, its sample (int64) and its first group of rows."""
-    part = tl.program_id(0)
-    return part, (part // chunks).to(tl.int64), (part % chunks) * chunk
-
-
-@triton.jit
 def columns(channels: tl.constexpr, tile_channels: tl.constexpr) -> tl.tensor:
     """Return the channels of this program (tile_channels,) and which of them exist."""
     column = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)
     return column, column < channels
+
+
+@triton.jit
+def place(
+    chunks: tl.tensor, chunk: tl.tensor, channels: tl.constexpr, tile_channels: tl.constexpr
+) -> tl.tensor:
+    """Return this program's row of partial results, its sample (int64), first group of rows, and columns."""
+    part = tl.program_id(0)
+    column, exists = columns(channels, tile_channels)
+    return part, (part // chunks).to(tl.int64), (part % chunks) * chunk, column, exists
 
 
 @triton.jit
@@ -57,35 +60,73 @@ def affine(
 
 
 @triton.jit
-def masks(row: tl.tensor, rows: tl.tensor, exists: tl.tensor, count: tl.constexpr) -> tl.tensor:
-    """Return which values exist, (tile_rows, tile_channels), in each of ``count`` rows from ``row`` on."""
+def groups(
+    start: tl.tensor,
+    sample: tl.tensor,
+    rows: tl.tensor,
+    column: tl.tensor,
+    exists: tl.tensor,
+    channels: tl.constexpr,
+    tile_rows: tl.constexpr,
+    count: tl.constexpr,
+) -> tl.tensor:
+    """Return a tile's groups of 3 or 4 (``count``) rows, from group ``start`` of a sample on.
+
+    Their numbers (tile_rows,), the offsets of their first rows and, for each of the ``count`` rows, which
+    values exist, all (tile_rows, tile_channels).
+    """
+    group = start + tl.arange(0, tile_rows)
+    row = count * group
+    offset = (sample * rows + row)[:, None] * channels + column[None, :]
     inside = exists[None, :]
     a = (row < rows)[:, None] & inside
     b = (row + 1 < rows)[:, None] & inside
     c = (row + 2 < rows)[:, None] & inside
     if count == 3:
+        return group, offset, (a, b, c)
+    else:
+        return group, offset, (a, b, c, (row + 3 < rows)[:, None] & inside)
+
+
+@triton.jit
+def pooled(
+    window: tl.tensor,
+    sample: tl.tensor,
+    time: tl.tensor,
+    column: tl.tensor,
+    exists: tl.tensor,
+    channels: tl.constexpr,
+) -> tl.tensor:
+    """Return the offsets of windows' values in a pooled map, and which exist: a shorter one has none."""
+    offset = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
+    return offset, (window < time // 3)[:, None] & exists[None, :]
+
+
+@triton.jit
+def partials(
+    start: tl.tensor,
+    count: tl.tensor,
+    column: tl.tensor,
+    exists: tl.tensor,
+    channels: tl.constexpr,
+    tile_parts: tl.constexpr,
+) -> tl.tensor:
+    """Return a tile's rows of ``count`` partial results, from ``start`` on: numbers, offsets, which exist."""
+    part = start + tl.arange(0, tile_parts)
+    offset = part.to(tl.int64)[:, None] * channels + column[None, :]
+    return part, offset, (part < count)[:, None] & exists[None, :]
+
+
+@triton.jit
+def load_rows(at: tl.tensor, valid: tl.tensor, channels: tl.constexpr, wide: tl.constexpr) -> tl.tensor:
+    """Load the rows of groups, as many as ``valid`` is of, zero where it says no."""
+    a = tl.load(at, mask=valid[0], other=0.0).to(wide)
+    b = tl.load(at + channels, mask=valid[1], other=0.0).to(wide)
+    c = tl.load(at + 2 * channels, mask=valid[2], other=0.0).to(wide)
+    if len(valid) == 3:
         return a, b, c
     else:
-        return a, b, c, (row + 3 < rows)[:, None] & inside
-
-
-@triton.jit
-def load3(at: tl.tensor, valid: tl.tensor, channels: tl.constexpr, wide: tl.constexpr) -> tl.tensor:
-    """Load three rows in a row, zero where not ``valid``."""
-    a = tl.load(at, mask=valid[0], other=0.0)
-    b = tl.load(at + channels, mask=valid[1], other=0.0)
-    c = tl.load(at + 2 * channels, mask=valid[2], other=0.0)
-    return a.to(wide), b.to(wide), c.to(wide)
-
-
-@triton.jit
-def load4(at: tl.tensor, valid: tl.tensor, channels: tl.constexpr, wide: tl.constexpr) -> tl.tensor:
-    """Load four rows in a row, zero where not ``valid``."""
-    a = tl.load(at, mask=valid[0], other=0.0)
-    b = tl.load(at + channels, mask=valid[1], other=0.0)
-    c = tl.load(at + 2 * channels, mask=valid[2], other=0.0)
-    d = tl.load(at + 3 * channels, mask=valid[3], other=0.0)
-    return a.to(wide), b.to(wide), c.to(wide), d.to(wide)
+        return a, b, c, tl.load(at + 3 * channels, mask=valid[3], other=0.0).to(wide)
 
 
 @triton.jit

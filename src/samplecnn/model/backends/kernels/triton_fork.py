@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.backends.kernels.triton_common import columns, load3, masks, place
+from samplecnn.model.backends.kernels.triton_common import groups, load_rows, place, pooled
 from samplecnn.model.backends.kernels.triton_launch import (
     check_map,
     feature_map,
@@ -35,17 +35,13 @@ def _scatter(
     wide: tl.constexpr,
 ) -> None:
     """out = dx, plus dy at the winner of each window."""
-    _, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
-    window = first + tl.arange(0, tile_rows)
-    valid = masks(3 * window, time, exists, 3)
-    offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
-    whole = (window < time // 3)[:, None] & exists[None, :]
-    pooled = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
-    g = tl.load(dy + pooled, mask=whole, other=0.0).to(wide)
-    winner = tl.load(winners + pooled, mask=whole, other=0).to(tl.int32) - 1
+    _, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    window, offset, valid = groups(first, sample, time, column, exists, channels, tile_rows, 3)
+    at, whole = pooled(window, sample, time, column, exists, channels)
+    g = tl.load(dy + at, mask=whole, other=0.0).to(wide)
+    winner = tl.load(winners + at, mask=whole, other=0).to(tl.int32) - 1
     if dx is not None:
-        values = load3(dx + offset, valid, channels, wide)
+        values = load_rows(dx + offset, valid, channels, wide)
     for i in tl.static_range(3):
         result = tl.where(winner == i, g, 0.0)
         if dx is not None:
@@ -85,7 +81,7 @@ class _Fork(torch.autograd.Function):
     def backward(ctx: Any, dx: Tensor | None, token: Tensor | None) -> tuple[Tensor | None, None]:
         if token is None:
             return dx, None
-        up = ctx.link.take()
+        up = ctx.link.pop()
         out = feature_map(up.dy, ctx.time, ctx.dtype)
         batch, channels, _, time = out.shape
         work = split(batch, triton.cdiv(time, 3), channels, reduce=False)
@@ -101,6 +97,6 @@ def fork(x: Tensor) -> tuple[Tensor, Skip]:
     shortcut's over the windows, instead of in a pass of autograd's own. Raises ValueError for other shapes.
     """
     check_map("x", x)
-    link = Link()
+    link: Link = []
     x, token = _Fork.apply(rows_first(x), link)
     return x, Skip(x.detach(), token, link)

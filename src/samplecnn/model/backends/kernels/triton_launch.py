@@ -89,9 +89,14 @@ class Split:
         return triton.cdiv(self.channels, self.tile_channels)
 
 
+def columns_of_a_tile(channels: int) -> int:
+    """Return how many channels a program works on."""
+    return min(triton.next_power_of_2(channels), 64)
+
+
 def split(batch: int, groups: int, channels: int, *, reduce: bool, size: int = 1) -> Split:
     """Divide the work; with ``reduce`` programs loop over tiles, without each has one, of ``size`` TILE."""
-    tile_channels = min(triton.next_power_of_2(channels), 64)
+    tile_channels = columns_of_a_tile(channels)
     tile_rows = size * TILE // tile_channels
     tiles = triton.cdiv(groups, tile_rows)
     each = batch * tiles * triton.cdiv(channels, tile_channels) // PROGRAMS if reduce else 1
@@ -106,15 +111,18 @@ def launch(kernel: Any, work: Split, like: Tensor, *arguments: Any, **options: A
     run(kernel, (work.parts, work.columns), like, work.channels, *arguments, **tile, **options)
 
 
-def launch_samples(kernel: Any, work: Split, like: Tensor, *arguments: Any, **options: Any) -> None:
+def launch_samples(
+    kernel: Any, batch: int, channels: int, like: Tensor, *arguments: Any, **options: Any
+) -> None:
     """Run a ``kernel`` that merges the parts of each sample, once per sample and 64 channels."""
-    tile = {"tile_parts": SAMPLE_PARTS, "tile_channels": work.tile_channels}
-    run(kernel, (work.batch, work.columns), like, work.channels, *arguments, **tile, **options)
+    columns = columns_of_a_tile(channels)
+    tile = {"tile_parts": SAMPLE_PARTS, "tile_channels": columns}
+    run(kernel, (batch, triton.cdiv(channels, columns)), like, channels, *arguments, **tile, **options)
 
 
 def launch_merge(kernel: Any, channels: int, like: Tensor, *arguments: Any, **options: Any) -> None:
     """Run a ``kernel`` that merges rows of partial results, once per ``MERGE_CHANNELS`` channels."""
-    grid = (triton.cdiv(channels, MERGE_CHANNELS),)
+    grid = (1, triton.cdiv(channels, MERGE_CHANNELS))
     tile = {"tile_parts": MERGE_PARTS, "tile_channels": MERGE_CHANNELS, "num_warps": MERGE_WARPS}
     run(kernel, grid, like, channels, *arguments, **tile, **options)
 

@@ -5,8 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samplecnn.model.backends.kernels.triton_common import columns, per_channel
-from samplecnn.model.backends.kernels.triton_launch import Norm, Split, launch_merge, launch_samples, sums
+from samplecnn.model.backends.kernels.triton_common import columns, partials, per_channel
+from samplecnn.model.backends.kernels.triton_launch import Norm, launch_merge, launch_samples, sums
 
 
 @triton.jit(do_not_specialize=["rows", "chunks"])
@@ -34,12 +34,11 @@ def _sample_sums(
     column, exists = columns(channels, tile_channels)
     to = sample.to(tl.int64) * channels + column[None, :]
     for k in tl.static_range(count):
+        own = parts + (k * batch + sample).to(tl.int64) * chunks * channels
         total = tl.zeros((tile_parts, tile_channels), wide)
         for start in range(0, chunks, tile_parts):
-            index = start + tl.arange(0, tile_parts)
-            part = ((k * batch + sample) * chunks + index).to(tl.int64)
-            at = parts + part[:, None] * channels + column[None, :]
-            total += tl.load(at, mask=(index < chunks)[:, None] & exists[None, :], other=0.0)
+            _, at, valid = partials(start, chunks, column, exists, channels, tile_parts)
+            total += tl.load(own + at, mask=valid, other=0.0)
         value = tl.sum(total, axis=0)[None, :]
         if k >= means_from:
             value = value / rows.to(wide)
@@ -72,9 +71,9 @@ def sample_sums(
     out = sums(parts, count, batch, channels)
     dgate = None if gate is None else torch.empty_like(gate)
     weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
-    work = Split(batch, chunks, channels, 1, 1, min(triton.next_power_of_2(channels), 64))
     options = {"count": count, "means_from": means_from}
-    launch_samples(_sample_sums, work, parts, parts, out, weight, bias, dgate, rows, chunks, **options)
+    arguments = (parts, out, weight, bias, dgate, rows, chunks)
+    launch_samples(_sample_sums, batch, channels, parts, *arguments, **options)
     return out, dgate
 
 
@@ -98,14 +97,11 @@ def _merge_gradients(
     """Sums over parts: dbias of gate * first + dsqueeze * exposure, dweight of gate * second
     + dsqueeze * standard.
     """
-    column = tl.program_id(0) * tile_channels + tl.arange(0, tile_channels)
-    exists = column < channels
+    column, exists = columns(channels, tile_channels)
     a = tl.zeros((tile_parts, tile_channels), wide)
     b = tl.zeros((tile_parts, tile_channels), wide)
     for start in range(0, parts, tile_parts):
-        part = start + tl.arange(0, tile_parts)
-        valid = (part < parts)[:, None] & exists[None, :]
-        at = part.to(tl.int64)[:, None] * channels + column[None, :]
+        _, at, valid = partials(start, parts, column, exists, channels, tile_parts)
         x = tl.load(first + at, mask=valid, other=0.0)
         y = tl.load(second + at, mask=valid, other=0.0)
         if gate is not None:

@@ -17,10 +17,12 @@ from torch import Tensor
 from samplecnn.model.backends.kernels.triton_common import (
     columns,
     first_largest,
-    load3,
-    masks,
+    groups,
+    load_rows,
+    partials,
     per_channel,
     place,
+    pooled,
 )
 from samplecnn.model.backends.kernels.triton_launch import (
     Running,
@@ -70,8 +72,7 @@ def _moments(
     wide: tl.constexpr,
 ) -> None:
     """Mean and M2 of each part; with ``weight`` also the value that pooling will pick of each window."""
-    part, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
+    part, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
     row = 3 * (first + tl.arange(0, tile_rows))
     at = x + (sample * time + row)[:, None] * channels + column[None, :]
     origin = tl.load(at, mask=(row < time)[:, None] & exists[None, :], other=0.0).to(wide)
@@ -81,20 +82,17 @@ def _moments(
     if weight is not None:
         sign = sign_of(per_channel(weight, column, exists, wide)).to(wide)
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(time, 3)), tile_rows):
-        window = start + tl.arange(0, tile_rows)
-        row = 3 * window
-        valid = masks(row, time, exists, 3)
-        at = x + (sample * time + row)[:, None] * channels + column[None, :]
-        values = load3(at, valid, channels, wide)
+        window, offset, valid = groups(start, sample, time, column, exists, channels, tile_rows, 3)
+        values = load_rows(x + offset, valid, channels, wide)
         for i in tl.static_range(3):
             off = tl.where(valid[i], values[i] - origin, 0.0)
             plain += off
             squares += off * off
-        count += tl.minimum(tl.maximum(time - row, 0), 3)
+        count += tl.minimum(tl.maximum(time - 3 * window, 0), 3)
         if weight is not None:
             best = _picked(sign, values[0], values[1], values[2])
-            to = picked + (sample * (time // 3) + window)[:, None] * channels + column[None, :]
-            tl.store(to, best, mask=(window < time // 3)[:, None] & exists[None, :])
+            to, whole = pooled(window, sample, time, column, exists, channels)
+            tl.store(picked + to, best, mask=whole)
     n = count.to(wide)[:, None]
     off = plain / tl.maximum(n, 1.0)
     m2 = tl.maximum(squares - plain * off, 0.0)
@@ -125,7 +123,6 @@ def _merge_moments(
     means: tl.tensor,  # (batch * chunks, channels)
     m2s: tl.tensor,
     mean: tl.tensor,  # out (channels,)
-    var: tl.tensor,  # out (channels,), biased
     rstd: tl.tensor,  # out (channels,), 1 / sqrt(var + eps)
     running_mean: tl.tensor,  # in and out (channels,), or None, as the next two
     running_var: tl.tensor,
@@ -143,29 +140,23 @@ def _merge_moments(
     wide: tl.constexpr,
 ) -> None:
     """Combine the parts: first their mean, then their M2 about it. Move the running statistics with them."""
-    column = tl.program_id(0) * tile_channels + tl.arange(0, tile_channels)
-    exists = column < channels
+    column, exists = columns(channels, tile_channels)
     parts = batch * chunks
     total = (batch * time).to(wide)
     sums = tl.zeros((tile_parts, tile_channels), wide)
     for start in range(0, parts, tile_parts):
-        part = start + tl.arange(0, tile_parts)
-        valid = (part < parts)[:, None] & exists[None, :]
-        at = part.to(tl.int64)[:, None] * channels + column[None, :]
+        part, at, valid = partials(start, parts, column, exists, channels, tile_parts)
         n = _rows_of(part, parts, time, chunks, chunk, wide)[:, None]
         sums += n * tl.load(means + at, mask=valid, other=0.0)
     center = tl.sum(sums, axis=0) / total
     squares = tl.zeros((tile_parts, tile_channels), wide)
     for start in range(0, parts, tile_parts):
-        part = start + tl.arange(0, tile_parts)
-        valid = (part < parts)[:, None] & exists[None, :]
-        at = part.to(tl.int64)[:, None] * channels + column[None, :]
+        part, at, valid = partials(start, parts, column, exists, channels, tile_parts)
         n = _rows_of(part, parts, time, chunks, chunk, wide)[:, None]
         off = tl.load(means + at, mask=valid, other=0.0) - center[None, :]
         squares += tl.load(m2s + at, mask=valid, other=0.0) + n * off * off
     variance = tl.sum(squares, axis=0) / total
     tl.store(mean + column, center, mask=exists)
-    tl.store(var + column, variance, mask=exists)
     tl.store(rstd + column, 1.0 / tl.sqrt(variance + eps), mask=exists)
     if running_mean is not None:
         rate = momentum
@@ -198,13 +189,12 @@ def _sample_means(
     """Means over time of the standardised map and of the normalised one, weight * standardised + bias."""
     sample = tl.program_id(0)
     column, exists = columns(channels, tile_channels)
+    own = means + sample.to(tl.int64) * chunks * channels
     sums = tl.zeros((tile_parts, tile_channels), wide)
     for start in range(0, chunks, tile_parts):
-        index = start + tl.arange(0, tile_parts)
-        valid = (index < chunks)[:, None] & exists[None, :]
-        at = (sample * chunks + index).to(tl.int64)[:, None] * channels + column[None, :]
-        n = _rows_of(index, chunks, time, chunks, chunk, wide)[:, None]
-        sums += n * tl.load(means + at, mask=valid, other=0.0)
+        part, at, valid = partials(start, chunks, column, exists, channels, tile_parts)
+        n = _rows_of(part, chunks, time, chunks, chunk, wide)[:, None]
+        sums += n * tl.load(own + at, mask=valid, other=0.0)
     center = (tl.sum(sums, axis=0) / time.to(wide))[None, :]
     xhat = (center - per_channel(mean, column, exists, wide)) * per_channel(rstd, column, exists, wide)
     value = xhat * per_channel(weight, column, exists, wide) + per_channel(bias, column, exists, wide)
@@ -215,10 +205,9 @@ def _sample_means(
 
 @dataclass(frozen=True)
 class Moments:
-    """Statistics of a map: ``mean``, biased ``var``, ``rstd`` (channels,), and the means of its parts."""
+    """Statistics of a map: ``mean`` and ``rstd`` (channels,), and the means of its parts."""
 
     mean: Tensor
-    var: Tensor
     rstd: Tensor
     part_means: Tensor
     work: Split
@@ -231,9 +220,8 @@ class Moments:
         squeezed = torch.empty_like(standard)
         parameters = (self.mean, self.rstd, weight, bias)
         counts = (self.time, work.chunks, work.chunk)
-        launch_samples(
-            _sample_means, work, standard, self.part_means, *parameters, standard, squeezed, *counts
-        )
+        arguments = (self.part_means, *parameters, standard, squeezed, *counts)
+        launch_samples(_sample_means, work.batch, work.channels, standard, *arguments)
         return standard, squeezed
 
 
@@ -255,11 +243,11 @@ def batch_moments(
     means = sums(x, work.parts, channels)
     m2s = torch.empty_like(means)
     launch(_moments, work, x, x, weight, picked, means, m2s, time)
-    mean, var, rstd = (sums(x, channels) for _ in range(3))
+    mean, rstd = sums(x, channels), sums(x, channels)
     moved: tuple[Tensor | None, ...] = (None,) * 4
     if running is not None:
         moved = (running.mean, running.var, running.offset, running.batches)
-    arguments = (means, m2s, mean, var, rstd, *moved, time, batch, work.chunks, work.chunk)
+    arguments = (means, m2s, mean, rstd, *moved, time, batch, work.chunks, work.chunk)
     momentum = 0.0 if running is None else running.momentum
     launch_merge(_merge_moments, channels, x, *arguments, eps=eps, momentum=momentum)
-    return Moments(mean, var, rstd, means, work, time)
+    return Moments(mean, rstd, means, work, time)

@@ -10,10 +10,9 @@ from torch.autograd.function import once_differentiable
 
 from samplecnn.model.backends.kernels.triton_common import (
     affine,
-    columns,
+    groups,
     keep4,
-    load4,
-    masks,
+    load_rows,
     per_channel,
     place,
 )
@@ -56,13 +55,10 @@ def _norm_relu_backward(
     wide: tl.constexpr,
 ) -> None:
     """dx = weight * rstd * (g - dbias / count - xhat * dweight / count); a tile of quads per program."""
-    _, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
-    quad = first + tl.arange(0, tile_rows)
-    valid = masks(4 * quad, rows, exists, 4)
-    offset = (sample * rows + 4 * quad)[:, None] * channels + column[None, :]
-    values = load4(x + offset, valid, channels, wide)
-    gradients = load4(dy + offset, valid, channels, wide)
+    _, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    quad, offset, valid = groups(first, sample, rows, column, exists, channels, tile_rows, 4)
+    values = load_rows(x + offset, valid, channels, wide)
+    gradients = load_rows(dy + offset, valid, channels, wide)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
     level = per_channel(dbias, column, exists, wide) / count.to(wide)
@@ -90,21 +86,17 @@ class _NormReLU(torch.autograd.Function):
         running: Running | None,
         eps: float,
         dropout: Dropout,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Tensor:
         moments = batch_moments(x, eps, running=running)
         y = feature_map(x, x.shape[3])
         activate(x, y, Norm(moments.mean, moments.rstd, weight, bias), dropout=dropout)
         ctx.save_for_backward(x, moments.mean, moments.rstd, weight, bias, offset)
         ctx.dropout = dropout
-        ctx.mark_non_differentiable(moments.mean, moments.var)
-        ctx.set_materialize_grads(False)
-        return y, moments.mean, moments.var
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor | None, *unused: None) -> tuple[Tensor | None, ...]:
-        if dy is None:
-            return (None,) * 7
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, *tensors, offset = ctx.saved_tensors
         norm, dy = Norm(*tensors), rows_first(dy)
         parts, _chunks = gradient_sums(dy, x, norm, dropout=ctx.dropout)
@@ -127,12 +119,11 @@ def norm_relu(
     *,
     dropout: float = 0.0,
     running: Running | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return relu(bn(x)) like ``x`` (batch, channels, 1, time), and the batch's mean and biased variance.
+) -> Tensor:
+    """Return relu(bn(x)) like ``x`` (batch, channels, 1, time); ``running`` moves towards its statistics.
 
     ``dropout`` is the probability with which values of the result are set to zero, the others divided by
-    one minus it; the draws follow PyTorch's generator of the device. Mean and variance (channels,) are
-    float32, or float64 for such an input, and not differentiable; ``running`` moves towards them.
+    one minus it; the draws follow PyTorch's generator of the device.
 
     Raises ValueError for maps and parameters of the wrong shape and impossible probabilities.
     """

@@ -12,24 +12,21 @@ from samplecnn.model.backends.kernels.triton_merge import sample_sums
 from samplecnn.model.backends.kernels.triton_rows import activate, gradient_sums
 from samplecnn.model.backends.kernels.triton_windows import InputHalf, Link, Upstream, input_half
 
-Gate = Tensor | Callable[[Tensor], Tensor]
+Gate = Callable[[Tensor], Tensor]  # squeezed means (batch, channels) -> excitations (batch, channels)
 
 
-def gate_values(gate: Gate | None, half: InputHalf, x: Tensor) -> Tensor | None:
-    """Return the gate (batch, channels), computed from the squeezed means if it is a function.
-
-    Raises ValueError if its shape is not that of the samples and channels of ``x``.
-    """
+def gate_values(gate: Gate | None, half: InputHalf) -> Tensor | None:
+    """Return what ``gate`` makes of the squeezed means; ValueError if its shape is not theirs."""
     if gate is None:
         return None
-    if not isinstance(gate, Tensor):
-        assert half.squeezed is not None
-        gate = gate(half.squeezed)
-    if gate.shape != x.shape[:2]:
+    assert half.squeezed is not None
+    values = gate(half.squeezed)
+    if values.shape != half.squeezed.shape:
         raise ValueError(
-            f"the gate must have the shape (batch, channels) {tuple(x.shape[:2])}, not {tuple(gate.shape)}"
+            f"the gate must have the shape (batch, channels) {tuple(half.squeezed.shape)}, "
+            f"not {tuple(values.shape)}"
         )
-    return gate.contiguous()
+    return values.contiguous()
 
 
 class _Pooled(torch.autograd.Function):
@@ -43,14 +40,11 @@ class _Pooled(torch.autograd.Function):
         activate(picked, y, norm, gate=gate)
         ctx.save_for_backward(gate, picked, *norm)
         ctx.link = link
-        ctx.set_materialize_grads(False)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
-        if dy is None:
-            return (None,) * 5
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         gate, picked, *tensors = ctx.saved_tensors
         norm, dy = Norm(*tensors), rows_first(dy)
         found, chunks = gradient_sums(dy, picked, norm, exposure=gate is not None)
@@ -60,7 +54,7 @@ class _Pooled(torch.autograd.Function):
             found, dgate = sample_sums(found, batch, chunks, rows, means_from=2, gate=gate, norm=norm)
             exposure = found[2], found[3]
         if ctx.needs_input_grad[0]:
-            ctx.link.leave(Upstream(dy, found[0], found[1], gate=gate, exposure=exposure))
+            ctx.link.append(Upstream(dy, found[0], found[1], gate=gate, exposure=exposure))
         order = found[0, 0, 0]  # some number: the gradient of the token is never read
         return order, dgate, None, None, None
 
@@ -73,18 +67,16 @@ def norm_relu_pool(
     *,
     gate: Gate | None = None,
     running: Running | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y = max_pool(relu(bn(x)), 3) * gate, and the batch's mean and biased variance of ``x``.
+) -> Tensor:
+    """Return y = max_pool(relu(bn(x)), 3) * gate; ``running`` moves towards the statistics of ``x``.
 
-    ``x`` is (batch, channels, 1, time), y like it with time // 3 steps. ``gate`` (batch, channels) is given,
-    or computed by a function from the means over time of the pooled map, (batch, channels) in float32.
-    Steps beyond the last whole window count in the statistics only. Mean and variance (channels,) are
-    float32, or float64 for such an input, and not differentiable; ``running`` moves towards them.
+    ``x`` is (batch, channels, 1, time), y like it with time // 3 steps. ``gate`` computes the gates from the
+    means over time of the pooled map, (batch, channels) in float32. Steps beyond the last whole window count
+    in the statistics only.
 
     Raises ValueError for maps, parameters and gates of the wrong shape.
     """
     check_map("x", x, at_least=3)
     check_norm("x", x.shape, weight, bias, running)
-    half = input_half(rows_first(x), weight, bias, eps, running, pooling=True, squeeze=callable(gate))
-    y = _Pooled.apply(half.token, gate_values(gate, half, x), half.picked, half.norm, half.link)
-    return y, half.norm.mean, half.var
+    half = input_half(rows_first(x), weight, bias, eps, running, pooling=True, squeeze=gate is not None)
+    return _Pooled.apply(half.token, gate_values(gate, half), half.picked, half.norm, half.link)

@@ -10,15 +10,15 @@ from torch.autograd.function import once_differentiable
 
 from samplecnn.model.backends.kernels.triton_common import (
     affine,
-    columns,
     first_largest,
-    load3,
-    masks,
+    groups,
+    load_rows,
     per_sample,
     place,
+    pooled,
     relu,
 )
-from samplecnn.model.backends.kernels.triton_fork import Skip, fork
+from samplecnn.model.backends.kernels.triton_fork import Skip
 from samplecnn.model.backends.kernels.triton_launch import (
     Norm,
     Running,
@@ -73,13 +73,10 @@ def _add_relu_pool(
 
     The winner is the row (1 to 3) of each window that gets the gradient, or 0 where the ReLU lets none by.
     """
-    _, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
-    window = first + tl.arange(0, tile_rows)
-    valid = masks(3 * window, time, exists, 3)
-    offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
-    values = load3(x + offset, valid, channels, wide)
-    others = load3(other + offset, valid, channels, wide)
+    _, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    window, offset, valid = groups(first, sample, time, column, exists, channels, tile_rows, 3)
+    values = load_rows(x + offset, valid, channels, wide)
+    others = load_rows(other + offset, valid, channels, wide)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     if gate is not None:
         factor = per_sample(gate, sample, column, exists, channels, wide)
@@ -92,8 +89,7 @@ def _add_relu_pool(
     else:
         d, e, f = others
     best, index = first_largest(a + d, b + e, c + f)
-    to = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
-    whole = (window < time // 3)[:, None] & exists[None, :]
+    to, whole = pooled(window, sample, time, column, exists, channels)
     tl.store(y + to, relu(best), mask=whole)
     tl.store(winners + to, tl.where(best <= 0.0, 0, index + 1).to(tl.uint8), mask=whole)
     chosen = tl.where(index == 0, values[0], tl.where(index == 1, values[1], values[2]))
@@ -128,14 +124,11 @@ class _Added(torch.autograd.Function):
         launch(_add_relu_pool, work, x, *tensors, time)
         ctx.save_for_backward(gate, winners, picked, *norm, other_picked, *second)
         ctx.links = links
-        ctx.set_materialize_grads(False)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
-        if dy is None:
-            return (None,) * 8
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         gate, winners, picked, *tensors = ctx.saved_tensors
         norm, dy = Norm(*tensors[:4]), rows_first(dy)
         other = None if tensors[4] is None else (tensors[4], Norm(*tensors[5:]))
@@ -147,9 +140,9 @@ class _Added(torch.autograd.Function):
                 found, batch, chunks, rows, means_from=len(found), gate=gate, norm=norm
             )
         if ctx.needs_input_grad[0]:
-            ctx.links[0].leave(Upstream(dy, found[0], found[1], winners, gate))
+            ctx.links[0].append(Upstream(dy, found[0], found[1], winners, gate))
         if ctx.needs_input_grad[1]:
-            ctx.links[1].leave(Upstream(dy, found[0], found[-1], winners))
+            ctx.links[1].append(Upstream(dy, found[0], found[-1], winners))
         order = found[0, 0, 0]  # some number: the gradients of tokens are never read
         return order, order, dgate, None, None, None, None, None
 
@@ -166,43 +159,37 @@ def norm_add_relu_pool(
     gate: Gate | None = None,
     running: Running | None = None,
     shortcut_running: Running | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Return y = max_pool(relu(bn(x) * gate + s), 3), mean and biased variance of ``x``, and of the shortcut.
+) -> Tensor:
+    """Return y = max_pool(relu(bn(x) * gate + s), 3).
 
     ``x`` and ``shortcut`` are (batch, channels, 1, time), y like them with time // 3 steps. s is the shortcut
-    itself (best as the ``Skip`` from ``fork``) or, with ``shortcut_weight`` and ``shortcut_bias``, its batch
-    norm; without, the last two results are None. ``gate`` (batch, channels) is given, or computed by a
-    function from the means over time of bn(x), (batch, channels) in float32. Steps beyond the last whole
-    window count in the statistics only. Statistics (channels,) are float32, or float64 for such an
-    input, and not differentiable; ``running`` and ``shortcut_running`` move towards them.
+    itself where it is a ``Skip`` from ``fork``, else its batch norm by ``shortcut_weight`` and
+    ``shortcut_bias``. ``gate`` computes the gates from the means over time of bn(x), (batch, channels) in
+    float32. Steps beyond the last whole window count in the statistics only; ``running`` and
+    ``shortcut_running`` move towards these.
 
     Raises ValueError for maps, parameters and gates of the wrong shape, and for a Skip used before.
     """
     check_map("x", x, at_least=3)
     check_norm("x", x.shape, weight, bias, running)
-    if (shortcut_weight is None) != (shortcut_bias is None):
-        raise ValueError("the shortcut's batch norm needs both shortcut_weight and shortcut_bias, or neither")
     other = shortcut.x if isinstance(shortcut, Skip) else shortcut
-    check_map("shortcut", other, at_least=3)
     if other.shape != x.shape:
         raise ValueError(f"shortcut must have the shape of x, {tuple(x.shape)}, not {tuple(other.shape)}")
     x, other, second = rows_first(x), rows_first(other), None
-    if shortcut_weight is not None and shortcut_bias is not None:
-        if isinstance(shortcut, Skip):
+    if isinstance(shortcut, Skip):
+        if shortcut_weight is not None or shortcut_bias is not None:
             raise ValueError("a Skip is an identity shortcut: it takes no shortcut_weight and shortcut_bias")
+        other_token, other_link = shortcut.use()
+    else:
+        if shortcut_weight is None or shortcut_bias is None:
+            raise ValueError("a shortcut that is no Skip needs both shortcut_weight and shortcut_bias")
         check_norm("shortcut", other.shape, shortcut_weight, shortcut_bias, shortcut_running)
         second = input_half(other, shortcut_weight, shortcut_bias, eps, shortcut_running)
         other_token, other_link = second.token, second.link
-    else:
-        skip = shortcut if isinstance(shortcut, Skip) else fork(other)[1]
-        other_token, other_link = skip.use()
-    half = input_half(x, weight, bias, eps, running, squeeze=callable(gate))
-    values = gate_values(gate, half, x)
+    half = input_half(x, weight, bias, eps, running, squeeze=gate is not None)
+    values = gate_values(gate, half)
     other_norm = None if second is None else second.norm
     links = (half.link, other_link)
-    y = _Added.apply(
+    return _Added.apply(
         half.token, other_token, values, x.detach(), half.norm, other.detach(), other_norm, links
     )
-    if second is None:
-        return y, half.norm.mean, half.var, None, None
-    return y, half.norm.mean, half.var, second.norm.mean, second.var

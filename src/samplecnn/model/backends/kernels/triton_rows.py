@@ -12,10 +12,9 @@ from torch import Tensor
 
 from samplecnn.model.backends.kernels.triton_common import (
     affine,
-    columns,
+    groups,
     keep4,
-    load4,
-    masks,
+    load_rows,
     per_channel,
     per_sample,
     place,
@@ -61,12 +60,9 @@ def _activate(
     wide: tl.constexpr,
 ) -> None:
     """y = dropout(relu(bn(x))) * gate; a tile of quads of rows per program."""
-    _, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
-    quad = first + tl.arange(0, tile_rows)
-    valid = masks(4 * quad, rows, exists, 4)
-    offset = (sample * rows + 4 * quad)[:, None] * channels + column[None, :]
-    values = load4(x + offset, valid, channels, wide)
+    _, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    quad, offset, valid = groups(first, sample, rows, column, exists, channels, tile_rows, 4)
+    values = load_rows(x + offset, valid, channels, wide)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     if gate is not None:
         factor = per_sample(gate, sample, column, exists, channels, wide)
@@ -107,15 +103,12 @@ def _relu_sums(
     wide: tl.constexpr,
 ) -> None:
     """Sums of relu(bn(x)) over the rows of each part."""
-    part, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
+    part, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     total = tl.zeros((tile_rows, tile_channels), wide)
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
-        row = 4 * (start + tl.arange(0, tile_rows))
-        valid = masks(row, rows, exists, 4)
-        at = x + (sample * rows + row)[:, None] * channels + column[None, :]
-        values = load4(at, valid, channels, wide)
+        _, offset, valid = groups(start, sample, rows, column, exists, channels, tile_rows, 4)
+        values = load_rows(x + offset, valid, channels, wide)
         for i in tl.static_range(4):
             total += tl.where(valid[i], relu((values[i] - center) * scale + shift), 0.0)
     tl.store(out + part.to(tl.int64) * channels + column, tl.sum(total, axis=0), mask=exists)
@@ -174,8 +167,7 @@ def _gradient_sums(
     """Sums over the rows of each part: of g = dy where it passes, of g * xhat, and then either of
     g * (standardised other), or with ``exposure`` of 1 and of xhat where a gradient may pass.
     """
-    part, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
+    part, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
     if other is not None:
@@ -184,15 +176,13 @@ def _gradient_sums(
     a = tl.zeros((tile_rows, tile_channels), wide)
     b, c, d = a, a, a
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
-        quad = start + tl.arange(0, tile_rows)
-        valid = masks(4 * quad, rows, exists, 4)
-        offset = (sample * rows + 4 * quad)[:, None] * channels + column[None, :]
-        gradients = load4(dy + offset, valid, channels, wide)
-        values = load4(x + offset, valid, channels, wide)
+        quad, offset, valid = groups(start, sample, rows, column, exists, channels, tile_rows, 4)
+        gradients = load_rows(dy + offset, valid, channels, wide)
+        values = load_rows(x + offset, valid, channels, wide)
         if winners is not None:
-            codes = load4(winners + offset, valid, channels, wide)
+            codes = load_rows(winners + offset, valid, channels, wide)
         if other is not None:
-            others = load4(other + offset, valid, channels, wide)
+            others = load_rows(other + offset, valid, channels, wide)
         if seed is not None:
             kept = keep4(tl.load(seed), sample * tl.cdiv(rows, 4) + quad, column, channels, threshold)
         for i in tl.static_range(4):

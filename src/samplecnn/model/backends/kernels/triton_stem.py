@@ -12,15 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from samplecnn.model.backends.kernels.triton_common import (
-    columns,
-    load3,
-    load4,
-    masks,
-    per_channel,
-    place,
-    relu,
-)
+from samplecnn.model.backends.kernels.triton_common import groups, load_rows, per_channel, place, relu
 from samplecnn.model.backends.kernels.triton_launch import MAX_ROWS, launch, rows_first, split, sums
 
 TAPS = 3
@@ -41,7 +33,7 @@ def _rows_of(
 def _samples(x: tl.tensor, row: tl.tensor, rows: tl.tensor, wide: tl.constexpr) -> tl.tensor:
     """Load the samples under the taps at each row, three of (tile_rows, 1)."""
     valid = (row < rows)[:, None]
-    return load3(x + row.to(tl.int64)[:, None] * 3, (valid, valid, valid), 1, wide)
+    return load_rows(x + row.to(tl.int64)[:, None] * 3, (valid, valid, valid), 1, wide)
 
 
 @triton.jit
@@ -65,8 +57,7 @@ def _stem(
     wide: tl.constexpr,
 ) -> None:
     """y = relu(weights x + bias); a tile of rows per program."""
-    _, _, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
+    _, _, first, column, exists = place(chunks, chunk, channels, tile_channels)
     row = first + tl.arange(0, tile_rows)
     value = _product(_samples(x, row, rows, wide), _rows_of(matrix, column, exists, channels, wide))
     to = y + row.to(tl.int64)[:, None] * channels + column[None, :]
@@ -88,18 +79,15 @@ def _stem_gradient(
     wide: tl.constexpr,
 ) -> None:
     """Sums over the rows of each part, of g * each sample and of g = dy where the ReLU lets it pass."""
-    part, _, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
+    part, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
     weights = _rows_of(matrix, column, exists, channels, wide)
     a = tl.zeros((tile_rows, tile_channels), wide)
     b, c, d = a, a, a
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
-        row = 4 * (start + tl.arange(0, tile_rows))
-        valid = masks(row, rows, exists, 4)
-        at = dy + row.to(tl.int64)[:, None] * channels + column[None, :]
-        gradients = load4(at, valid, channels, wide)
+        quad, offset, valid = groups(start, sample, rows, column, exists, channels, tile_rows, 4)
+        gradients = load_rows(dy + offset, valid, channels, wide)
         for i in tl.static_range(4):
-            samples = _samples(x, row + i, rows, wide)
+            samples = _samples(x, 4 * quad + i, rows, wide)
             g = tl.where(_product(samples, weights) <= 0.0, 0.0, gradients[i])
             a += g * samples[0]
             b += g * samples[1]

@@ -19,12 +19,12 @@ from torch.autograd.function import once_differentiable
 
 from samplecnn.model.backends.kernels.triton_common import (
     affine,
-    columns,
-    load3,
-    masks,
+    groups,
+    load_rows,
     per_channel,
     per_sample,
     place,
+    pooled,
 )
 from samplecnn.model.backends.kernels.triton_launch import Norm, Running, feature_map, launch, split, sums
 from samplecnn.model.backends.kernels.triton_merge import merge_gradients
@@ -50,21 +50,7 @@ class Upstream:
     exposure: tuple[Tensor, Tensor] | None = None
 
 
-class Link:
-    """Between the halves of one operation; holds something only during a backward."""
-
-    def __init__(self) -> None:
-        self._upstream: Upstream | None = None
-
-    def leave(self, upstream: Upstream) -> None:
-        """Leave what the output's half has found."""
-        self._upstream = upstream
-
-    def take(self) -> Upstream:
-        """Return what was left, and forget it."""
-        upstream, self._upstream = self._upstream, None
-        assert upstream is not None
-        return upstream
+Link = list[Upstream]  # between the halves of one operation; holds something only during a backward
 
 
 @triton.jit(do_not_specialize=["count", "time", "chunks", "chunk"])
@@ -95,15 +81,11 @@ def _window_backward(
     dv is gate * dy at the winner of each window. Without ``winners`` that is the largest bn(x) if positive,
     and the squeeze was over the pooled map; with them it was over bn(x), so dsqueeze reaches all rows.
     """
-    _, sample, first = place(chunks, chunk)
-    column, exists = columns(channels, tile_channels)
-    window = first + tl.arange(0, tile_rows)
-    valid = masks(3 * window, time, exists, 3)
-    offset = (sample * time + 3 * window)[:, None] * channels + column[None, :]
-    values = load3(x + offset, valid, channels, wide)
-    whole = (window < time // 3)[:, None] & exists[None, :]
-    pooled = (sample * (time // 3) + window)[:, None] * channels + column[None, :]
-    g = tl.load(dy + pooled, mask=whole, other=0.0).to(wide)
+    _, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    window, offset, valid = groups(first, sample, time, column, exists, channels, tile_rows, 3)
+    values = load_rows(x + offset, valid, channels, wide)
+    at, whole = pooled(window, sample, time, column, exists, channels)
+    g = tl.load(dy + at, mask=whole, other=0.0).to(wide)
     center, scale, shift = affine(mean, rstd, weight, bias, column, exists, wide)
     unit = per_channel(rstd, column, exists, wide)
     level = per_channel(dbias, column, exists, wide) / count.to(wide)
@@ -111,7 +93,7 @@ def _window_backward(
     if gate is not None:
         g *= per_sample(gate, sample, column, exists, channels, wide)
     if winners is not None:
-        winner = tl.load(winners + pooled, mask=whole, other=0).to(tl.int32) - 1
+        winner = tl.load(winners + at, mask=whole, other=0).to(tl.int32) - 1
         if dsqueeze is not None:
             level -= per_sample(dsqueeze, sample, column, exists, channels, wide) / time.to(wide)
     else:
@@ -151,7 +133,7 @@ class _InputHalf(torch.autograd.Function):
             standard, squeezed = moments.squeeze(weight, bias)
         ctx.save_for_backward(x, *norm, standard, offset)
         ctx.link = link
-        constants = (moments.mean, moments.var, moments.rstd, picked)
+        constants = (moments.mean, moments.rstd, picked)
         ctx.mark_non_differentiable(*(tensor for tensor in constants if tensor is not None))
         ctx.set_materialize_grads(False)
         return sums(x), squeezed, *constants
@@ -164,7 +146,7 @@ class _InputHalf(torch.autograd.Function):
         if token is None:
             return (None,) * 9
         x, mean, rstd, weight, bias, standard, offset = ctx.saved_tensors
-        up = ctx.link.take()
+        up = ctx.link.pop()
         exposure = None
         if up.exposure is not None:
             exposure, standard = up.exposure
@@ -192,14 +174,13 @@ class _InputHalf(torch.autograd.Function):
 class InputHalf:
     """What the input's half gives to the output's.
 
-    ``token`` and ``link`` join the two. ``norm`` and ``var`` are the statistics of the map and its batch
-    norm's parameters, detached. ``squeezed`` (batch, channels) and ``picked`` as in ``input_half``.
+    ``token`` and ``link`` join the two. ``norm`` are the statistics of the map and its batch norm's
+    parameters, detached. ``squeezed`` (batch, channels) and ``picked`` as in ``input_half``.
     """
 
     token: Tensor
     link: Link
     norm: Norm
-    var: Tensor
     squeezed: Tensor | None
     picked: Tensor | None
 
@@ -220,9 +201,9 @@ def input_half(
     of bn(x). With ``squeeze`` the means over time of relu(bn(picked)) are returned, or without pooling
     those of bn(x): ``squeezed``, which is differentiable.
     """
-    link = Link()
+    link: Link = []
     offset = None if running is None else running.offset
-    token, squeezed, mean, var, rstd, picked = _InputHalf.apply(
+    token, squeezed, mean, rstd, picked = _InputHalf.apply(
         x, weight, bias, offset, running, eps, link, pooling, squeeze
     )
-    return InputHalf(token, link, Norm(mean, rstd, weight.detach(), bias.detach()), var, squeezed, picked)
+    return InputHalf(token, link, Norm(mean, rstd, weight.detach(), bias.detach()), squeezed, picked)
