@@ -27,7 +27,7 @@ from e2e.conftest import ROOT, World
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
-from samplecnn.training.checkpoints import WholeFiles, last_checkpoint
+from samplecnn.training.checkpoints import STOPPING, WholeFiles, last_checkpoint
 from samplecnn.training.job import train
 from samplecnn.training.trainer import make_trainer
 
@@ -154,7 +154,7 @@ def test_killed_a_hundred_times(world: World, whole: tuple[dict[str, Any], float
     kill_often(world, whole, "hundred", 100)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", STOPPING)
 def test_asked_to_stop_within_an_epoch(
     world: World, whole: tuple[dict[str, Any], float], number: signal.Signals
 ) -> None:

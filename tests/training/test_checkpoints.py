@@ -1,15 +1,24 @@
 """Which checkpoint a run goes on from."""
 
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import LAST
-from samplecnn.training.checkpoints import NEXT, PREVIOUS, WholeFiles, last_checkpoint
+from samplecnn.training.checkpoints import (
+    NEXT,
+    PREVIOUS,
+    STOPPING,
+    RunCheckpoint,
+    WholeFiles,
+    last_checkpoint,
+)
 
 
 def write(path: Path) -> bytes:
@@ -54,3 +63,16 @@ def test_the_newest_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         write(tmp_path / name)
         assert last_checkpoint(tmp_path) == tmp_path / name
     assert not caplog.records
+
+
+def test_under_nohup_a_terminal_that_is_closed_stops_nothing(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        checkpoint = RunCheckpoint(tmp_path, tested="best", every_minutes=10)
+        checkpoint.on_train_start(pl.Trainer(logger=False, accelerator="cpu"), pl.LightningModule())
+        caught = {number for number in STOPPING if callable(signal.getsignal(number))}
+        assert caught == {*STOPPING} - {signal.SIGHUP}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

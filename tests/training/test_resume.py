@@ -148,7 +148,7 @@ def test_no_interpolation_out_of_a_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="resume=.* must be null or a run folder, which has"):
+    with pytest.raises(UserError, match=r"resume=.* must be null or a run folder, which has"):
         resume(tmp_path)
 
 

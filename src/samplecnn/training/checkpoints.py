@@ -36,7 +36,7 @@ from samplecnn.training.schedule import monitored
 log = logging.getLogger(__name__)
 
 NEXT, PREVIOUS = "checkpoints/next.ckpt", "checkpoints/previous.ckpt"  # next: between written and renamed
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Steps between two times that the processes of several devices ask each other, which a GPU would wait for.
 TOGETHER = {"cpu": 1, "cuda": 50}
 VALIDATION_SAVED = 30.0  # seconds since the last checkpoint after which one is made before a validation
@@ -136,8 +136,8 @@ class RunCheckpoint(Checkpoint):
 
     ``tested`` is the schedule's: ``"best"`` for the weights with the lowest validation loss of the whole run,
     ``"last"`` for the newest. A checkpoint within an epoch goes on at its next step, with the same random
-    numbers. Signals that ask to stop (SIGTERM, SIGINT, SIGUSR1 and SIGUSR2) are answered between two steps
-    with a checkpoint and ``Stopped``; a second one ends the process at once.
+    numbers. Signals that ask to stop (SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2) are answered between two
+    steps with a checkpoint and ``Stopped``; a second one ends the process at once.
     """
 
     def __init__(self, run: Path, *, tested: str, every_minutes: float) -> None:
@@ -220,8 +220,11 @@ class RunCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
     def _catch(self, handler: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, handler) for number in STOPPING}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in STOPPING:
+            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # of nohup
+                self._before[number] = signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:  # asked twice

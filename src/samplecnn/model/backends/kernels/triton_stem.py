@@ -79,12 +79,13 @@ def _stem_gradient(
     wide: tl.constexpr,
 ) -> None:
     """Sums over the rows of each part, of g * each sample and of g = dy where the ReLU lets it pass."""
-    part, sample, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    part, _, first, column, exists = place(chunks, chunk, channels, tile_channels)
+    only = tl.full((), 0, tl.int64)  # the batch is one run of rows
     weights = _rows_of(matrix, column, exists, channels, wide)
     a = tl.zeros((tile_rows, tile_channels), wide)
     b, c, d = a, a, a
     for start in range(first, tl.minimum(first + chunk, tl.cdiv(rows, 4)), tile_rows):
-        quad, offset, valid = groups(start, sample, rows, column, exists, channels, tile_rows, 4)
+        quad, offset, valid = groups(start, only, rows, column, exists, channels, tile_rows, 4)
         gradients = load_rows(dy + offset, valid, channels, wide)
         for i in tl.static_range(4):
             samples = _samples(x, 4 * quad + i, rows, wide)
