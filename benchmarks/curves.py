@@ -22,7 +22,7 @@ from measure import by_block, machine, markdown, options, write
 from samplecnn.data.audio import SAMPLE_RATE
 from samplecnn.data.batches import Batch
 from samplecnn.model.network import SEGMENT_SAMPLES
-from samplecnn.training.proof import PLAIN_PLAN, Plan
+from samplecnn.training.backends.proof import PLAIN_PLAN, Plan
 from training import PRECISIONS, TAGS, our_network, plans, whole_step
 
 MIXED = {"cpu": PRECISIONS, "cuda": {**PRECISIONS, "fp16": "16-mixed"}}

@@ -20,10 +20,10 @@ import torch
 
 from measure import by_block, machine, markdown, median_and_range, options, spread, wait, write
 from samplecnn.data.batches import Batch
-from samplecnn.training.backends import Choice
+from samplecnn.training.backends.choice import Choice
+from samplecnn.training.backends.proof import Plan
 from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.proof import Plan
 from samplecnn.training.quiet import quiet_libraries
 from samplecnn.training.schedule import PaperSchedule
 from training import PRECISIONS, our_network, plans, random_batch, whole_step

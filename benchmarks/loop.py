@@ -28,8 +28,8 @@ from loading import make_store
 from measure import in_turns, machine, markdown, median_and_range, spread, write
 from samplecnn.hardware import multiplies_bfloat16
 from samplecnn.runs.results import read_results
+from samplecnn.training.backends.proof import Plan
 from samplecnn.training.evaluate import open_subject
-from samplecnn.training.proof import Plan
 from training import STEPS, our_step
 
 ROOT = Path(__file__).parent.parent

@@ -137,7 +137,9 @@ def wait(device: torch.device) -> None:
 
 def ceilings(device: torch.device) -> dict[str, float]:
     """Measure FLOP/s of the convolution that most of the network is, per type, and bytes/s of a copy."""
-    from samplecnn.training.doctor import flop_rate  # loads what a machine that only has PyTorch lacks
+    from samplecnn.training.backends.doctor import (
+        flop_rate,  # loads what a machine that only has PyTorch lacks
+    )
 
     precisions = {"bf16": "bf16-mixed", "fp32": "32-true"}
     found = {f"{name} FLOP/s": flop_rate(128, device, precision) for name, precision in precisions.items()}

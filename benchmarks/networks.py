@@ -28,7 +28,7 @@ from samplecnn.model.network import STEM, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.description import Description
 from samplecnn.runs.folder import Model
-from samplecnn.training.graph import autocast
+from samplecnn.training.backends.graph import autocast
 from samplecnn.training.network import count_parameters
 from samplecnn.training.optimiser import KerasSGD, decay_groups
 from training import RATE, TAGS

@@ -34,9 +34,9 @@ from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
 from samplecnn.model.network import COMPILE, SEGMENT_SAMPLES, SampleCNN, backends
-from samplecnn.training.graph import StepGraph, TrainingStep, autocast
+from samplecnn.training.backends.graph import StepGraph, TrainingStep, autocast
+from samplecnn.training.backends.proof import Plan
 from samplecnn.training.optimiser import KerasSGD, decay_groups
-from samplecnn.training.proof import Plan
 
 TAGS = 50
 RATE = 0.01

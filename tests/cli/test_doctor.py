@@ -7,7 +7,7 @@ import torch
 
 from samplecnn.cli import main
 from samplecnn.model.network import backends
-from samplecnn.training import trials
+from samplecnn.training.backends import trials
 
 SMALL = ["doctor", "--width", "2", "--block", "basic", "--batch-size", "2"]
 
@@ -36,7 +36,7 @@ def test_it_fails_where_training_does(
 
 
 def test_a_block_of_one_s_own(capsys: pytest.CaptureFixture[str]) -> None:
-    own = ["--block", "mine=training.faulty.Faulty", "--accelerator", "cpu", "--precision", "32"]
+    own = ["--block", "mine=training.backends.faulty.Faulty", "--accelerator", "cpu", "--precision", "32"]
     assert main([*SMALL, *own]) == 0  # the others work
     said = capsys.readouterr().out
     assert "Training steps of block mine, width 2, batch_size 4" in said

@@ -12,7 +12,7 @@ from golden.reference import Arrays, feature_map, load, part, set_weights
 from samplecnn.model.blocks import SE, ReSE2
 from samplecnn.model.network import PLAIN, TRITON, SampleCNN, backends
 from samplecnn.model.norm import use_keras_statistics
-from samplecnn.training.graph import autocast
+from samplecnn.training.backends.graph import autocast
 from samplecnn.training.optimiser import KerasSGD
 
 DOUBLE, SINGLE = (torch.float64, "_f64"), (torch.float32, "")

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from samplecnn.data.batches import Batch
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
-from samplecnn.training.backends import Choice
-from samplecnn.training.graph import StepGraph
+from samplecnn.training.backends.choice import Choice
+from samplecnn.training.backends.graph import StepGraph
+from samplecnn.training.backends.proof import Plan
 from samplecnn.training.launch import TORCHRUN
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.proof import Plan
 from samplecnn.training.schedule import PaperSchedule
 
 STEPS = 8

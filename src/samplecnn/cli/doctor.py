@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what was found; return 0 where training will work, else 1."""
     from samplecnn.memory import keep_freed_memory
     from samplecnn.runs.config import TrainerConfig
-    from samplecnn.training.doctor import diagnose, table
+    from samplecnn.training.backends.doctor import diagnose, table
     from samplecnn.training.trainer import device_and_precision
 
     logging.basicConfig(format="%(message)s")  # what is tried, meanwhile

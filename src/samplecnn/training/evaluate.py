@@ -25,8 +25,8 @@ from samplecnn.runs.folder import Model, load_model, read_config, read_descripti
 from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.text import shown
-from samplecnn.training.backends import test_backend
-from samplecnn.training.graph import autocast
+from samplecnn.training.backends.choice import test_backend
+from samplecnn.training.backends.graph import autocast
 from samplecnn.training.stores import find_store, make_data
 from samplecnn.training.trainer import device_and_precision
 

@@ -21,10 +21,10 @@ from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.runs.rules import PRINTABLE
 from samplecnn.training.augment import Augmentation
-from samplecnn.training.backends import Choice, FirstSteps
-from samplecnn.training.graph import StepGraph, TrainingStep, no_scaler
+from samplecnn.training.backends.choice import Choice, FirstSteps
+from samplecnn.training.backends.graph import StepGraph, TrainingStep, no_scaler
+from samplecnn.training.backends.proof import PLAIN_PLAN
 from samplecnn.training.optimiser import Groups, can_be_captured, make_optimizer, with_features_rate
-from samplecnn.training.proof import PLAIN_PLAN
 from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
 

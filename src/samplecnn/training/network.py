@@ -17,11 +17,11 @@ from samplecnn.model.norm import synchronise, use_keras_statistics
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.training.augment import Augmentation
-from samplecnn.training.backends import Choice, choose, test_backend
+from samplecnn.training.backends.choice import Choice, choose, test_backend
+from samplecnn.training.backends.proof import Plan, Trial
 from samplecnn.training.config import ConfigError
 from samplecnn.training.init import own_classes, start
 from samplecnn.training.module import TaggingModule
-from samplecnn.training.proof import Plan, Trial
 from samplecnn.training.ranks import from_rank_zero
 from samplecnn.training.trainer import device_and_precision
 

@@ -15,13 +15,13 @@ from devices import DEVICES
 from samplecnn.data.batches import Batch, Resumable
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.averaging import EMA
-from samplecnn.training.backends import Choice
+from samplecnn.training.backends.choice import Choice
+from samplecnn.training.backends.proof import Plan
 from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
-from samplecnn.training.proof import Plan
 from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule
+from training.backends.test_graph import ADAMW
 from training.test_averaging import STEPS, Batches, Small
-from training.test_graph import ADAMW
 
 LOSSES = [1.0, 0.9, 1.1, 0.8]  # the first stage ends after the third epoch
 EPOCHS = len(LOSSES)

@@ -22,7 +22,7 @@ from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm
 from samplecnn.runs.config import KERAS_SGD
-from samplecnn.training.graph import StepGraph, TrainingStep
+from samplecnn.training.backends.graph import StepGraph, TrainingStep
 from samplecnn.training.optimiser import make_optimizer
 from samplecnn.training.schedule import OneCycle, PaperSchedule
 

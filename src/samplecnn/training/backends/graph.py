@@ -9,8 +9,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from samplecnn.data.batches import Batch
 from samplecnn.model.network import COMPILE, TRITON, sample_cnns
-from samplecnn.training.casts import CastWeights
-from samplecnn.training.fused_update import FusedUpdate
+from samplecnn.training.backends.casts import CastWeights
+from samplecnn.training.backends.fused_update import FusedUpdate
 from samplecnn.training.optimiser import DeviceRates, KerasSGD
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # by Lightning's names

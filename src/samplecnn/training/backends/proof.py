@@ -16,7 +16,7 @@ from samplecnn.model.blocks import Res2
 from samplecnn.model.network import PLAIN, SampleCNN, use
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import KERAS_SGD
-from samplecnn.training.graph import StepGraph, TrainingStep, autocast
+from samplecnn.training.backends.graph import StepGraph, TrainingStep, autocast
 from samplecnn.training.optimiser import make_optimizer
 
 FLOAT32 = "32-true"

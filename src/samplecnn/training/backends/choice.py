@@ -23,8 +23,8 @@ from samplecnn.files import cache_folder, locked, write
 from samplecnn.hardware import describe, driver, settle
 from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, SampleCNN, backends
 from samplecnn.runs.results import installed
-from samplecnn.training.proof import PLAIN_PLAN, Plan, Trial, make_step
-from samplecnn.training.trials import SEGMENTS, Finding, examine, said
+from samplecnn.training.backends.proof import PLAIN_PLAN, Plan, Trial, make_step
+from samplecnn.training.backends.trials import SEGMENTS, Finding, examine, said
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from samplecnn.model.network import COMPILE, SampleCNN, backends
 from samplecnn.model.networks import NETWORKS
 from samplecnn.model.networks.network import Network
 from samplecnn.runs.config import KERAS_SGD
-from samplecnn.training.casts import CastWeights
-from samplecnn.training.graph import TrainingStep, cast_weights
+from samplecnn.training.backends.casts import CastWeights
+from samplecnn.training.backends.graph import TrainingStep, cast_weights
 from samplecnn.training.optimiser import make_optimizer
 
 TAGS = 5

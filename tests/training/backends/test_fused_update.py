@@ -23,8 +23,8 @@ from samplecnn.model.backends.kernels import triton_sgd
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import PLAIN, SEGMENT_SAMPLES, TRITON, SampleCNN
 from samplecnn.runs.config import KERAS_SGD
-from samplecnn.training.fused_update import FusedUpdate
-from samplecnn.training.graph import StepGraph, TrainingStep, fused_update
+from samplecnn.training.backends.fused_update import FusedUpdate
+from samplecnn.training.backends.graph import StepGraph, TrainingStep, fused_update
 from samplecnn.training.optimiser import DeviceRates, KerasSGD, make_optimizer
 
 ADAMW = {"weight_decay": 0.1, "betas": [0.9, 0.99]}

@@ -19,12 +19,11 @@ from samplecnn.model.blocks import BLOCKS, Basic, Res2
 from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, STEM, TRITON, backends
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import KERAS_SGD
-from samplecnn.training import backends as choices
-from samplecnn.training import trials
-from samplecnn.training.backends import Choice, candidates, choose, identify, memory_file
-from samplecnn.training.graph import StepGraph
-from samplecnn.training.init import freeze
-from samplecnn.training.proof import (
+from samplecnn.training.backends import choice as choices
+from samplecnn.training.backends import trials
+from samplecnn.training.backends.choice import Choice, candidates, choose, identify, memory_file
+from samplecnn.training.backends.graph import StepGraph
+from samplecnn.training.backends.proof import (
     PLAIN_PLAN,
     Plan,
     Standard,
@@ -36,8 +35,9 @@ from samplecnn.training.proof import (
     require_same_draws,
     require_same_update,
 )
-from samplecnn.training.trials import Finding, examine
-from training.faulty import CPU, Faulty, faulty, trial
+from samplecnn.training.backends.trials import Finding, examine
+from samplecnn.training.init import freeze
+from training.backends.faulty import CPU, Faulty, faulty, trial
 
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
@@ -93,10 +93,10 @@ def test_a_choice_is_for_one_network_and_shape(other: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "value"),
     [
-        ("samplecnn.training.backends", "installed", lambda name: "9"),
+        ("samplecnn.training.backends.choice", "installed", lambda name: "9"),
         ("torch", "__version__", "9"),
-        ("samplecnn.training.backends", "driver", lambda: "9"),
-        ("samplecnn.training.backends", "_triton", lambda: "9"),
+        ("samplecnn.training.backends.choice", "driver", lambda: "9"),
+        ("samplecnn.training.backends.choice", "_triton", lambda: "9"),
         ("torch.backends.cudnn", "version", lambda: 9),
     ],
 )
@@ -289,10 +289,10 @@ def test_a_fault_that_ends_or_holds_up_the_process(
 
 def test_a_process_that_tries_ends_by_itself() -> None:
     code = (
-        "from training.faulty import faulty; from samplecnn.training.proof import Plan; "
-        "from samplecnn.training.trials import examine; examine(faulty('locks'), [Plan('stem')])"
+        "from training.backends.faulty import faulty; from samplecnn.training.backends.proof import Plan; "
+        "from samplecnn.training.backends.trials import examine; examine(faulty('locks'), [Plan('stem')])"
     )
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     own = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
     assert done.stderr == ""  # nothing is leaked

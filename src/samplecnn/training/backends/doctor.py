@@ -14,10 +14,10 @@ from samplecnn.model.architecture import Blocks, build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.runs.results import versions
 from samplecnn.threads import available
-from samplecnn.training.backends import every_plan
-from samplecnn.training.graph import AUTOCAST
-from samplecnn.training.proof import Trial
-from samplecnn.training.trials import SEGMENTS, examine
+from samplecnn.training.backends.choice import every_plan
+from samplecnn.training.backends.graph import AUTOCAST
+from samplecnn.training.backends.proof import Trial
+from samplecnn.training.backends.trials import SEGMENTS, examine
 
 TAGS = 50
 CONVOLUTIONS = 5  # timed, of which the fastest counts

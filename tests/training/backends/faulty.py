@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SampleCNN
-from samplecnn.training.proof import Trial
+from samplecnn.training.backends.proof import Trial
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ import torch
 from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.processes import belong_to_parent, let_children_start
-from samplecnn.training.proof import Plan, Standard, Trial, WrongNumbersError, make_step
+from samplecnn.training.backends.proof import Plan, Standard, Trial, WrongNumbersError, make_step
 from samplecnn.training.quiet import quiet_libraries
 
 log = logging.getLogger(__name__)
