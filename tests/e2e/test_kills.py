@@ -27,7 +27,8 @@ from e2e.conftest import ROOT, World
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
-from samplecnn.training.checkpoints import STOPPING, WholeFiles, last_checkpoint
+from samplecnn.training.checkpoint_files import WholeFiles, last_checkpoint
+from samplecnn.training.checkpoints import STOPPING
 from samplecnn.training.job import train
 from samplecnn.training.trainer import make_trainer
 

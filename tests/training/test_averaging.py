@@ -14,7 +14,8 @@ from samplecnn.data.batches import Batch
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import BatchNorm, use_keras_statistics
 from samplecnn.training.averaging import EMA, SWA, Averaging, make_averaging
-from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
+from samplecnn.training.checkpoint_files import WholeFiles
+from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import MONITOR, OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule

@@ -9,7 +9,7 @@ import pytest
 from samplecnn.files import locked
 from samplecnn.runs.config import RunConfig, read_config
 from samplecnn.runs.folder import LOCK
-from samplecnn.training.checkpoints import NEXT
+from samplecnn.training.checkpoint_files import NEXT
 from samplecnn.training.config import ConfigError
 from samplecnn.training.job import LOG, discard, earlier_results, owned
 from training.stores import write_run, write_store

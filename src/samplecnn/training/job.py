@@ -26,7 +26,8 @@ from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
 from samplecnn.training import loggers
 from samplecnn.training.averaging import make_averaging
-from samplecnn.training.checkpoints import NEXT, RunCheckpoint, finished, last_checkpoint
+from samplecnn.training.checkpoint_files import NEXT, finished, last_checkpoint
+from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.config import ConfigError
 from samplecnn.training.epochs import EpochTable
 from samplecnn.training.gpus import take_gpu

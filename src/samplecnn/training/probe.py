@@ -39,7 +39,7 @@ from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import Results, versions, write_results
 from samplecnn.text import printable
 from samplecnn.training.backends.choice import test_backend
-from samplecnn.training.checkpoints import WholeFiles
+from samplecnn.training.checkpoint_files import WholeFiles
 from samplecnn.training.classifiers import HIDDEN, KINDS, Fitted, Labelled
 from samplecnn.training.features import store_features
 from samplecnn.training.init import read_model

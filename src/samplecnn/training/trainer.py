@@ -17,7 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from samplecnn.hardware import missing_kernels, multiplies_bfloat16
 from samplecnn.runs.config import RunConfig, TrainerConfig
-from samplecnn.training.checkpoints import WholeFiles
+from samplecnn.training.checkpoint_files import WholeFiles
 from samplecnn.training.config import ConfigError
 from samplecnn.training.launch import TORCHRUN, launched, rank
 from samplecnn.training.quiet import quiet_libraries

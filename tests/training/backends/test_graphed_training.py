@@ -17,7 +17,8 @@ from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.averaging import EMA
 from samplecnn.training.backends.choice import Choice
 from samplecnn.training.backends.proof import Plan
-from samplecnn.training.checkpoints import RunCheckpoint, WholeFiles
+from samplecnn.training.checkpoint_files import WholeFiles
+from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule
 from training.backends.test_graph import ADAMW
