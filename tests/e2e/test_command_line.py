@@ -35,6 +35,8 @@ class Wide(Basic):
         (["block.alpha=-1"], ["block.alpha=-1: must be a number greater than 0"]),
         (["resume=nope"], ["resume=nope: must be null or a run folder"]),
         (["resume=runs"], ["resume=runs: must be null or a run folder, which has a config.yaml"]),
+        (["logger=null"], ["logger=null: choose csv, none, tensorboard, wandb, or leave it out"]),
+        (["-m", "average=null,ema"], ["average=null,ema: choose ema, none, swa, or leave it out"]),
         (["widht=3"], ["widht", "did you mean width?"]),
         (["block=basic", "block.alpha=8"], ["block.alpha", "block has: name"]),
         (["data=mtat"], ["no prepared store", "python prepare.py", "data.raw=DIR"]),

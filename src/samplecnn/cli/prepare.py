@@ -33,6 +33,8 @@ def prepare_store(config: DictConfig) -> None:
 
 def main() -> int | str | None:
     """Prepare what the command line asks for; return the exit status, or a message in its place."""
+    if wrong := configuration.without_choice(sys.argv[1:]):
+        return wrong
     configuration.register()
     try:
         prepare_store()

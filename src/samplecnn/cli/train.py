@@ -77,6 +77,8 @@ def train_jobs(config: DictConfig) -> None:
 
 def main() -> int | str | None:
     """Train what the command line asks for; return the exit status, or a message in its place."""
+    if wrong := configuration.without_choice(sys.argv[1:]):
+        return wrong
     configuration.register()
     SweepGuard.locate = located
     status: int | str | None = 0

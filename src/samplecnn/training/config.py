@@ -173,6 +173,16 @@ def describe(overrides: Sequence[str]) -> str:
     return ",".join(o for o in overrides if not o.startswith(elsewhere)) or "default"
 
 
+def without_choice(arguments: Sequence[str]) -> str | None:
+    """Say which group of ``conf/`` is set to null, at which Hydra shows a traceback; None if none is."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if group in GROUPS and "null" in value.split(","):
+            names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+            return f"{argument}: choose {', '.join(names)}, or leave it out"
+    return None
+
+
 def print_hint(name: str) -> None:
     """Print what the command line, which has failed, may have meant."""
     if hint := explain(sys.argv[1:], CONF, name):
