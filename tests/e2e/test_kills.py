@@ -38,6 +38,7 @@ PRELOADED = ["samplecnn.training.job"]
 
 def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | None) -> None:
     """What a child process does."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
     with said.open("a") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)

@@ -239,8 +239,8 @@ def test_every_experiment_composes(experiment: str) -> None:
         ("+data.clip=3", r"data\.clip: there is no such key"),
         ("+trainer.max_epoch=3", r"trainer\.max_epoch: there is no such key"),
         ("+logger.colour.of=red", r"logger\.colour\.of: there is no such key"),
-        ("~trainer,schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
-        ("~trainer,average=swa", r"average\.start=0\.75 is a share of trainer\.max_epochs"),
+        ("~trainer schedule=onecycle", r"schedule=onecycle needs trainer\.max_epochs"),
+        ("~trainer average=swa", r"average\.start=0\.75 is a share of trainer\.max_epochs"),
         ("logger.name=mlflow", r"logger\.name=mlflow: must be one of wandb, csv, tensorboard, none"),
     ],
 )

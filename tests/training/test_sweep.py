@@ -205,6 +205,7 @@ def test_every_cell_is_checked() -> None:
 
 def test_a_multirun_resumes_nothing(tmp_path: Path) -> None:
     """Its cells would train anew, each in a folder of its own."""
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError, match=r"resume=.*\n.*resume one run at a time, without -m"):
         plan(multirun(f"resume={tmp_path}", "logger=none"))
 
