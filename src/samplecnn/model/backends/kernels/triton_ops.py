@@ -6,9 +6,9 @@ register spills. Needs Triton, which PyTorch brings along on Linux.
 Maps are (batch, channels, 1, time), best in ``channels_last`` memory; others are copied. They may be
 bfloat16, float16, float32 or float64; statistics and sums are kept in float32 (float64 for float64). Given
 ``Running`` statistics, an operation moves them, and the convolution in front needs no pass over its output
-for its bias. Between kernels memory is allocated, and
-nothing else: operations can be captured in a CUDA graph, after one run that compiles them. All sums have an
-order that the shape fixes, so that results are reproducible.
+for its bias. Between kernels memory is allocated, and nothing else: operations can be captured in a CUDA
+graph, after one run that compiles them. All sums have an order that the shape fixes, so that results are
+reproducible.
 
 What each reads (r) and writes (w), with M the input map, P = M / 3 the pooled one, and W the winners of
 pooling, a byte per pooled value (M / 6 in bfloat16); all else is small:
