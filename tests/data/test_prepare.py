@@ -1,24 +1,17 @@
 """Preparing stores: bad files among good ones, begun and gone on with, always the same bytes."""
 
-import errno
-import fcntl
 import json
 import logging
-import multiprocessing
 import os
-import resource
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree, disk_usage
+from shutil import copytree
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from tqdm import tqdm
 
 from data.prepared import MakeRaw, content
 from samplecnn.data import writer
@@ -28,10 +21,7 @@ from samplecnn.data.datasets import mtat
 from samplecnn.data.inspect import check
 from samplecnn.data.prepare import _finish, prepare, shard_count
 from samplecnn.data.store import Store, StoreError
-from samplecnn.data.workers import Workers
-from samplecnn.data.writer import require_space, shard_jobs
-from samplecnn.errors import UserError
-from samplecnn.files import NO_LOCKS, BusyError
+from samplecnn.data.writer import shard_jobs
 
 RATE = 16_000  # Hz
 
@@ -271,16 +261,6 @@ def test_shard_out_of_range(tmp_path: Path, raw: Path, shard: int) -> None:
         prepare(mtat.catalog(raw, "nine"), tmp_path, shard_clips=4, shard=shard)
 
 
-def test_room_is_checked_beforehand(tmp_path: Path, raw: Path) -> None:
-    catalog = mtat.catalog(raw, "nine")
-    with closing(Workers(1, tqdm(disable=True))) as workers:
-        need = workers.expected_bytes(shard_jobs(catalog, tmp_path, 4))
-    assert need == pytest.approx(2 * 22_050 * (3 + 29 + 1 + 6 + 3.5 + 8.2 + 5.5 + 3 + 2.8), rel=0.01)
-    require_space(tmp_path, need)
-    with pytest.raises(StoreError, match=r"needs about \d+\.\d\d GB more and .* are free: make room"):
-        require_space(tmp_path, disk_usage(tmp_path).total + 1)
-
-
 def test_changed_audio_is_noticed(
     tmp_path: Path, make_raw: MakeRaw, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -329,33 +309,6 @@ def test_resuming_makes_shards_of_changed_audio_again(tmp_path: Path, make_raw: 
     assert not store.skipped
 
 
-@pytest.mark.parametrize("code", NO_LOCKS)
-def test_file_system_without_locks(
-    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"the file system of .*nine has no locks: choose a folder"):
-        prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False)
-
-
-def test_a_disk_that_becomes_full_leaves_no_thread_and_no_process(tmp_path: Path, make_raw: MakeRaw) -> None:
-    raw = make_raw(tmp_path / "raw", {f"{part}/{n}.wav": 2.0 for part in "0cd" for n in range(5)})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # bytes of a file
-    try:
-        with pytest.raises(StoreError, match="no room to write") as caught:
-            prepare(mtat.catalog(raw, "x"), tmp_path, workers=2, progress=False)
-        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not left
-    assert not multiprocessing.active_children()
-    del caught
-
-
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": -1}, {"shard_clips": 0}])
 def test_counts_have_to_be_positive(tmp_path: Path, raw: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(StoreError, match="both have to be at least 1"):
@@ -380,17 +333,6 @@ def test_a_store_is_not_finished_without_a_shard(tmp_path: Path, raw: Path) -> N
     assert not (tmp_path / "x/manifest.json").exists()
 
 
-def test_what_is_removed_of_a_shard_is_not_its_lock(tmp_path: Path, raw: Path) -> None:
-    (tmp_path / "x").mkdir()
-    job = shard_jobs(mtat.catalog(raw, "x"), tmp_path / "x", 4)[0]
-    with job.locked():
-        job.file.touch()
-        job.remove()
-        assert not job.file.exists()
-        with pytest.raises(BusyError), job.locked():
-            pass
-
-
 def test_threads_of_torch_are_as_before(tmp_path: Path, raw: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -400,34 +342,6 @@ def test_threads_of_torch_are_as_before(tmp_path: Path, raw: Path) -> None:
             assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_disk_that_fails_is_no_full_disk(
-    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fsync(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match=r"Input/output error: .*shard-0000\d\.npy") as caught:
-        prepare(mtat.catalog(raw, "x"), tmp_path, progress=False)
-    assert not isinstance(caught.value, StoreError)
-
-
-def test_shards_of_other_clips_need_no_room(
-    tmp_path: Path, raw: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(copytree(store_path, tmp_path / "nine"))
-    (folder / "manifest.json").unlink()
-    there: list[Path] = []
-
-    def look(folder: Path) -> object:
-        there.extend(folder.glob("shard-*.npy"))
-        return disk_usage(folder)
-
-    monkeypatch.setattr(writer, "disk_usage", look)
-    prepare(mtat.catalog(raw, "nine"), tmp_path, progress=False, shard_clips=2)
-    assert not there
 
 
 def test_progress_is_shown(tmp_path: Path, raw: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from samplecnn.model.blocks import Basic
 from samplecnn.model.network import SampleCNN
+from samplecnn.model.networks import NETWORKS
 from samplecnn.training.backends.proof import Trial
 
 CPU = torch.device("cpu")
@@ -63,3 +64,9 @@ def faulty(fault: str, **options: Any) -> Trial:
     made = trial(Faulty, **options)
     made.network.blocks[0].fault = fault  # type: ignore[union-attr,index]
     return made
+
+
+def of_others(name: str, device: torch.device = CPU, precision: str = "bf16-mixed") -> Trial:
+    """Return a trial of one of the field's other networks."""
+    torch.manual_seed(0)
+    return Trial(NETWORKS[name](tags=3), device, precision, 2)

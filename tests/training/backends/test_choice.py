@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from samplecnn.model.blocks import BLOCKS, Basic, Res2
+from samplecnn.model.blocks import Basic, Res2
 from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, STEM, TRITON, backends
-from samplecnn.model.networks import NETWORKS
-from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.backends import choice as choices
 from samplecnn.training.backends import trials
 from samplecnn.training.backends.choice import Choice, candidates, choose, identify, memory_file
-from samplecnn.training.backends.graph import StepGraph
 from samplecnn.training.backends.proof import (
     PLAIN_PLAN,
     Plan,
     Standard,
-    Trial,
     WrongNumbersError,
-    deviations,
     make_step,
-    require_dropout,
-    require_same_draws,
-    require_same_update,
 )
 from samplecnn.training.backends.trials import Finding, examine
-from samplecnn.training.init import freeze
-from training.backends.faulty import CPU, Faulty, faulty, trial
+from training.backends.faulty import Faulty, faulty, of_others, trial
 
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
@@ -249,12 +239,6 @@ def test_a_fault_costs_one_backend(fault: str, reason: str) -> None:
     assert plain.rate > 0
 
 
-def test_what_is_zero_in_theory_is_compared_with_others_of_its_kind() -> None:
-    exact = {"a.bias": torch.full((4,), 1e-17), "b.bias": torch.ones(4), "c.weight": torch.ones(4)}
-    given = {**exact, "a.bias": torch.full((4,), 1e-3), "c.weight": torch.full((4,), float("nan"))}
-    assert deviations(given, exact) == pytest.approx({"a.bias": 1e-2, "b.bias": 0, "c.weight": float("inf")})
-
-
 @pytest.mark.parametrize(("times", "proven"), [(2, True), (3, False)])
 def test_what_is_wrong_is_so_for_several_inputs(times: int, proven: bool) -> None:
     """A ReLU near zero may flip for one."""
@@ -332,11 +316,6 @@ def test_a_choice_that_ends_the_process_is_forgotten(cache: Path) -> None:
     assert json.loads(cache.read_text()) == {}
 
 
-def of_others(name: str, device: torch.device = CPU, precision: str = "bf16-mixed") -> Trial:
-    torch.manual_seed(0)
-    return Trial(NETWORKS[name](tags=3), device, precision, 2)
-
-
 def test_a_network_of_others_has_a_graph_to_try_on_a_gpu_alone(
     cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -346,82 +325,3 @@ def test_a_network_of_others_has_a_graph_to_try_on_a_gpu_alone(
     assert choose(of_others("fcn"), fast="auto") == Choice(PLAIN_PLAN)
     assert not caplog.messages
     assert not cache.exists()
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize(
-    "name", ["dieleman", *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS if n != "dieleman")]
-)
-def test_a_graph_of_a_network_of_others_is_proven(name: str, precision: str) -> None:
-    """On a CPU, where it takes the step anew, on segments of its own length."""
-    Standard(of_others(name, precision=precision)).prove(Plan(graph=True))
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_backend_of_this_machine_is_proven(block: str, precision: str) -> None:
-    given = trial(BLOCKS[block], width=4, precision=precision)
-    standard = Standard(given)
-    for plan in PLANS:
-        standard.prove(plan)
-
-
-@pytest.mark.parametrize(("rate", "scale"), [(0.3, 1.0), (0.2, 0.9)])
-def test_a_wrong_dropout_is_seen(rate: float, scale: float) -> None:
-    """Another share of values, or another factor for those that stay."""
-
-    class Wrong(Res2):
-        def before_last(self, x: Tensor) -> Tensor:
-            if self.dropout.p == 0:
-                return super().before_last(x)
-            self.dropout.p, stated = rate, self.dropout.p
-            dropped = super().before_last(x) * scale
-            self.dropout.p = stated
-            return dropped
-
-    torch.manual_seed(0)
-    require_dropout(Res2(4, 4).train(), CPU)
-    with pytest.raises(WrongNumbersError, match="drops 0.29|drops 0.30" if scale == 1 else "scales what"):
-        require_dropout(Wrong(4, 4).train(), CPU)
-
-
-def test_a_network_that_is_frozen_in_part_is_proven_as_such() -> None:
-    """With dropout inside a frozen block, which then drops nothing; its choice is kept apart."""
-    whole, frozen = (trial(lambda a, b: Res2(a, b, dropout=0.2)) for _ in range(2))
-    freeze(frozen.network, 3)
-    assert identify(frozen, PLANS) != identify(whole, PLANS)
-    standard = Standard(frozen)
-    for plan in PLANS:
-        standard.prove(plan)
-
-
-@pytest.mark.parametrize("optimizer", [KERAS_SGD, ADAMW])
-def test_a_graph_is_proven_with_its_update(optimizer: Mapping[str, Any]) -> None:
-    """On a CPU, where its step is taken anew: rates, momentum and random numbers are as on a GPU."""
-    given = trial(lambda a, b: Res2(a, b, dropout=0.2), optimizer=optimizer)
-    Standard(given).prove(Plan(graph=True))
-
-
-@pytest.mark.parametrize("optimizer", [KERAS_SGD, ADAMW])
-def test_an_update_at_the_rate_of_its_capture_is_seen(
-    optimizer: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = make_step(trial(optimizer=optimizer), Plan(graph=True))
-    require_same_update(step)
-    assert isinstance(step.take, StepGraph)
-    monkeypatch.setattr(step.take.rates, "write", lambda: None)
-    with pytest.raises(WrongNumbersError, match=r"its graph moves .* wrongly"):
-        require_same_update(step)
-
-
-def test_other_random_numbers_in_a_graph_are_seen() -> None:
-    step = make_step(trial(), Plan(graph=True))
-    require_same_draws(step, allowed=1e-4)
-
-    def draw(*_: Any) -> None:
-        if torch.is_grad_enabled():  # as in the graph alone
-            torch.rand(1)
-
-    step.network.register_forward_pre_hook(draw)
-    with pytest.raises(WrongNumbersError, match="its graph gives the loss"):
-        require_same_draws(step, allowed=1e-4)
