@@ -24,6 +24,7 @@ from samplecnn import __version__
 from samplecnn.hardware import describe
 
 Work = Callable[[], object]
+CONVOLUTIONS = "convolutions alone"  # begins the names of variants that are only a part of a step
 Variants = dict[str, tuple[Callable[..., Work], tuple[Any, ...]]]  # what makes the work, and its arguments
 
 
@@ -220,28 +221,44 @@ def rates_table(results: Mapping[str, Any]) -> str:
     """Lay out segments per second of all blocks and variants, from ``begin``'s results and each block's.
 
     Ratios are to each variant called "reference, ..."; a variant's limit is that of bfloat16 if its name says
-    bf16. On a GPU also the peak of its memory.
+    bf16, and so are the convolutions it is compared with, if they were measured: the fastest. On a GPU also
+    the peak of its memory.
     """
     limits = results["ceilings"]
     blocks = by_block(results, "segments_per_second")
-    bases = [name for name in next(iter(blocks.values()))["segments_per_second"] if "reference, " in name]
+    names = list(next(iter(blocks.values()))["segments_per_second"])
+    bases = [name for name in names if "reference, " in name]
+    parts = any(name.startswith(CONVOLUTIONS) for name in names)
     memory = any(any(found.get("peak_bytes", {}).values()) for found in blocks.values())
     rows = []
     for block, found in blocks.items():
         speeds = found["segments_per_second"]
         for name, rate in speeds.items():
-            ratios = [f"{rate['median'] / speeds[base]['median']:.2f}" for base in bases]
-            limit = found["limit"]["bf16" if "bf16" in name else "fp32"]
-            peak = [f"{found['peak_bytes'][name] / 1e9:.2f}"] if memory else []
-            share = f"{rate['median'] / limit:.0%}"
-            rows.append([block, name, *median_and_range(rate), *ratios, share, *peak])
+            precision = "bf16" if "bf16" in name else "fp32"
+            compared = [speeds[base]["median"] for base in bases]
+            shares = [found["limit"][precision]]
+            if parts:
+                shares.append(
+                    max(speeds[part]["median"] for part in speeds if f"{CONVOLUTIONS}, {precision}" in part)
+                )
+            rows.append(
+                [
+                    block,
+                    name,
+                    *median_and_range(rate),
+                    *(f"{rate['median'] / other:.2f}" for other in compared),
+                    *(f"{rate['median'] / other:.0%}" for other in shares),
+                    *([f"{found['peak_bytes'][name] / 1e9:.2f}"] if memory else []),
+                ]
+            )
     head = ["block", "", "segments/s", "range", *(f"over {base}" for base in bases), "of the limit"]
+    head += [*(["of the convolutions"] if parts else []), *(["peak GB"] if memory else [])]
     conditions = (
         f"{results['machine']['device']}, batch {results['batch']}, width {results['width']}; ceilings: "
         f"{limits['bf16 FLOP/s'] / 1e9:.0f} and {limits['fp32 FLOP/s'] / 1e9:.0f} GFLOP/s in bf16 and fp32, "
         f"{limits['bytes/s'] / 1e9:.0f} GB/s.\n\n"
     )
-    return conditions + markdown([*head, *(["peak GB"] if memory else [])], rows)
+    return conditions + markdown(head, rows)
 
 
 def write(path: Path | None, results: Mapping[str, Any], table: str | None = None) -> None:

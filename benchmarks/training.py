@@ -7,7 +7,8 @@ A step is forward, loss, backward and update on one batch that is already on the
 channels-first Conv1d in float32, eager, PyTorch's SGD, with the allocator as it comes; "kept memory" is the
 same with the program's own setting of the allocator. The limit is the larger of FLOPs over the FLOP/s of a
 convolution and bytes of feature maps (see `counted`) over the bytes/s of a copy, both measured in the same
-run.
+run. On a CPU the convolutions of a step are timed too, forward and backward, with nothing between them: what
+is left of the limit when each of them runs at the rate that its own shape reaches.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure import (
+    CONVOLUTIONS,
     Variants,
     Work,
     begin,
@@ -33,7 +35,7 @@ from samplecnn.data.batches import Batch
 from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
-from samplecnn.model.network import COMPILE, SEGMENT_SAMPLES, SampleCNN, backends
+from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.training.backends.graph import StepGraph, TrainingStep, autocast
 from samplecnn.training.backends.proof import Plan
 from samplecnn.training.optimiser import KerasSGD, decay_groups
@@ -88,6 +90,33 @@ def our_step(block: str, width: int, batch: int, device_name: str, precision: st
     data = random_batch(batch, device)
     step = whole_step(our_network(block, width).to(device), data, PRECISIONS[precision], plan)
     return _several(lambda: step(data), device)
+
+
+def convolutions(block: str, width: int, batch: int, device_name: str, precision: str, backend: str) -> Work:
+    """Return the convolutions of our steps alone, each of them forward and backward."""
+    keep_freed_memory()
+    device = torch.device(device_name)
+    network = our_network(block, width)
+    calls: list[tuple[torch.nn.Module, torch.Tensor]] = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda called, given, _: calls.append((called, given[0].detach())))
+    with torch.no_grad(), autocast(device, PRECISIONS[precision]):
+        network.train()(random_batch(batch, device).waveforms)
+    for module, x in calls:
+        module._forward_hooks.clear()
+        x.requires_grad_(module is not network.stem_conv)  # waveforms want no gradient
+    network.use(backend)  # only now: some have another first layer
+
+    def step() -> None:
+        for module, x in calls:
+            with autocast(device, PRECISIONS[precision]):
+                y = module(x)
+            y.backward(torch.ones_like(y))
+            x.grad = None
+        network.zero_grad()
+
+    return step
 
 
 def whole_step(
@@ -166,6 +195,12 @@ def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, An
             chosen_plans = plans(device)
             if precision == "fp32" and device.type == "cuda":  # no aim there: what there is to gain
                 chosen_plans = [chosen_plans[0], chosen_plans[-1]]
+            if device.type == "cpu":
+                for backend in (PLAIN, PRODUCTS):
+                    variants[f"{CONVOLUTIONS}, {precision}, {backend}"] = (
+                        convolutions,
+                        (*shape, precision, backend),
+                    )
             for plan in chosen_plans:
                 variants[f"ours, {precision}, {plan}"] = (our_step, (*shape, precision, plan))
         speeds, peaks = rates(variants, chosen, chosen.batch * STEPS[device.type])

@@ -1,5 +1,7 @@
 """Pooling before normalising, against the plain layers in their order."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samplecnn.model.backends.pooled import pool_norm_relu, pools_first
+from samplecnn.model.backends.pooled import norm_gate_add_pool_relu, pool_norm_relu, pools_first
+from samplecnn.model.blocks import SqueezeExcitation
 from samplecnn.model.norm import BatchNorm
 
 Layer = Callable[[BatchNorm, Tensor], Tensor]
@@ -47,6 +50,55 @@ def test_it_is_the_same_function(time: int, falling: bool, layout: torch.memory_
         trained(plain, x, falling=falling), trained(pooled, x, falling=falling), strict=True
     ):
         torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
+
+
+def end_of_residual_block(*, pool_first: bool, time: int, layout: torch.memory_format) -> list[Tensor]:
+    """Return output, gradients and running statistics of norm, gate, addition, pooling and ReLU."""
+    torch.manual_seed(0)
+    norm, gate = BatchNorm(8).double(), SqueezeExcitation(8, alpha=2).double()
+    with torch.no_grad():
+        norm.weight.normal_()  # some lines fall
+        norm.bias.normal_()
+    x, shortcut = (
+        (3 * torch.randn(4, 8, 1, time).double() + level).contiguous(memory_format=layout).requires_grad_()
+        for level in (5, 0)
+    )
+    for _ in range(2):
+        if pool_first:
+            y = norm_gate_add_pool_relu(norm, gate.excitation, x, shortcut, 3)
+        else:
+            y = F.relu(F.max_pool2d(gate(norm(x)) + shortcut, (1, 3)))
+        (y * torch.arange(y.numel()).view(y.shape).sin()).sum().backward()
+    gradients = [p.grad for p in (x, shortcut, *norm.parameters(), *gate.parameters())]
+    return [y.detach(), *gradients, *norm.buffers()]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("time", [27, 100])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_end_of_a_residual_block_with_a_gate_is_the_same_function(
+    time: int, layout: torch.memory_format
+) -> None:
+    there, here = (
+        end_of_residual_block(pool_first=first, time=time, layout=layout) for first in (False, True)
+    )
+    assert all(tensor.abs().max() > 0 for tensor in here)
+    for one, other in zip(there, here, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_leaves_nothing_in_memory() -> None:
+    """Without waiting for the garbage collector: a gradient of a map is as large as the map."""
+    norm, gate = BatchNorm(2), SqueezeExcitation(2, alpha=2)
+    x = torch.randn(2, 2, 1, 9, requires_grad=True)
+    shortcut = torch.zeros_like(x, requires_grad=True) + 0
+    gradients = []
+    shortcut.register_hook(lambda gradient: gradients.append(weakref.ref(gradient)))
+    gc.disable()
+    try:
+        norm_gate_add_pool_relu(norm, gate.excitation, x, shortcut, 3).sum().backward()
+        assert [gradient() for gradient in gradients] == [None]
+    finally:
+        gc.enable()
 
 
 def test_it_is_for_full_precision_of_one_process() -> None:

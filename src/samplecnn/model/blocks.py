@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samplecnn.model.backends import fused
-from samplecnn.model.backends.pooled import pool_norm_relu, pools_first
+from samplecnn.model.backends.pooled import norm_gate_add_pool_relu, pool_norm_relu, pools_first
 from samplecnn.model.backends.products import Convolution
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.norm import BatchNorm
@@ -147,6 +147,7 @@ class Res1(nn.Module):
         self.pool = nn.MaxPool2d((1, KERNEL))
         self.se: SqueezeExcitation | None = None
         self.fused = False  # compute batch norms with their neighbours while training
+        self.pool_first = False  # and, with a gate on a CPU in full precision, mostly after the pooling
 
     def last_layer(self) -> tuple[nn.Conv2d, BatchNorm]:
         """Return the last convolution before the addition, and its batch norm."""
@@ -161,7 +162,10 @@ class Res1(nn.Module):
         if self.training and self.fused:
             return self._fused(x)
         conv, norm = self.last_layer()
-        residual = norm(conv(self.before_last(x)))
+        residual = conv(self.before_last(x))
+        if self.se and self.pool_first and self.training and pools_first(norm, residual):
+            return norm_gate_add_pool_relu(norm, self.se.excitation, residual, self.shortcut(x), KERNEL)
+        residual = norm(residual)
         if self.se is not None:
             residual = self.se(residual)
         return F.relu(self.pool(residual + self.shortcut(x)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from samplecnn.model.backends.fused import operations
 from samplecnn.model.backends.products import Convolution
 from samplecnn.model.backends.stem import stem_by_taps
-from samplecnn.model.blocks import KERNEL, Basic, SqueezeExcitation, conv3, dense
+from samplecnn.model.blocks import KERNEL, SqueezeExcitation, conv3, dense
 from samplecnn.model.dropout import Dropout
 from samplecnn.model.networks.network import Network, NetworkError
 from samplecnn.model.norm import BatchNorm
@@ -25,7 +25,7 @@ WIDTH_FACTORS = (1, 1, 2, 2, 2, 2, 2, 2, 4)
 # Ways to compute the same function: with PyTorch's layers alone; with the stem and the gradients of kernels
 # as matrix products (training on a CPU); with the stem alone as one; compiled by PyTorch; or with the stem
 # and the blocks' batch norms fused by Triton with what surrounds them (both for training on a GPU).
-# In full precision on a CPU the second and third also pool before they normalise.
+# In full precision on a CPU the second and third also pool before they normalise (`backends/pooled.py`).
 PLAIN, PRODUCTS, STEM, COMPILE, TRITON = "plain", "products", "stem", "compile", "triton"
 BACKENDS = (PLAIN, PRODUCTS, STEM, COMPILE, TRITON)
 
@@ -120,8 +120,7 @@ class SampleCNN(Network):
         for block in self.blocks:
             if _fusable(block):
                 block.fused = backend == TRITON  # type: ignore[assignment]
-                if isinstance(block, Basic):
-                    block.pool_first = backend in (PRODUCTS, STEM)
+                block.pool_first = backend in (PRODUCTS, STEM)  # type: ignore[assignment]
 
     @property
     def fusable(self) -> bool:
