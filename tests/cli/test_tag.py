@@ -82,7 +82,7 @@ def test_tags_for_players(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ]
     assert "3 files would be changed" in err
     assert [song.read_bytes() for song in songs] == before
-    assert main([*write, "--top", "2"]) == 0  # the rows are there; the broken file has not changed
+    assert main([*write, "--top", "2"]) == 3  # the rows are there; the broken file has not changed
     err = capsys.readouterr().err
     assert "4 of 4 files are in tags.jsonl and have not changed" in err
     assert "3 files were changed; samplecnn tag --undo samplecnn-undo.jsonl takes that back" in err
@@ -99,11 +99,31 @@ def test_tags_for_players(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
             file = here / "lists" / f"{tag.replace('|', '_')}.m3u8"
             listed = file.is_file() and f"../{row['path']}\n" in file.read_text()
             assert listed == (tag in decided)
-    assert main(write[:-2]) == 0
+    assert main(write[:-2]) == 3
     assert "4 of 4 files are in tags.jsonl and have not changed" in capsys.readouterr().err
     assert main(["tag", "--undo", "samplecnn-undo.jsonl"]) == 0
     assert "3 files are as they were before, 0 were left as they are" in capsys.readouterr().out
     assert [song.read_bytes() for song in songs] == before
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".sqlite"])
+def test_what_could_not_be_read_is_said_by_every_call(
+    here: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until it can be, also where the table knows it; but not of files of other calls."""
+    broken = here / "broken.mp3"
+    broken.write_text("no music")
+    command = ["tag", "--model", "made.ckpt", "--out", f"tags{ending}", "song.wav"]
+    for _ in range(2):
+        assert main([*command, "broken.mp3", "broken.mp3"]) == 3
+        err = capsys.readouterr().err
+        assert err.count("broken.mp3: cannot be decoded") == 1
+        assert "1 of 2 files could not be read or drawn" in err
+    assert "2 of 2 files are in" in err
+    assert main(command) == 0
+    assert "could not be read" not in capsys.readouterr().err
+    noise(broken, 1, 22_050)
+    assert main([*command, "broken.mp3"]) == 0
 
 
 def test_tags_are_written_as_files_are_tagged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,20 +99,22 @@ def run_tag(options: argparse.Namespace) -> int:
         if not (table or options.json or options.csv or options.quiet):
             print(f"model: {printable(str(model))}")
         report = Report(options, name, tagger.tags, paths, table, players)
+        new = paths
         if table is not None:
-            paths = new_files(paths, table, players, again=options.again)
+            paths = list(dict.fromkeys(paths))
+            new, report.failed = new_files(paths, table, players, again=options.again)
         with (
-            Progress(len(paths), lines=options.out is not None) as progress,
-            closing(listen(options, tagger, paths, processes, progress)) as heard_files,
+            Progress(len(new), lines=options.out is not None) as progress,
+            closing(listen(options, tagger, new, processes, progress)) as heard_files,
         ):
             try:
                 for heard in heard_files:
                     report(heard)
             except KeyboardInterrupt:
                 if options.out:
-                    complain(f"{progress.done} of {len(paths)} files are done; the same command goes on")
+                    complain(f"{progress.done} of {len(new)} files are done; the same command goes on")
                 raise
-        if options.out and paths:
+        if options.out and new:
             complain(progress.summary())
         players.finish()
     if report.failed:
@@ -139,12 +141,19 @@ def check(options: argparse.Namespace, players: Players) -> None:
         require_format(options.out)
 
 
-def new_files(paths: Sequence[Path], table: "Table", players: Players, *, again: bool) -> list[Path]:
-    """Return the files that have no row, or have changed since; the rows of the others go to the players."""
-    named = list(dict.fromkeys(paths))
-    new = named if again else [path for path in named if not table.has(path)]
-    if known := set(named) - set(new):
-        complain(f"{len(known)} of {len(named)} files are in {table.path} and have not changed")
+def new_files(
+    paths: Sequence[Path], table: "Table", players: Players, *, again: bool
+) -> tuple[list[Path], int]:
+    """Return the files that have no row or have changed since, and how many of the others could not be read.
+
+    These are named again, and the rows of the others go to the players.
+    """
+    known = {path: table.errors[table.key(path)] for path in paths if not again and table.has(path)}
+    if known:
+        complain(f"{len(known)} of {len(paths)} files are in {table.path} and have not changed")
         if players.wanted:
             players.take_rows(table, {table.key(path): path for path in known})
-    return new
+    unread = {path: error for path, error in known.items() if error}
+    for path, error in unread.items():
+        complain(f"{path}: {error}")
+    return [path for path in paths if path not in known], len(unread)

@@ -105,6 +105,7 @@ class Table(ABC):
     def __init__(self, path: Path, source: Source) -> None:
         self.path, self.source = path, source
         self.stamps: dict[str, Stamp] = {}  # of the files that have a row, by the name that it has there
+        self.errors: dict[str, str] = {}  # likewise, why they could not be read; empty: they were
 
     def has(self, path: Path) -> bool:
         """Say whether a file has a row, and has not changed since."""
@@ -120,7 +121,7 @@ class Table(ABC):
         error = "" if heard.error is None else getattr(heard.error, "reason", str(heard.error))
         about = (key, heard.stamp.size, heard.stamp.mtime, seconds, error, heard.warning or "")
         self.put(Row(*about, **self.source.columns(), tags=tags))
-        self.stamps[key] = heard.stamp
+        self.stamps[key], self.errors[key] = heard.stamp, error
 
     @staticmethod
     def key(path: Path) -> str:

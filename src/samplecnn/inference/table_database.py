@@ -59,8 +59,8 @@ class DatabaseTable(Table):
         one = "SELECT tag FROM probabilities WHERE file = (SELECT MIN(file) FROM probabilities)"
         if tags := [tag for (tag,) in self._database.execute(one)]:
             self.check(self.source.columns(), tags)
-        for name, size, mtime in self._database.execute("SELECT path, size, mtime FROM files"):
-            self.stamps[name] = Stamp(size, mtime)
+        for name, size, mtime, error in self._database.execute("SELECT path, size, mtime, error FROM files"):
+            self.stamps[name], self.errors[name] = Stamp(size, mtime), error
 
     def put(self, row: Row) -> None:
         """Write the row and its probabilities in one transaction."""

@@ -36,7 +36,7 @@ class _Lines(Table):
                 continue
             row = self._parsed(line, lines)
             self.check(vars(row), row.tags)
-            self.stamps[row.path] = row.stamp
+            self.stamps[row.path], self.errors[row.path] = row.stamp, row.error
         with path.open("rb") as file:
             begun = file.read(len(self.beginning))
         if not lines and not self.beginning.startswith(begun):
