@@ -1,11 +1,14 @@
 """Small files from anywhere: plain values or one sentence, and nothing of this machine."""
 
+import io
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from samplecnn.runs.errors import RunError
-from samplecnn.runs.untrusted import read_json, read_yaml
+from samplecnn.runs.untrusted import read_arrays, read_json, read_yaml
 
 
 def test_plain_values(tmp_path: Path) -> None:
@@ -54,6 +57,30 @@ def test_yaml_that_is_refused(
     assert "\n" not in str(refused.value)
     assert "hunter2" not in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_arrays_that_are_packed_as_numpy_does(tmp_path: Path, way: int) -> None:
+    path = packed(tmp_path / "a.npz", way)
+    assert read_arrays(path)["a"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="it unpacks to 152 bytes, more than 151"):
+        read_arrays(path, 151)
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_arrays_that_are_packed_otherwise(tmp_path: Path, way: int) -> None:
+    """Whatever is in them: their decoders take any memory, and raise what others do not."""
+    path = packed(tmp_path / "a.npz", way)
+    with pytest.raises(ValueError, match="packed otherwise than by NumPy, stored or deflated"):
+        read_arrays(path)
+
+
+def packed(path: Path, way: int) -> Path:
+    array = io.BytesIO()
+    np.save(array, np.arange(3))
+    with zipfile.ZipFile(path, "w", way) as archive:
+        archive.writestr("a.npy", array.getvalue())
+    return path
 
 
 def test_terminal_codes_do_not_get_into_messages(tmp_path: Path) -> None:

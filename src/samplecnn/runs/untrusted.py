@@ -24,6 +24,7 @@ MAX_JSON = 16 << 20  # bytes; results with 10,000 tags take 2 MB
 MAX_ARRAYS = (
     1 << 30
 )  # bytes, unpacked; predictions of the Million Song Dataset's 28,435 test clips take 20 MB
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as NumPy packs; others unpack to any size in one step
 MAX_DEPTH = 20  # of nested YAML; a configuration has 4 levels
 MAX_ALIASES = 10
 
@@ -38,15 +39,18 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, limit: int = MAX_ARRAYS) -> dict[str, NDArray[Any]]:
     """Return the arrays of an NPZ file, whose sizes are looked at first.
 
-    Raises ValueError for one that is too large, and for a damaged one whatever its layers do.
+    Raises ValueError for one of more than ``limit`` bytes, unpacked, or that is not packed as NumPy does it,
+    and for a damaged one whatever its layers do.
     """
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_ARRAYS:
-        raise ValueError(f"it unpacks to {size:,} bytes, more than {MAX_ARRAYS:,}")
+        members = archive.infolist()
+    if (size := sum(member.file_size for member in members)) > limit:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than {limit:,}")
+    if any(member.compress_type not in PACKED for member in members):
+        raise ValueError("it is packed otherwise than by NumPy, stored or deflated")
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 

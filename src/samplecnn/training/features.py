@@ -7,7 +7,6 @@ KEY is a hash of what they depend on: weights, levels, store and split. The file
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from samplecnn.data.store import MANIFEST
 from samplecnn.files import writing
 from samplecnn.model.levels import Levels
 from samplecnn.model.networks.network import Network
+from samplecnn.runs.untrusted import read_arrays
 from samplecnn.runs.weights import file_sha256
 from samplecnn.training.evaluate import by_batch
 
@@ -79,11 +79,7 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Features | None:
         return None
     most = sum(4 * rows * columns for rows, columns in shapes.values()) + 4096  # and headers
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > most:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as file:
-            found = {part: file[part] for part in shapes}
+        found = read_arrays(path, most)
         for part, shape in shapes.items():
             if (
                 found[part].shape != shape

@@ -105,13 +105,13 @@ def test_archives_that_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for way in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):  # their libraries raise what others do not
         with zipfile.ZipFile(path, "w", way) as archive:
             archive.writestr("a.npy", good)
-        with pytest.raises(RunError, match="it is damaged"):
+        with pytest.raises(RunError, match=r"it is damaged \(it is packed otherwise than by NumPy"):
             read_npz(path)
     whole = zipped(path, a=good).read_bytes()
     path.write_bytes(whole[:40])
     assert not is_npz(path)
     monkeypatch.setattr(pons, "MAX_FILE", 100)
-    with pytest.raises(RunError, match="has more than 0 MiB"):
+    with pytest.raises(RunError, match=r"unpacks to [0-9,]+ bytes, more than 100"):
         read_npz(zipped(path, a=good))
 
 

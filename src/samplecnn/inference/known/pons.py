@@ -25,8 +25,9 @@ from samplecnn.inference.known.torch_file import NONSENSE
 from samplecnn.model.networks.musicnn import LONG, LONG_FRAMES, TALL
 from samplecnn.model.networks.spectrogram import SAMPLE_RATE
 from samplecnn.runs.errors import RunError
+from samplecnn.runs.untrusted import read_arrays
+from samplecnn.text import printable
 
-WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # in which NumPy packs arrays
 MAX_FILE = 64 << 20  # bytes, unpacked; the largest that they published takes 32 MB
 
 OVER_TIME = ("conv2d_5/", "conv2d_6/", "conv2d_7/")  # convolutions over time alone
@@ -92,18 +93,10 @@ def reorder(weights: dict[str, Tensor], mid: int) -> None:
 def read_npz(path: Path) -> dict[str, Tensor]:
     """Return the arrays of an archive by name, of float32 alone; RunError for anything else."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        if any(entry.compress_type not in WAYS for entry in entries):
-            raise TypeError("packed in a way of its own")
-        if sum(entry.file_size for entry in entries) > MAX_FILE:
-            raise RunError(f"{path} has more than {MAX_FILE >> 20} MiB: not a network that is known")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path, MAX_FILE)
         if any(array.dtype != np.float32 for array in arrays.values()):
             raise TypeError("another type than float32")
-    except RunError:
-        raise
     except NONSENSE as error:
-        raise RunError(f"{path} cannot be read as arrays of NumPy: it is damaged") from error
+        reason = printable(str(error).partition("\n")[0])
+        raise RunError(f"{path} cannot be read as arrays of NumPy: it is damaged ({reason})") from error
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
