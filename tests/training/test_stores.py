@@ -8,7 +8,7 @@ import yaml
 from data.shaped import write_audio
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datasets import DATASETS, find
-from samplecnn.data.store import Store
+from samplecnn.data.store import MANIFEST, Store
 from samplecnn.training.config import ConfigError
 from samplecnn.training.resume import OWN_TARGETS
 from samplecnn.training.stores import describe, make_catalog, prepare_store, warn_of_top
@@ -63,6 +63,21 @@ def test_what_to_do_without_a_store(tmp_path: Path, name: str, target: str, mess
     with pytest.raises(ConfigError, match=r"samplecnn prepare data=.* rate=16000"):
         prepare_store(data(tmp_path, name=name, _target_=target), rate=16_000)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_to_do_with_an_unfinished_store(tmp_path: Path) -> None:
+    """It is there, as whoever began it knows."""
+    for number in range(6):
+        write_audio(tmp_path / f"raw/{('jazz', 'rock')[number % 2]}/{number}.wav", 0.1, seed=number)
+    wanted = data(tmp_path, tmp_path / "raw", name="folder", seed=0)
+    path = prepare_store(wanted, workers=1)
+    (path / MANIFEST).unlink()
+    with pytest.raises(ConfigError) as caught:
+        prepare_store(wanted | {"raw": None})
+    assert str(caught.value) == (
+        f"store {path} is not finished: the command that began to prepare it goes on. Give the folder with "
+        "the audio and annotations of your own music: samplecnn prepare data=folder data.raw=DIR"
+    )
 
 
 def test_a_data_set_that_can_be_downloaded_is(tmp_path: Path) -> None:

@@ -60,15 +60,15 @@ def _how_to_prepare(name: str, path: Path, known: Dataset | None, rate: int) -> 
     if rate != SAMPLE_RATE:
         said += f" rate={rate}"
     title = known.title if known else name
+    there = f"there is no prepared store {path}."
+    if path.is_dir():
+        there = f"store {path} is not finished: the command that began to prepare it goes on."
     if known and known.fetch:
         return (
-            f"there is no prepared store {path}. `{said}` downloads {title} and prepares it;"
-            f" `{said} data.raw=DIR` takes files that you have"
+            f"{there} `{said}` downloads {title} and prepares it; `{said} data.raw=DIR` takes files that you"
+            " have"
         )
-    return (
-        f"there is no prepared store {path}. Give the folder with the audio and annotations of {title}:"
-        f" {said} data.raw=DIR"
-    )
+    return f"{there} Give the folder with the audio and annotations of {title}: {said} data.raw=DIR"
 
 
 def make_catalog(options: Mapping[str, Any]) -> Catalog:
