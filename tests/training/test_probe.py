@@ -246,13 +246,18 @@ def test_by_command(
     assert tuple(KINDS) == NAMED
     monkeypatch.chdir(tmp_path)
     command = ["probe", str(store), "--model", str(model), "--out"]
+    Path("probes/linear").mkdir(parents=True)  # as one that is killed leaves it
+    Path("probes/.linear.lock").touch()
     assert main([*command, "probes/linear"]) == 0
     out = capsys.readouterr().out
     assert "macro ROC-AUC" in out
     assert "l2 " in out
     assert main([*command, "probes/mlp", "--kind", "mlp", "--seed", "1"]) == 0
-    assert main([*command, "probes/mlp"]) == 1
-    assert "is there already: name another folder with --out" in capsys.readouterr().err
+    left = sorted(Path().rglob("*"))
+    for other in ("probes/mlp", "probes", "made.ckpt"):
+        assert main([*command, other]) == 1
+        assert f"{other} is there already: name another folder with --out" in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == left
     listed = {entry.run: entry for entry in entries(Path("probes"))}
     assert {entry.network for entry in listed.values()} == {"linear-probe", "mlp-probe"}
     assert listed["probes/mlp"].seed == 1

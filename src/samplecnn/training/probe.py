@@ -8,7 +8,7 @@ is of the mean of the probabilities over a clip's segments: `samplecnn evaluate`
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import DATASETS
 from samplecnn.data.store import Part, Store
 from samplecnn.errors import UserError
-from samplecnn.files import remove_empty
+from samplecnn.files import BusyError, locked, remove_empty
 from samplecnn.hardware import describe
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
@@ -113,15 +113,21 @@ def probe(
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[None]:
-    """Make a folder, so that no other process takes the name; it goes if nothing comes into it."""
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UserError(f"{out} is there already: name another folder with --out") from error
-    try:
+    """Make a folder, or take one that is empty, and hold it; it goes if nothing comes into it."""
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    lock = out.absolute().with_name(f".{out.name}.lock")
+    taken = UserError(f"{out} is there already: name another folder with --out")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock))
+        except BusyError as error:
+            raise taken from error
+        stack.callback(remove_empty, out)
+        stack.callback(lock.unlink, missing_ok=True)
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise taken
+        out.mkdir(exist_ok=True)
         yield
-    finally:
-        remove_empty(out)
 
 
 def _open(store: Path, model: Model, name: str, split: str | None, top: int | None) -> SegmentDataModule:
