@@ -301,6 +301,22 @@ def test_nothing_to_explain(arguments: list[str]) -> None:
     assert explain(arguments, CONF) is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["-m", "~data", "data.root=there"],
+            "~data: choose folder, jamendo, mini, msd, mtat, or leave it out",
+        ),
+        (["seed=1", "~average=none"], "~average=none: choose ema, none, swa, or leave it out"),
+        (["average=ema,null"], "average=ema,null: choose ema, none, swa, or leave it out"),
+        (["~block.alpha", "block=se", "init=null", "~seed"], None),
+    ],
+)
+def test_a_group_needs_a_choice(arguments: list[str], said: str | None) -> None:
+    assert configuration.without_choice(arguments) == said
+
+
 def test_options_of_one_s_own_are_one_s_own() -> None:
     """Also where a block or schedule of the project has one of that name."""
     mine = ["schedule=custom", "schedule._target_=my.Schedule", "schedule.warmup=500", "schedule.stages=many"]

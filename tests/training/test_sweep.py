@@ -227,6 +227,8 @@ def test_a_glob_is_planned_like_any_list() -> None:
         ("dropout=interval(0,1)", "does not support sweep type"),
         ("dropout='${nowhere}'", "'nowhere' not found"),
         ("data.split=range(3,0)", "This grid has no cell"),
+        ("~trainer", "~trainer=null\nthe configuration has no trainer"),
+        ("~seed", "~seed=null\nthe configuration has no seed"),
     ],
 )
 def test_what_cannot_be_planned_stops_with_a_reason(tmp_path: Path, override: str, message: str) -> None:

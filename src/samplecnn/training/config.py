@@ -174,10 +174,10 @@ def describe(overrides: Sequence[str]) -> str:
 
 
 def without_choice(arguments: Sequence[str]) -> str | None:
-    """Say which group of ``conf/`` is set to null, at which Hydra shows a traceback; None if none is."""
+    """Say which group of ``conf/`` is null or taken out, which Hydra does not explain; None if none is."""
     for argument in arguments:
-        group, _, value = argument.partition("=")
-        if group in GROUPS and "null" in value.split(","):
+        group, _, value = argument.removeprefix("~").partition("=")
+        if group in GROUPS and (argument.startswith("~") or "null" in value.split(",")):
             names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
             return f"{argument}: choose {', '.join(names)}, or leave it out"
     return None

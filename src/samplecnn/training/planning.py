@@ -95,13 +95,21 @@ def compose_cells(
                 composed.hydra.job.id = composed.hydra.job.num = number
             HydraConfig.instance().set_config(composed)
             cell = Cell(Path(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir), overrides)
-            plain = with_devices(validate(without_hydra(composed), overrides), composed.hydra.launcher)
-            plain = started(plain, overrides, locate)
+            plain = validate(without_hydra(composed), overrides)
+            require_whole(plain)
+            plain = started(with_devices(plain, composed.hydra.launcher), overrides, locate)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             raise ConfigError(f"{' '.join(overrides)}\n{error}") from error
         finally:
             HydraConfig.instance().set_config(config)
         yield cell, plain
+
+
+def require_whole(plain: dict[str, Any]) -> None:
+    """Raise RunError for a configuration with keys taken out (``~seed``), which its job would refuse."""
+    from samplecnn.runs.config import RunConfig  # only now: it loads PyTorch
+
+    RunConfig.read(plain, "the configuration")
 
 
 def with_devices(plain: dict[str, Any], launcher: Any) -> dict[str, Any]:
