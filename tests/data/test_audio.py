@@ -2,7 +2,9 @@
 
 import math
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,8 +246,16 @@ def test_odd_rates_are_met_closely_with_a_small_kernel(rate: int) -> None:
     assert crossings == pytest.approx(600, abs=1)
 
 
-@pytest.mark.parametrize("rate", [-1, 0, 999, 1_000_001, 2**31])
-def test_absurd_rates_are_refused(rate: int) -> None:
+@pytest.mark.parametrize(("kind", "rate"), [(float, 31_000), (np.float32, 32_500), (np.int64, 33_000)])
+def test_rates_are_numbers_of_any_kind(kind: Callable[[int], float], rate: int) -> None:
+    waveform = np.random.default_rng(rate).uniform(-1, 1, 5000).astype(np.float32)
+    resampled = audio.resample(waveform, kind(rate), kind(audio.SAMPLE_RATE))  # the first of this rate
+    np.testing.assert_array_equal(resampled, audio.resample(waveform, rate))
+    assert len(audio.resample(waveform, rate + 0.5)) == len(resampled)
+
+
+@pytest.mark.parametrize("rate", [-1, 0, 999, 1_000_001, 2**31, math.nan, "44.1k", None])
+def test_absurd_rates_are_refused(rate: Any) -> None:
     with pytest.raises(audio.AudioError, match=f"{rate} Hz: allowed are 1,000 to 1,000,000"):
         audio.resample(np.zeros(100, dtype=np.float32), rate)
 

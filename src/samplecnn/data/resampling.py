@@ -7,6 +7,7 @@ import math
 from copy import deepcopy
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,15 +35,16 @@ NEGLIGIBLE = 1e-9  # of a full-scale sample: far below half a step of int16 (1.5
 
 
 @lru_cache(maxsize=16)
-def _resampler(rate: int, target: int) -> Resample:
+def _resampler(rate: float, target: float) -> Resample:
+    exact = Fraction(float(target)) / Fraction(float(rate))
     if target > rate:
-        ratio = 1 / Fraction(rate, target).limit_denominator(MAX_RATIO_TERM)
+        ratio = 1 / (1 / exact).limit_denominator(MAX_RATIO_TERM)
     else:
-        ratio = Fraction(target, rate).limit_denominator(MAX_RATIO_TERM)
+        ratio = exact.limit_denominator(MAX_RATIO_TERM)
     return Resample(orig_freq=ratio.denominator, new_freq=ratio.numerator, **KAISER_BEST)
 
 
-def resample(waveform: np.ndarray, rate: int, target: int = SAMPLE_RATE) -> np.ndarray:
+def resample(waveform: np.ndarray, rate: float, target: float = SAMPLE_RATE) -> np.ndarray:
     """Resample float32 `(samples,)` from `rate` to `target` Hz: float32 `(ceil(samples * target / rate),)`.
 
     For a rate whose ratio to the target is no fraction of small terms (44,099 Hz, say) the nearest such
@@ -86,7 +88,7 @@ class Resampler:
     Raises `AudioError` as `resample` does.
     """
 
-    def __init__(self, rate: int, target: int = SAMPLE_RATE) -> None:
+    def __init__(self, rate: float, target: float = SAMPLE_RATE) -> None:
         self._bands = None if _same(rate, target) else _bands(rate, target)
         self._waiting = np.zeros(self._bands.pad if self._bands else 0, dtype=np.float32)
         self._taken = self._given = 0
@@ -113,10 +115,10 @@ class Resampler:
         return self.push(np.zeros(self._bands.span + self._bands.hop, dtype=np.float32))[:missing]
 
 
-def _same(rate: int, target: int) -> bool:
+def _same(rate: float, target: float) -> bool:
     """Tell whether nothing is to do, also where the nearest fraction is 1; AudioError for absurd rates."""
     for hertz in (rate, target):
-        if not RATES[0] <= hertz <= RATES[1]:
+        if not isinstance(hertz, Real) or not RATES[0] <= hertz <= RATES[1]:
             raise AudioError(f"sample rate is {hertz} Hz: allowed are {RATES[0]:,} to {RATES[1]:,} Hz")
     resampler = _resampler(rate, target)
     return bool(resampler.orig_freq == resampler.new_freq)
@@ -134,7 +136,7 @@ class _Bands(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _bands(rate: int, target: int) -> _Bands:
+def _bands(rate: float, target: float) -> _Bands:
     """Leave out what is zero in torchaudio's kernel.
 
     `Resample` computes all outputs of a period with one convolution, from all inputs that any of them needs:

@@ -65,7 +65,7 @@ class Tagger:
         return f"Tagger({kind}, {len(self.tags)} tags{trained}, {self.sample_rate} Hz, {self.checkpoint})"
 
     def predict(
-        self, waveform: ArrayLike | Tensor, sample_rate: int, *, overlap: float = 0.0, average: str = "mean"
+        self, waveform: ArrayLike | Tensor, sample_rate: float, *, overlap: float = 0.0, average: str = "mean"
     ) -> NDArray[np.float32]:
         """Return the probability of each tag, ``(tags,)``: the mean over the waveform's segments.
 
@@ -90,7 +90,7 @@ class Tagger:
     def embed(
         self,
         waveform: ArrayLike | Tensor,
-        sample_rate: int,
+        sample_rate: float,
         levels: Sequence[str] | None = None,
         *,
         overlap: float = 0.0,
@@ -219,7 +219,7 @@ class Tagger:
         return tuple(self.thresholds.decided(by_tag))
 
     def _batches(
-        self, waveform: ArrayLike | Tensor, sample_rate: int, overlap: float
+        self, waveform: ArrayLike | Tensor, sample_rate: float, overlap: float
     ) -> Iterator[NDArray[np.float32]]:
         """Check a waveform and cut it into batches of segments, ``(batch, segment_samples)``."""
         resampled = audio.resample(mono(waveform), sample_rate, self.sample_rate)
