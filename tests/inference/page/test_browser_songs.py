@@ -5,9 +5,12 @@ SAMPLECNN_ONNXRUNTIME_WEB names dist/ of the npm package onnxruntime-web, for th
 
 import csv
 import http.server
+import json
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from inference.page.browsing import (
     BROWSER_TESTS,
     listed,
     panel,
+    pick,
     picture,
     slider,
     tagged,
@@ -30,6 +34,9 @@ from inference.page.browsing import (
 )
 from inference.page.conftest import Server
 from samplecnn.cli import main
+from samplecnn.data.resampling import RATES
+from samplecnn.inference.page.export import RUNTIME as RUNTIME_FOLDER
+from samplecnn.inference.page.export import RUNTIME_FILES, write_page
 from samplecnn.inference.page.sounds import KEPT
 
 pytestmark = BROWSER_TESTS
@@ -151,6 +158,36 @@ def test_a_list_of_songs_fits(page: Page, tmp_path: Path, width: int, scheme: st
     picture(page, f"{width}-{scheme}-list")
 
 
+def test_a_song_that_the_browser_cannot_decode(browser: Browser, song: Path, tmp_path: Path) -> None:
+    """At a rate that a network may hear, and Chromium does not have; the library is but a name."""
+    write_page(tmp_path, None)
+    (tmp_path / RUNTIME_FOLDER / RUNTIME_FILES[0]).write_text("export const env = { wasm: {} };")
+    heard = {"sample_rate": RATES[0], "segment_samples": 1000, "tags": ["a"], "model": {"name": "slow"}}
+    (tmp_path / "config.json").write_text(json.dumps({"model": heard}))
+    with visited(browser, tmp_path) as opened:
+        expect(opened.get_by_role("checkbox", name="slow")).to_be_checked()
+        pick(opened, song)
+        expect(opened.get_by_role("alert")).to_have_text(
+            "song.flac: This file cannot be used: this browser cannot decode it to 1000 Hz."
+        )
+
+
+@contextmanager
+def visited(browser: Browser, folder: Path) -> Iterator[Page]:
+    """Open a page of plain files, in which nothing may go wrong that it does not say."""
+    wrong: list[str] = []
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
+        threading.Thread(target=files.serve_forever, daemon=True).start()
+        opened = browser.new_page()
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        opened.goto(f"http://127.0.0.1:{files.server_port}/")
+        yield opened
+        opened.close()
+        files.shutdown()
+    assert wrong == []
+
+
 RUNTIME = os.environ.get("SAMPLECNN_ONNXRUNTIME_WEB")  # the folder dist/ of the npm package
 
 
@@ -160,22 +197,13 @@ def test_a_page_without_a_server(browser: Browser, song: Path, tmp_path: Path) -
     assert RUNTIME is not None
     made = checkpoint(tmp_path / "made.ckpt")
     assert main(["export", str(made), str(tmp_path / "page"), "--page", "--runtime", RUNTIME]) == 0
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "page")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
-        threading.Thread(target=files.serve_forever, daemon=True).start()
-        opened = browser.new_page()
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.goto(f"http://127.0.0.1:{files.server_port}/")
+    with visited(browser, tmp_path / "page") as opened:
         tagged(opened, song, models=1)
         expect(listed(opened, "song.flac")).to_contain_text("%", timeout=60_000)
         with opened.expect_download() as downloading:
             opened.get_by_role("button", name="Download the tags").click()
         head, row = csv.reader(downloading.value.path().read_text().splitlines())
         picture(opened, "without-server")
-        opened.close()
-        files.shutdown()
     tagger = samplecnn.load(made, precision="32")
     assert head == ["file", *tagger.tags, "model"]
     np.testing.assert_allclose([float(value) for value in row[1:-1]], tagger.predict_file(song), atol=0.02)
-    assert wrong == []

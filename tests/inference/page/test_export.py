@@ -31,6 +31,7 @@ def test_what_is_written(tmp_path: Path, runtime: Path) -> None:
     assert {path.name for path in (folder / RUNTIME).iterdir()} == set(RUNTIME_FILES)
     assert (folder / "server.js").read_bytes() == (HERE / "local.js").read_bytes()
     text = "".join((folder / name).read_text() for name in PAGE)
+    assert "sample-level" not in text  # it shows any network
     assert set(re.findall(r'(?:from|href=|src=) ?"(?:\./)?([\w.]+)"', text)) == set(PAGE) - {"index.html"}
 
 

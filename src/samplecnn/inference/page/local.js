@@ -30,12 +30,12 @@ export async function open() {
 
 /** Decode a song, at the rate that the network hears and in mono: {seconds, cut, peaks, samples}. */
 export async function add(file) {
-  const rate = model.sample_rate, context = new OfflineAudioContext(1, 1, rate);
+  const rate = model.sample_rate;
   let audio;
   try {
-    audio = await context.decodeAudioData(await file.arrayBuffer());
+    audio = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new Error("This file cannot be used: this browser cannot decode it.");
+    throw new Error(`This file cannot be used: this browser cannot decode it to ${rate} Hz.`);
   }
   const samples = new Float32Array(Math.min(audio.length, MAX_MINUTES * 60 * rate));
   for (let channel = 0; channel < audio.numberOfChannels; channel++) {
