@@ -22,6 +22,7 @@ from samplecnn.analysis.statistics import (
     score_interval,
     weighted_auc,
 )
+from samplecnn.errors import UserError
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
@@ -205,6 +206,9 @@ def test_impossible_input() -> None:
         bootstrap(truth[:, 0], [said[:, 0]])
     with pytest.raises(ValueError, match="1 draws: at least 2"):
         bootstrap(truth, [said], draws=1)
+    most = "1,000,000,000,000 draws of 2 runs with 6 tags are 192,000 GB: at most 10,416,666 are taken"
+    with pytest.raises(UserError, match=most):
+        bootstrap(truth, [said, said], draws=10**12)
     with pytest.raises(ValueError, match="not finite"):
         bootstrap(truth, [np.where(truth, np.nan, said)])
 

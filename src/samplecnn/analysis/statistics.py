@@ -29,10 +29,12 @@ from samplecnn.errors import UserError
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.predictions import belong_to, read_predictions
 from samplecnn.runs.results import Interval, Results, SplitScores, TagScores, read_results
+from samplecnn.text import counted
 
 LEVEL = 0.95
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-CHUNK = 1000  # draws at a time: bounds the memory
+CHUNK = 1000  # draws at a time: bounds the memory that scoring them takes
+MEMORY = 2 * 10**9  # bytes that the scores of all draws may take; their means take as much again
 # What an interval needs. A single tag: so many positive, and so many negative, test clips.
 PER_TAG = 10
 # A mean over tags: so many test clips, and at most a tenth of the tags with fewer than RARE of either.
@@ -109,8 +111,8 @@ def bootstrap(
 
     ``labels`` is (clips, tags) of 0 and 1, ``probabilities`` one such array per model. A tag without positive
     or without negative clips has no AUC; where this happens in a draw only, the tag keeps its AUC of the
-    whole split there. Raises UserError for fewer than two draws, ValueError for shapes that do not fit and
-    probabilities that are not finite.
+    whole split there. Raises UserError for fewer than two draws, and for more than `MEMORY` has room for,
+    ValueError for shapes that do not fit and probabilities that are not finite.
     """
     _check(labels, probabilities, draws)
     clips, tags = labels.shape
@@ -139,6 +141,13 @@ def bootstrap(
 def _check(labels: NDArray[Any], probabilities: Sequence[NDArray[Any]], draws: int) -> None:
     if draws < 2:
         raise UserError(f"{draws} draws: at least 2 are needed; the report takes 1000")
+    models, tags = len(probabilities), labels.shape[-1]
+    of_one = 2 * 8 * models * tags  # both kinds of AUC, in double precision
+    if draws * of_one > MEMORY:
+        raise UserError(
+            f"{draws:,} draws of {counted(models, 'run')} with {counted(tags, 'tag')} are "
+            f"{draws * of_one / 1e9:,.0f} GB: at most {MEMORY // of_one:,} are taken; the report takes 1000"
+        )
     for scores in probabilities:
         if labels.ndim != 2 or scores.shape != labels.shape:
             raise ValueError(f"labels {labels.shape} and probabilities {scores.shape} do not fit")
