@@ -1,11 +1,13 @@
 """Scores by one number, the training clips: what is compared with what, in table, chart and page."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from analysis.made_report import Made, make
 from analysis.made_runs import labels, make_run
+from samplecnn.analysis.comparison import student
 from samplecnn.analysis.grid import groups
 from samplecnn.analysis.searches import SEARCHES, find_series
 from samplecnn.cli.report import print_report
@@ -53,6 +55,22 @@ def test_what_stands_beside_what(made: Made) -> None:
         assert tuned["distinguishable"] == ("no" if low <= 0 <= high else "yes")
     assert rows[start, "10"]["distinguishable"] == "yes"
     assert float(rows[start, "all"]["difference"]) < 0.1
+
+
+def test_seeds_vary_as_those_with_as_many_clips_do(made: Made) -> None:
+    """Of each number of clips two seeds from random weights and two from the model are pooled."""
+    rows = {(row["series"].rpartition(" ")[2], row["clips"]): row for row in made.table("few")}
+    for clips in ("30", "all"):
+        pooled = sum(float(rows[start, clips]["roc_auc_sd"]) ** 2 for start in ("weights", "demo")) / 2
+        tuned = {
+            key: float(value) for key, value in rows["demo", clips].items() if key.endswith(("_low", "high"))
+        }
+        difference = float(rows["demo", clips]["difference"])
+        of_seeds = student(2) * math.sqrt(pooled)  # two seeds on each side
+        for end in ("low", "high"):
+            of_clips = abs(tuned[f"clips_{end}"] - difference)
+            both = abs(tuned[f"clips_and_seeds_{end}"] - difference)
+            assert both == pytest.approx(math.hypot(of_clips, of_seeds), rel=1e-3)
 
 
 def test_in_the_terminal(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,14 @@ of one group have everything else in common: width, schedule, epochs, precision,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from samplecnn.analysis.comparison import Difference, Spread, compare, critical_value
+from samplecnn.analysis.comparison import Difference, Spread, compare, critical_value, pooled_spread
 from samplecnn.analysis.published import ALPHA, DAGGER, DAGGER_BLOCKS, MTAT, SETTINGS, TABLE1, Split
 from samplecnn.analysis.statistics import Estimate
 from samplecnn.analysis.tabular import Record, compact
@@ -168,6 +168,15 @@ class Group:
         """Return what differs from an architecture in that it starts from random weights."""
         found = (a for a in self.architectures if not a.start)
         return next((a for a in found if (a.network, a.clips) == (one.network, one.clips)), None)
+
+    def trained_on(self, *clips: int | None) -> "Group":
+        """Return those trained on such numbers of clips (None: all), with their own spread over seeds.
+
+        With a seed the clips change too, so that scores on few clips spread more than those on many.
+        """
+        some = tuple(one for one in self.architectures if one.clips in clips)
+        spread = pooled_spread([one.by_seed for one in some])
+        return replace(self, architectures=some, spread=spread or self.spread)
 
     def departures(self) -> list[str]:
         """Say what differs from how the paper's networks were trained."""

@@ -73,7 +73,8 @@ SEARCHES = (
         title="Few examples",
         note="Macro ROC-AUC on the test split, means over seeds, of which each has its own training clips. "
         "Differences are from random weights trained on as many clips, paired over test clips; two are "
-        "distinguishable where the last interval leaves out 0.",
+        "distinguishable where the last interval leaves out 0. For it the spread over seeds is pooled over "
+        "what was trained on as many clips.",
         value=lambda one: one.clips or math.inf,
         shared=lambda one: one.network,
     ),
@@ -124,13 +125,14 @@ def search_table(search: Search, group: Group, series: Sequence[Series]) -> Tabl
     records = []
     for one in series:
         for value, each in one.points:
+            alike = group.trained_on(each.clips)
             if search.reference is None:
-                other = group.from_scratch(each)
+                other = alike.from_scratch(each)
             else:
                 other = dict(one.points).get(search.reference)
             record: Record = {"series": one.name, search.key: "all" if value == math.inf else value}
             record |= {**each.fields, "parameters": each.runs[0].results.parameters}
-            records.append(record | compared(group, each, other))
+            records.append(record | compared(alike, each, other))
     shown = list(COMPARED)
     if search.reference is not None:  # on a page of 1280 pixels there is no room for all of them
         shown = [column for column in shown if column.key not in ("roc_auc_sd", "distinguishable")]
