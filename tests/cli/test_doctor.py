@@ -50,6 +50,14 @@ def test_a_batch_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'1' is not a whole number of at least 2" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_by_the_option_s_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--accelerator", "cuda"]) == 1
+    said = capsys.readouterr().err
+    assert "--accelerator cuda, but PyTorch sees no CUDA device: use cpu or auto" in said
+    assert "trainer." not in said
+
+
 def test_an_unknown_block_ends_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--block", "resnet"]) == 1
     assert "unknown block 'resnet'; known are basic, se" in capsys.readouterr().err

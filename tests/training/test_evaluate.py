@@ -1,10 +1,12 @@
-"""Models without a run of their own, tested on a prepared store."""
+"""Models without a run of their own, tested on a prepared store, and a run on another machine."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from inference.models import checkpoint
 from samplecnn.cli import main
@@ -15,7 +17,7 @@ from samplecnn.inference.tagger import load
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.metrics import score
 from samplecnn.training.evaluate import open_subject
-from training.stores import Clip, prepare_clips
+from training.stores import Clip, prepare_clips, write_run, write_store
 
 TAGS = ["slow", "loud", "odd"]  # in another order than the store has them
 
@@ -75,3 +77,13 @@ def test_other_tags_are_not_compared(store: Path, tmp_path: Path) -> None:
         open_subject(model, store=store).scores()
     with pytest.raises(UserError, match="nowhere"):
         open_subject(model, store=tmp_path / "nowhere").scores()
+
+
+def test_a_run_of_a_gpu_is_tested_where_there_is_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", write_store(tmp_path / "tiny"))
+    config = OmegaConf.load(run / "config.yaml")
+    config.trainer.accelerator = "cuda"
+    OmegaConf.save(config, run / "config.yaml")
+    subject = open_subject(run)
+    assert subject.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert subject.scores().roc_auc is not None

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("samplecnn").setLevel(logging.INFO)
     keep_freed_memory()
     wanted = TrainerConfig(precision=options.precision, accelerator=options.accelerator)
-    device, precision = device_and_precision(wanted)
+    device, precision = device_and_precision(wanted, asked="--accelerator cuda")
     own = named_classes("--block", [options.block] if "=" in options.block else [])
     block = next(iter(own), options.block)
     found = diagnose(block, options.width, options.batch_size, device, precision, own)

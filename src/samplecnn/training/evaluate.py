@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,10 @@ def open_subject(
         data = open_data(model, data_root)
         keep_freed_memory()
         threads.use_available()
-        device, precision = device_and_precision(config.trainer)
+        trainer = config.trainer
+        if trainer.accelerator == "cuda":  # which the training asked for; here there may be none
+            trainer = replace(trainer, accelerator="auto")
+        device, precision = device_and_precision(trainer)
         network = loaded.network.to(device)
         use(network, test_backend(config.fast))
     else:

@@ -26,16 +26,18 @@ from samplecnn.training.ranks import PARENT, end_with_parent, start_others
 log = logging.getLogger(__name__)
 
 
-def device_and_precision(config: TrainerConfig) -> tuple[torch.device, str]:
+def device_and_precision(
+    config: TrainerConfig, *, asked: str = "trainer.accelerator=cuda"
+) -> tuple[torch.device, str]:
     """Return what to compute on, and Lightning's name of the precision.
 
     ``auto`` is a GPU if there is one, and bfloat16 where the hardware multiplies in it. Raises ConfigError
-    for a GPU that is not there, or that this build of PyTorch has no code for.
+    for a GPU that is not there, or that this build of PyTorch has no code for: ``asked`` is how the user did.
     """
     accelerator, precision = config.accelerator, str(config.precision)
     unusable = missing_kernels() if torch.cuda.is_available() else "PyTorch sees no CUDA device"
     if accelerator == "cuda" and unusable:
-        raise ConfigError(f"trainer.accelerator=cuda, but {unusable}: use cpu or auto")
+        raise ConfigError(f"{asked}, but {unusable}: use cpu or auto")
     if accelerator == "auto":
         accelerator = "cpu" if unusable else "cuda"
         if torch.cuda.is_available() and unusable:
