@@ -57,7 +57,9 @@ def test_trainings_side_by_side_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatc
             training.kill()
 
 
-@pytest.mark.parametrize("seen", ["", "2", "GPU-8932f937"])
+@pytest.mark.parametrize(
+    "seen", ["", "NoDevFiles", "2", "GPU-8932f937", "0,-1,1", "0,,1", "0,NoDevFiles,1", "1,1"]
+)
 def test_a_process_that_sees_one_gpu_or_none_keeps_it(monkeypatch: pytest.MonkeyPatch, seen: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
     assert Training(dies=True).gpu is None

@@ -3,7 +3,9 @@
 import logging
 import os
 import platform
+import re
 from contextlib import ExitStack
+from itertools import takewhile
 
 import torch
 
@@ -12,6 +14,7 @@ from samplecnn.files import BusyError, cache_folder, locked
 
 log = logging.getLogger(__name__)
 
+NAME = re.compile(r"\d|GPU-|MIG-")  # how the names of GPUs begin
 SHARES = 64  # trainings on one GPU at the most
 _held = ExitStack()  # the lock on this process's GPU; it ends with the process
 
@@ -44,8 +47,12 @@ def take_gpu() -> str | None:
 
 
 def _visible() -> list[str]:
-    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; CUDA is not started."""
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; CUDA is not started.
+
+    CUDA reads the names to the first that is none (-1, NoDevFiles), and sees no GPU where one is there twice.
+    """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(number) for number in range(torch.cuda.device_count())]
-    return [name for part in named.split(",") if (name := part.strip())]
+    seen = list(takewhile(NAME.match, map(str.strip, named.split(","))))
+    return seen if len(set(seen)) == len(seen) else []
