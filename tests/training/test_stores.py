@@ -1,5 +1,6 @@
 """From the configuration to a store: the table of data sets, and every error a sentence."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from samplecnn.data.datasets import DATASETS, find
 from samplecnn.data.store import MANIFEST, Store
 from samplecnn.training.config import ConfigError
 from samplecnn.training.resume import OWN_TARGETS
-from samplecnn.training.stores import describe, make_catalog, prepare_store, warn_of_top
+from samplecnn.training.stores import describe, make_catalog, prepare_store, training_store, warn_of_top
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 FORMER_MINI = "samplecnn.data.datasets.mini.catalog"  # in the configurations of old runs
@@ -120,6 +121,26 @@ def test_the_raw_audio_of_a_resumed_run(tmp_path: Path) -> None:
         write_audio(tmp_path / f"raw/{('jazz', 'rock')[number % 2]}/{number}.wav", 0.1, seed=number)
     wanted = data(tmp_path, Path("music"), seed=0) | {"name": "folder", "raw": str(tmp_path / "raw")}
     assert len(Store.open(prepare_store(wanted, workers=1)).clip_ids) == 6
+
+
+def test_raw_audio_that_is_not_there_beside_a_finished_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is all that is needed; a name that was mistyped is still said."""
+    for number in range(6):
+        write_audio(tmp_path / f"raw/folder/{('jazz', 'rock')[number % 2]}/{number}.wav", 0.1, seed=number)
+    wanted = data(tmp_path, tmp_path / "raw" / "folder", name="folder", seed=0)
+    path = training_store(wanted, 22_050)
+    caplog.clear()
+    shutil.rmtree(tmp_path / "raw")  # where data sets lie that nobody named a folder for
+    for raw, said in (
+        (None, ""),
+        (wanted["raw"], ""),
+        ("no/where", "data.raw=no/where is no folder here: sto"),
+    ):
+        assert training_store(wanted | {"raw": raw}, 22_050) == path
+        assert said in caplog.text
+        assert len(caplog.records) == bool(said)
 
 
 def not_a_catalogue(raw: str) -> str:

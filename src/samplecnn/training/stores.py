@@ -31,7 +31,8 @@ def prepare_store(
     """Prepare the store that the ``data`` configuration names, or one shard of it; return its folder.
 
     With ``fetch``, a data set that can be downloaded is, where no raw audio is given. Raises ConfigError
-    where there is neither a finished store nor raw audio to make it from.
+    where there is neither a finished store nor raw audio to make it from. Beside a finished store, raw audio
+    may be gone, deleted since or on another machine; this is logged.
     """
     path = store_folder(data["root"], data["name"], rate)
     known = find(data["catalog"]["_target_"])
@@ -50,6 +51,8 @@ def prepare_store(
         prepare(catalog, data["root"], rate=rate, workers=workers, shard=shard)
         if shard is not None:
             log.info("shard %d is prepared, one of %d (from 0)", shard, shard_count(catalog))
+    elif raw is not None and Path(raw) != path.parent / "raw" / data["name"]:  # which nobody typed
+        log.warning("data.raw=%s is no folder here: store %s is whole, and used as it is", raw, path)
     return path
 
 
