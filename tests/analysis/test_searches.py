@@ -73,6 +73,23 @@ def test_seeds_vary_as_those_with_as_many_clips_do(made: Made) -> None:
             assert both == pytest.approx(math.hypot(of_clips, of_seeds), rel=1e-3)
 
 
+def test_few_clips_do_not_widen_other_differences(tmp_path: Path) -> None:
+    truth = labels(200, 6, shares=(0.4, 0.2))
+    for seed, spread in enumerate((-1, 1)):
+        for multi in ("true", "false"):
+            folder = tmp_path / "all" / f"{multi}-{seed}"
+            make_run(folder, f"multi={multi}", seed=seed, truth=truth, separation=2 + 0.01 * spread)
+        for clips in (10, 30):
+            folder = tmp_path / "few" / f"{clips}-{seed}"
+            few = f"data.train_clips={clips}"
+            make_run(folder, few, seed=seed, truth=truth, separation=1 + 0.5 * spread)
+    (alone,), (beside,) = (
+        make(runs, tmp_path / f"out-{runs.name}").table("differences")
+        for runs in (tmp_path / "all", tmp_path)
+    )
+    assert beside == alone
+
+
 def test_in_the_terminal(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     print_report(made.report)
     out = capsys.readouterr().out

@@ -147,7 +147,7 @@ def _group(name: str, group: Group) -> GroupReport:
     searches = {search: find_series(search, group) for search in SEARCHES}
     searched = [one for found in searches.values() for series in found for _, one in series.points]
     chosen = [one for one in group.architectures if one.in_table1 or one not in searched]
-    alike = group.trained_on(*{one.clips for one in chosen})
+    alike = group.trained_on(*{one.clips for one in chosen})  # whose spread over seeds is theirs
     main = replace(alike, architectures=tuple(chosen)) if chosen else group
     sections = []
     if chosen:
