@@ -221,8 +221,8 @@ def rates_table(results: Mapping[str, Any]) -> str:
     """Lay out segments per second of all blocks and variants, from ``begin``'s results and each block's.
 
     Ratios are to each variant called "reference, ..."; a variant's limit is that of bfloat16 if its name says
-    bf16, and so are the convolutions it is compared with, if they were measured: the fastest. On a GPU also
-    the peak of its memory.
+    bf16, and so are the convolutions that it is compared with, if they were measured. On a GPU also the peak
+    of its memory.
     """
     limits = results["ceilings"]
     blocks = by_block(results, "segments_per_second")
@@ -235,19 +235,15 @@ def rates_table(results: Mapping[str, Any]) -> str:
         speeds = found["segments_per_second"]
         for name, rate in speeds.items():
             precision = "bf16" if "bf16" in name else "fp32"
-            compared = [speeds[base]["median"] for base in bases]
-            shares = [found["limit"][precision]]
-            if parts:
-                shares.append(
-                    max(speeds[part]["median"] for part in speeds if f"{CONVOLUTIONS}, {precision}" in part)
-                )
+            part = speeds.get(f"{CONVOLUTIONS}, {precision}")
             rows.append(
                 [
                     block,
                     name,
                     *median_and_range(rate),
-                    *(f"{rate['median'] / other:.2f}" for other in compared),
-                    *(f"{rate['median'] / other:.0%}" for other in shares),
+                    *(f"{rate['median'] / speeds[base]['median']:.2f}" for base in bases),
+                    f"{rate['median'] / found['limit'][precision]:.0%}",
+                    *([f"{rate['median'] / part['median']:.0%}" if part else ""] if parts else []),
                     *([f"{found['peak_bytes'][name] / 1e9:.2f}"] if memory else []),
                 ]
             )

@@ -7,12 +7,13 @@ A step is forward, loss, backward and update on one batch that is already on the
 channels-first Conv1d in float32, eager, PyTorch's SGD, with the allocator as it comes; "kept memory" is the
 same with the program's own setting of the allocator. The limit is the larger of FLOPs over the FLOP/s of a
 convolution and bytes of feature maps (see `counted`) over the bytes/s of a copy, both measured in the same
-run. On a CPU the convolutions of a step are timed too, forward and backward, with nothing between them: what
-is left of the limit when each of them runs at the rate that its own shape reaches.
+run. On a CPU the convolutions of a step are timed too, forward and backward, each of them by the faster of
+the ways there are, with nothing between them: what is left of the limit at the rates that they reach.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from measure import (
     Variants,
     Work,
     begin,
+    best_rate,
     options,
     rates,
     write,
@@ -35,7 +37,8 @@ from samplecnn.data.batches import Batch
 from samplecnn.hardware import settle
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import build
-from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, SEGMENT_SAMPLES, SampleCNN, backends
+from samplecnn.model.backends.products import Convolution
+from samplecnn.model.network import COMPILE, SEGMENT_SAMPLES, SampleCNN, backends
 from samplecnn.training.backends.graph import StepGraph, TrainingStep, autocast
 from samplecnn.training.backends.proof import Plan
 from samplecnn.training.optimiser import KerasSGD, decay_groups
@@ -92,8 +95,8 @@ def our_step(block: str, width: int, batch: int, device_name: str, precision: st
     return _several(lambda: step(data), device)
 
 
-def convolutions(block: str, width: int, batch: int, device_name: str, precision: str, backend: str) -> Work:
-    """Return the convolutions of our steps alone, each of them forward and backward."""
+def convolutions(block: str, width: int, batch: int, device_name: str, precision: str) -> Work:
+    """Return the convolutions of our steps alone, each forward and backward, and as it is the fastest."""
     keep_freed_memory()
     device = torch.device(device_name)
     network = our_network(block, width)
@@ -103,17 +106,25 @@ def convolutions(block: str, width: int, batch: int, device_name: str, precision
             module.register_forward_hook(lambda called, given, _: calls.append((called, given[0].detach())))
     with torch.no_grad(), autocast(device, PRECISIONS[precision]):
         network.train()(random_batch(batch, device).waveforms)
+
+    def call(module: torch.nn.Module, x: torch.Tensor) -> None:
+        with autocast(device, PRECISIONS[precision]):
+            y = module(x)
+        y.backward(torch.ones_like(y))
+        x.grad = None
+
     for module, x in calls:
         module._forward_hooks.clear()
         x.requires_grad_(module is not network.stem_conv)  # waveforms want no gradient
-    network.use(backend)  # only now: some have another first layer
+        if isinstance(module, Convolution):
+            rate = {}
+            for module.by_products in (True, False):
+                rate[module.by_products] = best_rate(partial(call, module, x), 1, device, repeat=2)
+            module.by_products = rate[True] > rate[False]
 
     def step() -> None:
-        for module, x in calls:
-            with autocast(device, PRECISIONS[precision]):
-                y = module(x)
-            y.backward(torch.ones_like(y))
-            x.grad = None
+        for on in calls:
+            call(*on)
         network.zero_grad()
 
     return step
@@ -196,11 +207,7 @@ def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, An
             if precision == "fp32" and device.type == "cuda":  # no aim there: what there is to gain
                 chosen_plans = [chosen_plans[0], chosen_plans[-1]]
             if device.type == "cpu":
-                for backend in (PLAIN, PRODUCTS):
-                    variants[f"{CONVOLUTIONS}, {precision}, {backend}"] = (
-                        convolutions,
-                        (*shape, precision, backend),
-                    )
+                variants[f"{CONVOLUTIONS}, {precision}"] = (convolutions, (*shape, precision))
             for plan in chosen_plans:
                 variants[f"ours, {precision}, {plan}"] = (our_step, (*shape, precision, plan))
         speeds, peaks = rates(variants, chosen, chosen.batch * STEPS[device.type])

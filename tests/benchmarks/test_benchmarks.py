@@ -41,13 +41,13 @@ def assert_rates(figures: dict[str, Any], block: str, variants: set[str]) -> Non
     assert all(figures[block]["limit"][precision] > 0 for precision in ("fp32", "bf16"))
 
 
-@pytest.mark.parametrize(("block", "precisions"), [("basic", ["fp32", "bf16"]), ("rese2", ["fp32"])])
+@pytest.mark.parametrize(("block", "precisions"), [("basic", ["fp32", "bf16"]), ("rese2", ["bf16"])])
 def test_training(block: str, precisions: list[str], tmp_path: Path) -> None:
     options = ["--blocks", block, "--device", "cpu", "--precisions", *precisions]
     figures, printed = run("training", tmp_path, *TINY, *options)
     variants = {"reference, as it comes", "reference, kept memory"}
     for precision in precisions:
-        variants |= {f"ours, {precision}, stem", f"convolutions alone, {precision}, plain"}
+        variants |= {f"ours, {precision}, stem", f"convolutions alone, {precision}"}
     assert_rates(figures, block, variants)
     assert (figures["batch"], figures["width"]) == (2, 2)
     # Forward and backward are three passes; the plain network has more than its convolutions' 2 FLOP a tap.
@@ -59,7 +59,7 @@ def test_training(block: str, precisions: list[str], tmp_path: Path) -> None:
         figures[block]["segments_per_second"]
     )
     rows = [line for line in table.splitlines() if "convolutions alone" in line]
-    assert sum(line.endswith("| 100% |") for line in rows) >= len(precisions)  # compared with the fastest
+    assert [line.endswith("| 100% |") for line in rows] == [True] * len(precisions)
 
 
 def test_inference(tmp_path: Path) -> None:
