@@ -96,7 +96,7 @@ def our_step(block: str, width: int, batch: int, device_name: str, precision: st
 
 
 def convolutions(block: str, width: int, batch: int, device_name: str, precision: str) -> Work:
-    """Return the convolutions of our steps alone, each forward and backward, and as it is the fastest."""
+    """Return the convolutions of our steps alone, forward and backward, each in the faster way."""
     keep_freed_memory()
     device = torch.device(device_name)
     network = our_network(block, width)
@@ -117,10 +117,11 @@ def convolutions(block: str, width: int, batch: int, device_name: str, precision
         module._forward_hooks.clear()
         x.requires_grad_(module is not network.stem_conv)  # waveforms want no gradient
         if isinstance(module, Convolution):
-            rate = {}
-            for module.by_products in (True, False):
-                rate[module.by_products] = best_rate(partial(call, module, x), 1, device, repeat=2)
-            module.by_products = rate[True] > rate[False]
+            found = []
+            for by_products in (False, True):
+                module.by_products = by_products
+                found.append(best_rate(partial(call, module, x), 1, device, repeat=2))
+            module.by_products = found[1] > found[0]
 
     def step() -> None:
         for on in calls:
