@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samplecnn.model.architecture import build
 from samplecnn.model.backends.pooled import norm_gate_add_pool_relu, pool_norm_relu, pools_first
 from samplecnn.model.blocks import SqueezeExcitation
+from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
 from samplecnn.model.norm import BatchNorm
 
 Layer = Callable[[BatchNorm, Tensor], Tensor]
@@ -113,3 +115,26 @@ def test_it_is_for_full_precision_of_one_process() -> None:
 def test_one_value_per_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 values per channel"):
         pooled(BatchNorm(2), torch.ones(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize("block", ["basic", "se", "rese1", "rese2"])
+def test_blocks_pool_first_on_the_backends_that_say_so(block: str) -> None:
+    network = build({"block": {"name": block}, "multi": False, "width": 2, "dropout": 0.0}, 3)
+    assert isinstance(network, SampleCNN)
+    x = torch.randn(2, 2, 1, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
+    for backend in (STEM, PLAIN, PRODUCTS):
+        network.use(backend)
+        pooled = any(
+            name.startswith(("_PoolNormRelu", "_ScaleAddPool")) for name in steps(network.blocks[0](x))
+        )
+        assert pooled == (backend != PLAIN)
+
+
+def steps(y: Tensor) -> set[str]:
+    """Return the names of what a tensor was computed by."""
+    names, waiting = set(), [y.grad_fn]
+    while waiting:
+        if (node := waiting.pop()) is not None:
+            names.add(node.name())
+            waiting += [before for before, _ in node.next_functions]
+    return names
