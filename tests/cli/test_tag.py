@@ -107,6 +107,24 @@ def test_tags_for_players(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".sqlite"])
+def test_a_file_that_was_cut_is_read_again_if_only_whole_ones_will_do(
+    here: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = noise(here / "cut.wav", 6)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    command = ["tag", "--model", "made.ckpt", "--out", f"tags{ending}", "song.wav", "cut.wav"]
+    assert main(command) == 0
+    assert "cut.wav: incomplete" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "2 of 2 files are in" in capsys.readouterr().err
+    for known in (1, 2):  # its row has an error from then on
+        assert main([*command, "--strict"]) == 3
+        err = capsys.readouterr().err
+        assert f"{known} of 2 files are in" in err
+        assert err.count("cut.wav: incomplete") == 1
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".sqlite"])
 def test_what_could_not_be_read_is_said_by_every_call(
     here: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,9 +36,10 @@ not be written; 1 if the command could not be carried out (no such model, say); 
 With --strict a file that was cut off counts as one that cannot be read.
 
 M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by ffmpeg, if it is installed.
---out goes on with the file that is there: it takes what is new, or changed in size or time. Its rows name the
-model, and are of one model, --average and --overlap. A .sqlite file has the tables files and probabilities;
-a .parquet file is made at the end, of the .jsonl file beside it.
+--out goes on with the file that is there: it takes what is new, or changed in size or time,
+with --strict also what was cut off. Its rows name the model, and are of one model, --average and --overlap.
+A .sqlite file has the tables files and probabilities; a .parquet file is made at the end, of the .jsonl file
+beside it.
 In --json names of files are exact; elsewhere characters that are not printable are written as \\x1b."""
 
 
@@ -102,7 +103,8 @@ def run_tag(options: argparse.Namespace) -> int:
         new = paths
         if table is not None:
             paths = list(dict.fromkeys(paths))
-            new, report.failed = new_files(paths, table, players, again=options.again)
+            known = [p for p in paths if not options.again and table.has(p, strict=options.strict)]
+            new, report.failed = new_files(paths, known, table, players)
         with (
             Progress(len(new), lines=options.out is not None) as progress,
             closing(listen(options, tagger, new, processes, progress)) as heard_files,
@@ -142,18 +144,18 @@ def check(options: argparse.Namespace, players: Players) -> None:
 
 
 def new_files(
-    paths: Sequence[Path], table: "Table", players: Players, *, again: bool
+    paths: Sequence[Path], known: Sequence[Path], table: "Table", players: Players
 ) -> tuple[list[Path], int]:
-    """Return the files that have no row or have changed since, and how many of the others could not be read.
+    """Return the files that are not among the known ones, and how many of these could not be read.
 
-    These are named again, and the rows of the others go to the players.
+    They are named again, and the rows of the known ones go to the players.
     """
-    known = {path: table.errors[table.key(path)] for path in paths if not again and table.has(path)}
+    errors = {path: table.known[table.key(path)].error for path in known}
     if known:
         complain(f"{len(known)} of {len(paths)} files are in {table.path} and have not changed")
         if players.wanted:
             players.take_rows(table, {table.key(path): path for path in known})
-    unread = {path: error for path, error in known.items() if error}
+    unread = {path: error for path, error in errors.items() if error}
     for path, error in unread.items():
         complain(f"{path}: {error}")
-    return [path for path in paths if path not in known], len(unread)
+    return [path for path in paths if path not in errors], len(unread)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from samplecnn import __version__
 from samplecnn.errors import UserError, require_libraries
@@ -99,17 +99,25 @@ NUMBERS: Mapping[str, tuple[type, ...]] = {  # the types of the columns that are
 }
 
 
+class Known(NamedTuple):
+    """What is kept in memory of a row."""
+
+    stamp: Stamp
+    error: str
+    warning: str
+
+
 class Table(ABC):
     """Rows in a file, of one source."""
 
     def __init__(self, path: Path, source: Source) -> None:
         self.path, self.source = path, source
-        self.stamps: dict[str, Stamp] = {}  # of the files that have a row, by the name that it has there
-        self.errors: dict[str, str] = {}  # likewise, why they could not be read; empty: they were
+        self.known: dict[str, Known] = {}  # of the files that have a row, by the name that it has there
 
-    def has(self, path: Path) -> bool:
-        """Say whether a file has a row, and has not changed since."""
-        return self.stamps.get(self.key(path)) == Stamp.of(path)
+    def has(self, path: Path, *, strict: bool = False) -> bool:
+        """Say whether a file has a row, if ``strict`` one without a warning, and has not changed since."""
+        known = self.known.get(self.key(path))
+        return known is not None and known.stamp == Stamp.of(path) and not (strict and known.warning)
 
     def write(self, heard: Heard) -> None:
         """Write what was heard in a file, in place of the row that it has."""
@@ -119,9 +127,10 @@ class Table(ABC):
             tags = {tag: round(float(p), DIGITS) for tag, p in zip(heard.timeline.tags, average, strict=True)}
             seconds = round(heard.timeline.seconds, 3)
         error = "" if heard.error is None else getattr(heard.error, "reason", str(heard.error))
-        about = (key, heard.stamp.size, heard.stamp.mtime, seconds, error, heard.warning or "")
+        warning = heard.warning or ""
+        about = (key, heard.stamp.size, heard.stamp.mtime, seconds, error, warning)
         self.put(Row(*about, **self.source.columns(), tags=tags))
-        self.stamps[key], self.errors[key] = heard.stamp, error
+        self.known[key] = Known(heard.stamp, error, warning)
 
     @staticmethod
     def key(path: Path) -> str:

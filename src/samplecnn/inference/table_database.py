@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samplecnn.errors import UserError
 from samplecnn.inference.many import Stamp
-from samplecnn.inference.table import COLUMNS, Row, Source, Table
+from samplecnn.inference.table import COLUMNS, Known, Row, Source, Table
 
 SCHEMA = """
 CREATE TABLE files (
@@ -59,8 +59,9 @@ class DatabaseTable(Table):
         one = "SELECT tag FROM probabilities WHERE file = (SELECT MIN(file) FROM probabilities)"
         if tags := [tag for (tag,) in self._database.execute(one)]:
             self.check(self.source.columns(), tags)
-        for name, size, mtime, error in self._database.execute("SELECT path, size, mtime, error FROM files"):
-            self.stamps[name], self.errors[name] = Stamp(size, mtime), error
+        rows = self._database.execute("SELECT path, size, mtime, error, warning FROM files")
+        for name, size, mtime, error, warning in rows:
+            self.known[name] = Known(Stamp(size, mtime), error, warning)
 
     def put(self, row: Row) -> None:
         """Write the row and its probabilities in one transaction."""

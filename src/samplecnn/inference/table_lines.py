@@ -11,7 +11,7 @@ from typing import Any
 
 from samplecnn.errors import UserError
 from samplecnn.files import write, writing
-from samplecnn.inference.table import COLUMNS, DIGITS, NUMBERS, Row, Source, Table
+from samplecnn.inference.table import COLUMNS, DIGITS, NUMBERS, Known, Row, Source, Table
 from samplecnn.text import FORMULA, csv_text, printable
 
 MAX_LINE = 4 << 20  # bytes; with 10,000 tags a row has 300 kB
@@ -36,12 +36,12 @@ class _Lines(Table):
                 continue
             row = self._parsed(line, lines)
             self.check(vars(row), row.tags)
-            self.stamps[row.path], self.errors[row.path] = row.stamp, row.error
+            self.known[row.path] = Known(row.stamp, row.error, row.warning)
         with path.open("rb") as file:
             begun = file.read(len(self.beginning))
         if not lines and not self.beginning.startswith(begun):
             raise self.damaged("line 1", "it is something else")
-        if not lines or whole < path.stat().st_size or lines - bool(self.header) > len(self.stamps):
+        if not lines or whole < path.stat().st_size or lines - bool(self.header) > len(self.known):
             self._tidy()
         self._replaced = False
         self._file = path.open("ab")
@@ -59,7 +59,7 @@ class _Lines(Table):
 
     def put(self, row: Row) -> None:
         """Append a row."""
-        self._replaced |= row.path in self.stamps
+        self._replaced |= row.path in self.known
         self._file.write(self.format(row).encode())
         self._file.flush()
 
