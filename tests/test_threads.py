@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from samplecnn.threads import COUNTS, WAITING, cgroup_quota
+from samplecnn import threads
+from samplecnn.threads import COUNTS, SPINNING, cgroup_quota
 
+SET = (*COUNTS, *SPINNING, "OMP_WAIT_POLICY")  # what a user may set
 SAID = """
 import os
 from samplecnn import threads
@@ -23,7 +25,7 @@ print(os.environ.get("OMP_WAIT_POLICY"))
 
 def said(cores: int | None = None, **environment: str) -> list[str]:
     """What a process says that may use so many cores: threads before, available and after, and so on."""
-    own = {key: value for key, value in os.environ.items() if key not in (*COUNTS, *WAITING)}
+    own = {key: value for key, value in os.environ.items() if key not in SET}
 
     def pin() -> None:
         if cores is not None:
@@ -108,6 +110,28 @@ def test_what_the_user_sets_stays() -> None:
     assert said(cores=1)[-2:] == ["1", "passive"]
 
 
+@pytest.mark.parametrize("value", ["", "abc", "0", "-1"])
+def test_what_openmp_does_not_take_is_not_set(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the empty text that a script exports where SLURM has set no number."""
+    for name in SET:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setenv("OMP_WAIT_POLICY", value)
+    assert not threads.are_set()
+    threads.wait_without_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+def test_a_number_for_each_level_of_nesting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", " 4,2")
+    assert threads.are_set()
+
+
+def test_an_empty_number_leaves_the_limit() -> None:
+    _, available, used, *_ = said(SLURM_CPUS_PER_TASK="1", OMP_NUM_THREADS="", OMP_WAIT_POLICY="")
+    assert (available, used) == ("1", "1")
+
+
 def test_waiting_threads_sleep() -> None:
     """While one thread of two computes alone, the other takes no time of a core."""
     code = (
@@ -117,7 +141,7 @@ def test_waiting_threads_sleep() -> None:
         "for _ in range(200): x.exp(); time.sleep(0.005)\n"
         "print((time.process_time() - cpu) / (time.perf_counter() - begun))"
     )
-    own = {key: value for key, value in os.environ.items() if key not in (*COUNTS, *WAITING)}
+    own = {key: value for key, value in os.environ.items() if key not in SET}
     shares = [
         float(
             subprocess.run(

@@ -8,7 +8,7 @@ keeps the core that the one it waits for needs, and a step takes ten times as lo
 import os
 from pathlib import Path
 
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # of OpenMP, and of GNU's and Intel's
+SPINNING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how long: of GNU's OpenMP, and of Intel's
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -17,8 +17,16 @@ def wait_without_spinning() -> None:
 
     OpenMP reads this when it is loaded: call it before PyTorch is imported. What the user has set stays.
     """
-    if not any(name in os.environ for name in WAITING):
+    policy = os.environ.get("OMP_WAIT_POLICY", "").strip().lower()
+    if policy not in ("active", "passive") and not any(os.environ.get(name) for name in SPINNING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def are_set() -> bool:
+    """Return whether the user has set a number of threads: OpenMP takes no other value, such as none."""
+    # OpenMP allows a number for each level of nesting: "4,2".
+    numbers = (os.environ.get(name, "").partition(",")[0].strip() for name in COUNTS)
+    return any(number.isdecimal() and int(number) > 0 for number in numbers)
 
 
 def available() -> int:
@@ -38,7 +46,7 @@ def use_available() -> None:
     """
     import torch
 
-    if not any(name in os.environ for name in COUNTS):
+    if not are_set():
         torch.set_num_threads(min(torch.get_num_threads(), available()))
 
 

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from samplecnn import threads
 from samplecnn.errors import UserError
-from samplecnn.threads import available
 from samplecnn.training.launch import rank as rank
 
 log = logging.getLogger(__name__)
@@ -116,10 +116,10 @@ def start_others(devices: int) -> None:
         PARENT: str(os.getpid()),
     }
     _store = store
-    if "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, min(torch.get_num_threads(), available()) // devices)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        torch.set_num_threads(threads)
+    if not threads.are_set():
+        each = max(1, min(torch.get_num_threads(), threads.available()) // devices)
+        os.environ["OMP_NUM_THREADS"] = str(each)
+        torch.set_num_threads(each)
     others = [
         subprocess.Popen(
             [sys.executable, *sys.orig_argv[1:]],
