@@ -37,6 +37,7 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; return 0 where training will work, else 1."""
+    from samplecnn import threads
     from samplecnn.memory import keep_freed_memory
     from samplecnn.runs.config import TrainerConfig
     from samplecnn.training.backends.doctor import diagnose, table
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")  # what is tried, meanwhile
     logging.getLogger("samplecnn").setLevel(logging.INFO)
     keep_freed_memory()
+    threads.use_available()
     wanted = TrainerConfig(precision=options.precision, accelerator=options.accelerator)
     device, precision = device_and_precision(wanted, asked="--accelerator cuda")
     own = named_classes("--block", [options.block] if "=" in options.block else [])
