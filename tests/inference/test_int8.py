@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inference.conftest import Exported
 from samplecnn.errors import UserError
 from samplecnn.inference.onnx_export import outputs
-from samplecnn.inference.onnx_int8 import write_int8
+from samplecnn.inference.onnx_int8 import quantised, write_int8
 from samplecnn.model.network import SEGMENT_SAMPLES
 from samplecnn.runs.bundle import ONNX, ONNX_INT8
 
@@ -65,3 +65,11 @@ def test_a_file_that_is_off_is_not_kept(exported: Exported, tmp_path: Path) -> N
 def test_too_little_music(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 segments of music to calibrate on: 20 or more are needed"):
         write_int8(exported.model, copied(exported, tmp_path), np.zeros((3, SEGMENT_SAMPLES), np.float32))
+
+
+@pytest.mark.parametrize("convolutions", [0, 1])
+def test_without_convolutions_behind_the_first(convolutions: int) -> None:
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="first")] * convolutions
+    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], []))
+    with pytest.raises(UserError, match="this network has none: export it without --int8"):
+        quantised(graph, music(2))

@@ -41,7 +41,10 @@ def write_int8(model: Model, folder: Path, music: NDArray[np.float32]) -> OnnxFi
 
 
 def quantised(graph: "onnx.ModelProto", music: NDArray[np.float32]) -> "onnx.ModelProto":
-    """Return a copy whose convolutions, but for the first, compute in integers scaled for some music."""
+    """Return a copy whose convolutions, but for the first, compute in integers scaled for some music.
+
+    Raises UserError where there is none but the first.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
@@ -53,7 +56,12 @@ def quantised(graph: "onnx.ModelProto", music: NDArray[np.float32]) -> "onnx.Mod
             segment = next(self.segments, None)
             return None if segment is None else {INPUT: segment[None]}
 
-    first = next(node.name for node in graph.graph.node if node.op_type == "Conv")
+    first, *others = [node.name for node in graph.graph.node if node.op_type == "Conv"] or [None]
+    if not others:
+        raise UserError(
+            "only convolutions behind the first are computed in 8-bit integers, and this network has none: "
+            "export it without --int8"
+        )
     quiet = logging.getLogger()
     level = quiet.level
     quiet.setLevel(logging.ERROR)  # it recommends a preparation that these graphs have had
