@@ -142,6 +142,7 @@ def test_integers_that_do_not_agree(world: World, run: Path) -> None:
     assert not (world.folder / "out").exists()
     store = Store.open(world.folder / "data" / "mini")
     clips = store.select("clean", None).parts["valid"].clips
-    found = validation_segments(run, 30)
+    found, of_clips = validation_segments(run, 30)
     assert found.shape == (10 * len(clips), SEGMENT_SAMPLES)  # all that there are
+    assert of_clips.tolist() == [clip for clip in range(len(clips)) for _ in range(10)]
     np.testing.assert_array_equal(found[0] * 32768, store.clip(int(clips[0]))[:SEGMENT_SAMPLES])

@@ -31,7 +31,7 @@ def copied(exported: Exported, folder: Path) -> Path:
 
 def test_convolutions_in_integers(exported: Exported, tmp_path: Path) -> None:
     """But for the first, which hears the waveform."""
-    file = write_int8(exported.model, copied(exported, tmp_path), music())
+    file = write_int8(exported.model, copied(exported, tmp_path), (music(), np.arange(24)))
     assert file.path == tmp_path / ONNX_INT8
     graph = onnx.load(file.path).graph
     made = {name: node for node in graph.node for name in node.output}
@@ -42,11 +42,21 @@ def test_convolutions_in_integers(exported: Exported, tmp_path: Path) -> None:
     assert onnx.load(file.path).metadata_props == full.metadata_props
 
 
-def test_its_agreement_is_of_music_that_it_was_not_calibrated_on(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recordings", "compared"),
+    [
+        (np.arange(24), slice(1, None, 2)),
+        (np.repeat([3, 7], [16, 8]), slice(16, None)),
+        (np.zeros(24, dtype=int), slice(12, None)),  # of a single one, the second half
+    ],
+)
+def test_its_agreement_is_of_music_that_it_was_not_calibrated_on(
+    exported: Exported, tmp_path: Path, recordings: NDArray[np.int64], compared: slice
+) -> None:
     heard = music()
-    file = write_int8(exported.model, copied(exported, tmp_path), heard)
-    expected = outputs(tmp_path / ONNX, heard[1::2])
-    off = np.abs(outputs(file.path, heard[1::2]) - expected)
+    file = write_int8(exported.model, copied(exported, tmp_path), (heard, recordings))
+    expected = outputs(tmp_path / ONNX, heard[compared])
+    off = np.abs(outputs(file.path, heard[compared]) - expected)
     assert expected.std(axis=0).max() > 0.01  # they depend on what is heard
     assert 0 < file.difference == pytest.approx(off.mean(), rel=1e-2)
     assert file.difference <= file.tolerance
@@ -58,13 +68,13 @@ def test_a_file_that_is_off_is_not_kept(exported: Exported, tmp_path: Path) -> N
     heard[::2] *= 1e-4
     heard[1::2] *= 10
     with pytest.raises(UserError, match=r"model_int8\.onnx are off by .* in the mean, more than 2e-02"):
-        write_int8(exported.model, copied(exported, tmp_path), heard)
+        write_int8(exported.model, copied(exported, tmp_path), (heard, np.arange(24)))
     assert [path.name for path in tmp_path.iterdir()] == [ONNX]
 
 
 def test_too_little_music(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 segments of music to calibrate on: 20 or more are needed"):
-        write_int8(exported.model, copied(exported, tmp_path), np.zeros((3, SEGMENT_SAMPLES), np.float32))
+        write_int8(exported.model, copied(exported, tmp_path), (music(3), np.arange(3)))
 
 
 @pytest.mark.parametrize("convolutions", [0, 1])

@@ -10,14 +10,13 @@ from samplecnn.cli.listening import complain, gather
 from samplecnn.errors import UserError, require_libraries
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from samplecnn.inference.onnx_export import OnnxFile
+    from samplecnn.inference.onnx_export import Music, OnnxFile
     from samplecnn.runs.description import Description
     from samplecnn.runs.folder import Model
 
-CALIBRATION = 200  # segments of music, half of which check what the other half gave
+CALIBRATION = (
+    200  # segments of music at most, evenly from all files; half of these check what the others gave
+)
 
 
 def place_options() -> argparse.ArgumentParser:
@@ -152,8 +151,8 @@ def check_export(options: argparse.Namespace) -> None:
         require_libraries("onnx", *LIBRARIES)
 
 
-def calibration_music(options: argparse.Namespace, heard: "Description") -> "NDArray[np.float32]":
-    """Return segments to calibrate integers on: of the music that is named, or of the run's own data.
+def calibration_music(options: argparse.Namespace, heard: "Description") -> "Music":
+    """Return what integers are calibrated on: the beginnings of files that are named, or the run's own data.
 
     ``heard`` says at which rate and in which lengths. Raises UserError for a model without data of its own,
     and AudioError for a file that cannot be decoded.
@@ -164,13 +163,11 @@ def calibration_music(options: argparse.Namespace, heard: "Description") -> "NDA
 
     if options.calibrate:
         paths = gather(options.calibrate, "export")
-        every = -(-len(paths) // CALIBRATION)
-        loaded = [
-            audio.load(path, rate=heard.sample_rate, max_seconds=audio.CLIP_SECONDS)
-            for path in paths[::every]
-        ]
+        paths = paths[:: -(-len(paths) // CALIBRATION)]
+        seconds = CALIBRATION // len(paths) * heard.segment_samples / heard.sample_rate
+        loaded = [audio.load(path, rate=heard.sample_rate, max_seconds=seconds) for path in paths]
         cut = [audio.segments(waveform, heard.segment_samples) for waveform in loaded]
-        return np.concatenate(cut)[:CALIBRATION]
+        return np.concatenate(cut), np.repeat(np.arange(len(cut)), [len(segments) for segments in cut])
     if not (options.run / "config.yaml").is_file():
         raise UserError(
             f"{options.run} is not a run with data of its own: name music, --int8 --calibrate PATH"

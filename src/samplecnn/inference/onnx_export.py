@@ -45,6 +45,7 @@ OTHERWISE = {  # what to do where a file is off by too much
 }
 BATCH = 10  # segments at once, where a file is compared
 INPUT, OUTPUT = "waveforms", "probabilities"
+Music = tuple[NDArray[np.float32], NDArray[np.int64]]  # segments (n, samples), the recording of each (n,)
 AVERAGING = "The probability of a tag for a recording is the mean over its segments."
 
 
@@ -70,12 +71,12 @@ def framing(samples: int) -> str:
 
 
 def write_onnx(
-    model: Model, folder: Path, *, half: bool = False, music: NDArray[np.float32] | None = None
+    model: Model, folder: Path, *, half: bool = False, music: Music | None = None
 ) -> list[OnnxFile]:
     """Write ``model.onnx`` into ``folder``; with ``half`` also ``model_fp16.onnx``, with ``music`` a third.
 
     ``model_fp16.onnx`` keeps its weights in half precision and computes in single, on any runtime: half the
-    size. ``model_int8.onnx`` is that of `onnx_int8.py`; ``music`` are segments (n, samples) to calibrate on.
+    size. ``model_int8.onnx`` is that of `onnx_int8.py`, which is calibrated on the music.
     Raises UserError where a library is missing, the file would be too large, or the probabilities are off by
     more than they may be: no file is left then.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samplecnn.errors import UserError
-from samplecnn.inference.onnx_export import INPUT, OnnxFile, save_checked
+from samplecnn.inference.onnx_export import INPUT, Music, OnnxFile, save_checked
 from samplecnn.runs.bundle import ONNX, ONNX_INT8
 from samplecnn.runs.folder import Model
 
@@ -25,19 +25,23 @@ FEWEST = 20  # segments of music
 INT8_TOLERANCE = 2e-2  # on the mean difference from PyTorch's probabilities, on music not calibrated on
 
 
-def write_int8(model: Model, folder: Path, music: NDArray[np.float32]) -> OnnxFile:
+def write_int8(model: Model, folder: Path, music: Music) -> OnnxFile:
     """Write ``model_int8.onnx`` beside the ``model.onnx`` of a folder.
 
-    ``music`` holds segments (n, samples): every other one calibrates, the rest are what the agreement with
-    PyTorch is measured on. Raises UserError for fewer than 20, and where probabilities are off by more than
-    ``INT8_TOLERANCE`` in the mean: no file is left then.
+    The segments of every other recording calibrate, the rest are what the agreement with PyTorch is measured
+    on; of a single recording, its first half and its second. Raises UserError for fewer than 20 segments, and
+    where probabilities are off by more than ``INT8_TOLERANCE`` in the mean: no file is left then.
     """
     import onnx
 
-    if len(music) < FEWEST:
-        raise UserError(f"{len(music)} segments of music to calibrate on: {FEWEST} or more are needed")
-    graph = quantised(onnx.load(folder / ONNX), music[::2])
-    return save_checked(graph, model, folder / ONNX_INT8, INT8_TOLERANCE, music[1::2])
+    segments, recordings = music
+    if len(segments) < FEWEST:
+        raise UserError(f"{len(segments)} segments of music to calibrate on: {FEWEST} or more are needed")
+    compared = np.unique(recordings, return_inverse=True)[1] % 2 == 1
+    if not compared.any():
+        compared = np.arange(len(segments)) >= len(segments) // 2
+    graph = quantised(onnx.load(folder / ONNX), segments[~compared])
+    return save_checked(graph, model, folder / ONNX_INT8, INT8_TOLERANCE, segments[compared])
 
 
 def quantised(graph: "onnx.ModelProto", music: NDArray[np.float32]) -> "onnx.ModelProto":

@@ -175,14 +175,17 @@ def open_data(run: Path, data_root: Path | None = None) -> SegmentDataModule:
     return data
 
 
-def validation_segments(run: Path, count: int) -> NDArray[np.float32]:
-    """Return up to ``count`` segments (n, samples) in [-1, 1), from all over a run's validation split."""
+def validation_segments(run: Path, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return up to ``count`` segments from all over a run's validation split, and of which clip each is.
+
+    They are (n, samples) in [-1, 1), and (n,).
+    """
     data = open_data(run)
     part = data.selection.parts["valid"]
     chosen = np.linspace(0, len(part.segment_spans) - 1, min(count, len(part.segment_spans))).astype(int)
     stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)
     heard: NDArray[np.float32] = data.heard(torch.from_numpy(stored)).numpy()
-    return heard
+    return heard, part.segment_clip[chosen]
 
 
 def example_clip(part: Part, clip_id: str | None = None) -> int:
