@@ -2,17 +2,19 @@
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.training import progress
 from samplecnn.training.optimiser import KerasSGD
 from samplecnn.training.progress import TimeLeft, duration
 from samplecnn.training.schedule import OneCycle, Schedule
+from training.stores import write_store
 from training.test_schedule import Batches, paper
 
 STEPS, VALIDATIONS = 100, 30  # batches an epoch
@@ -39,10 +41,8 @@ class Data(pl.LightningDataModule):
 
     batch_size = 23
 
-    def __init__(self) -> None:
-        super().__init__()
-        valid = SimpleNamespace(segment_clip=range(23 * VALIDATIONS))
-        self.selection = SimpleNamespace(parts={"valid": valid})
+    def in_order(self, part: str) -> list[np.ndarray]:
+        return np.split(np.arange(23 * VALIDATIONS), VALIDATIONS)
 
     def train_dataloader(self) -> Batches:
         return Batches(STEPS)
@@ -83,6 +83,7 @@ def said(
     width: int = 128,
     log_seconds: float | None = None,
     epochs: int = 2,
+    data: pl.LightningDataModule | None = None,
 ) -> list[str]:
     """Train for so many epochs; return what was said, each with the step at which it was."""
     module = Timed(clock, step, validation)
@@ -106,7 +107,7 @@ def said(
         default_root_dir=folder,
     )
     try:
-        trainer.fit(module, Data())
+        trainer.fit(module, data or Data())
     finally:
         progress.log.removeHandler(handler)
         progress.log.setLevel(logging.NOTSET)
@@ -143,6 +144,13 @@ def test_an_epoch_of_an_instant_is_said_at_its_end(clock: Clock, tmp_path: Path)
     """And with the validation as it was, not as it might have been."""
     lines = said(clock, tmp_path, OneCycle(0.1, warmup=0.3), 2, step=0.01, validation=1)
     assert lines == ["100: about 31 s an epoch; 2 epochs in 62 s"]
+
+
+def test_only_what_validation_computes_counts(clock: Clock, tmp_path: Path) -> None:
+    """5 steps of 6 s, and a segment of each of 5 clips: 2.5 batches, each a third of a step."""
+    data = SegmentDataModule(write_store(tmp_path), batch_size=2, top=None, test_segments=1)
+    lines = said(clock, tmp_path, OneCycle(0.1, warmup=0.3), 1, step=6, validation=0, epochs=1, data=data)
+    assert lines == ["4: about 35 s an epoch; 1 epoch in 35 s"]
 
 
 def test_without_a_bar_a_line_every_few_minutes(clock: Clock, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class TimeLeft(pl.Callback):
         validation = self._validation
         if validation is None:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            segments = len(data.selection.parts["valid"].segment_clip)
+            segments = sum(map(len, data.in_order("valid")))
             validation = FORWARD * self._step * segments / (data.batch_size * trainer.world_size)
         return self._step * (trainer.num_training_batches - done) + validation
 
