@@ -126,6 +126,7 @@ def test_it_is_said_once_after_a_few_steps(clock: Clock, tmp_path: Path) -> None
     ("cap", "width", "words"),
     [
         (8, 32, "about 11 min an epoch; 8 epochs in 88 min"),
+        (8, 64, "about 11 min an epoch; 8 epochs in 88 min; width=32 takes about 3 min an epoch"),
         (1, 16, "about 11 min an epoch; 1 epoch in 11 min"),
     ],
 )

@@ -1,6 +1,7 @@
 """How long a training takes: said once in the log, shown in the bar, and written now and then without one."""
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -14,7 +15,8 @@ log = logging.getLogger(__name__)
 
 SURE_STEPS, SURE_SECONDS = 3, 3.0  # that are timed before anything is said
 FORWARD = 1 / 3  # of a training step: the backward pass takes twice as long
-NARROW, NARROW_SHARE = 32, 1 / 12  # a width for trying things, and the time that it takes of the default's
+NARROW = 32  # a width for trying things
+GROWTH = math.log(12, 4)  # time goes with the width to this power: width 32 takes a twelfth of width 128
 LONG = 60.0  # seconds an epoch, from which on the narrow network is worth a word
 LOG_SECONDS = 120.0  # between two lines where there is no bar
 DRAW_SECONDS = 0.5  # between two moves of the bar
@@ -110,7 +112,8 @@ class TimeLeft(pl.Callback):
             word, epochs = to_come
             parts.append(f"{word}{epochs} epoch{'s' if epochs > 1 else ''} in {duration(epochs * seconds)}")
         if seconds > LONG and self.width is not None and self.width > NARROW:
-            parts.append(f"width={NARROW} takes about {duration(seconds * NARROW_SHARE)} an epoch")
+            narrow = seconds * (NARROW / self.width) ** GROWTH
+            parts.append(f"width={NARROW} takes about {duration(narrow)} an epoch")
         if trainer.is_global_zero:
             log.info("; ".join(parts))
 
