@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from inference.models import checkpoint
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
@@ -246,12 +246,25 @@ def test_a_sweeper_that_chooses_as_it_goes_is_refused() -> None:
 
 
 def test_a_job_that_was_not_planned_is_not_trained(tmp_path: Path) -> None:
-    config = multirun("seed=0,1", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir='seed=${seed}'")
     settings = OmegaConf.create({"sweep": {"dir": str(tmp_path), "subdir": "seed=1"}})
     with pytest.raises(ConfigError, match="was not planned"):
         title(settings)  # type: ignore[arg-type]
-    write_plan(plan(config))
-    assert title(settings) == ("seed=1", "cell 2 of 2")  # type: ignore[arg-type]
+
+
+def test_a_job_is_named_and_numbered_among_those_of_its_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among those that an earlier call has left in the folder."""
+    for name in ("folder", "planned"):
+        monkeypatch.setattr(SweepGuard, name, getattr(SweepGuard, name))
+    for seeds in ("0,1,2", "1,3"):
+        config = multirun(f"seed={seeds}", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir='seed=${seed}'")
+        SweepGuard().on_multirun_start(config)
+    for number, name in enumerate(["seed=1", "seed=3"]):
+        job = GlobalHydra.instance().config_loader().load_sweep_config(config, [name])
+        with open_dict(job):  # as the launchers do
+            job.hydra.job.num = number
+        assert title(job.hydra) == (name, f"cell {number + 1} of 2")
 
 
 def test_two_cells_of_one_name() -> None:

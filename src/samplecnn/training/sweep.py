@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +33,7 @@ from samplecnn.training.planning import Cell, plan, require_launcher, without_hy
 NEW_STORE = (
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # torchrun's: where ranks find each other is new in each start
 )
+CELLS = "SAMPLECNN_CELLS"  # how many a multirun has, in the environment of its jobs
 
 
 class SweepGuard(Callback):
@@ -66,6 +67,8 @@ class SweepGuard(Callback):
             made = own_folder(config, "sweep")
             planned = plan(config, SweepGuard.locate)
             write_plan(planned)
+            with read_write(config.hydra.overrides.hydra):  # of which each job is composed anew
+                config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{CELLS}={len(planned)}")
         except Exception as error:  # Hydra would make a warning of it, and train
             if made is not None:
                 remove_empty(made)
@@ -151,7 +154,7 @@ def varying(overrides: Sequence[str], others: Sequence[Sequence[str]]) -> list[s
 
 
 def title(settings: HydraConf) -> tuple[str, str]:
-    """Name a job of a multirun, and say which of the planned ones it is: "cell 3 of 12".
+    """Name a job of a multirun, and say which of this call's jobs it is: "cell 3 of 12".
 
     The name is that of its folder, or what varies in the sweep where folders are numbered. Raises ConfigError
     for a job that was not planned, and so not checked.
@@ -162,7 +165,7 @@ def title(settings: HydraConf) -> tuple[str, str]:
         raise ConfigError(f"{sweep / folder} was not planned: hydra.callbacks.sweep has to be what it is")
     numbered = folder.isdecimal()
     name = describe(varying(typed(settings), list(planned.values()))) if numbered else folder
-    return name, f"cell {list(planned).index(folder) + 1} of {len(planned)}"
+    return name, f"cell {settings.job.num + 1} of {settings.job.env_set[CELLS]}"
 
 
 def print_table(listed: Sequence[Cell]) -> bool:
