@@ -1,8 +1,9 @@
-"""What child processes have in common, and when Ctrl-C is heard."""
+"""What child processes have in common, and when Ctrl-C and SIGTERM are heard."""
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,23 @@ def ctrl_c_waits() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """Have SIGTERM raise SystemExit with 128 and its number, so that things are put in order as after Ctrl-C.
+
+    Only where it would end the process at once: handlers that are there, such as submitit's, stay.
+    """
+    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def let_children_start() -> None:

@@ -60,7 +60,8 @@ def test_a_folder_belongs_to_one_process(world: World) -> None:
     assert (run / "results.json").is_file()
 
 
-def test_ctrl_c_before_the_training_leaves_no_folder(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_before_the_training_it_leaves_no_folder(world: World, number: signal.Signals) -> None:
     made = world.folder / "stopped"
     settings = ["data=mini", "data.clips=60", "data.name=other", f"data.root={world.folder / 'elsewhere'}"]
     run = made / "runs" / "now"
@@ -70,9 +71,9 @@ def test_ctrl_c_before_the_training_leaves_no_folder(world: World) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == 128 + number
     assert "Traceback" not in err
     assert "stopped before the training: nothing is saved" in out
     assert not made.exists()

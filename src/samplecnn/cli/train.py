@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
-from samplecnn.processes import ctrl_c_waits
+from samplecnn.processes import ctrl_c_waits, sigterm_ends
 from samplecnn.text import lines
 from samplecnn.training import config as configuration
 from samplecnn.training.launch import rank
@@ -57,12 +57,13 @@ def train_jobs(config: DictConfig) -> None:
                 logger["group"] = logger.get("group") or Path(settings.sweep.dir).name.replace("${", "{")
         if cell is not None:
             log.info("%s: %s", cell, name)
-        results = train(plain, Path(settings.runtime.output_dir), cell)
+        with sigterm_ends():
+            results = train(plain, Path(settings.runtime.output_dir), cell)
     except (UserError, OSError) as error:
         if sweep:
             raise  # Hydra goes on with the next job and fails at the end
         sys.exit((f"rank {rank()}: " if rank() else "") + lines(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         from samplecnn.training.job import discard
 
         if rank() == 0 and discard(Path(settings.runtime.output_dir)):
