@@ -1,7 +1,8 @@
 """Decoding in a child process: a file that crashes or hangs the decoder costs an error message.
 
 The child has nothing of ours but the decoder, so it starts at once and is small. Blocks of samples come
-through a pipe, so that it decodes ahead while the network computes. Nothing that it sends is unpickled.
+through a pipe, which holds less than a segment: decoding and network take turns at a file, and cores are kept
+busy by several files at a time. Nothing that it sends is unpickled.
 """
 
 import json
