@@ -94,6 +94,12 @@ def test_damaged_files(tmp_path: Path) -> None:
         load_model(tmp_path / "archive.ckpt")
 
 
+def test_an_onnx_file_is_for_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "model_int8.onnx").write_bytes(b"")
+    with pytest.raises(RunError, match=r"int8\.onnx is an ONNX file, .* the folder with model\.safetensors"):
+        load_model(tmp_path / "model_int8.onnx")
+
+
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     torch.save({"state_dict": nn.Linear(2, 2).state_dict()}, tmp_path / "other.ckpt")
     with pytest.raises(RunError, match="does not say what it is of"):

@@ -97,6 +97,11 @@ def web_page(run: Path) -> str:
 def find_checkpoint(path: Path) -> Path:
     """Return ``path`` if it is a file, else where the weights of the run folder or bundle are that it is."""
     if path.is_file():
+        if path.suffix == ".onnx":
+            raise RunError(
+                f"{path} is an ONNX file, which is for other programs: name its bundle, the folder with "
+                f"{WEIGHTS}, or a checkpoint"
+            )
         return path
     if not path.exists():
         raise RunError(f"there is no run folder or checkpoint {path}")
