@@ -1,6 +1,7 @@
 """What is said of a training's time, in real fits whose clock is moved by their steps."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.training import progress
 from samplecnn.training.optimiser import KerasSGD
-from samplecnn.training.progress import TimeLeft, duration
+from samplecnn.training.progress import TimedBar, TimeLeft, duration
 from samplecnn.training.schedule import OneCycle, Schedule
 from training.stores import write_store
 from training.test_schedule import Batches, paper
@@ -84,6 +85,7 @@ def said(
     log_seconds: float | None = None,
     epochs: int = 2,
     data: pl.LightningDataModule | None = None,
+    bar: bool = False,
 ) -> list[str]:
     """Train for so many epochs; return what was said, each with the step at which it was."""
     module = Timed(clock, step, validation)
@@ -95,12 +97,13 @@ def said(
 
     progress.log.setLevel(logging.INFO)
     progress.log.addHandler(handler := Handler())
+    time_left = TimeLeft(schedule, cap, width, log_seconds=log_seconds)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[schedule, TimeLeft(schedule, cap, width, log_seconds=log_seconds)],
+        callbacks=[schedule, time_left, *([TimedBar(time_left, None)] if bar else [])],
         logger=False,
-        enable_progress_bar=False,
+        enable_progress_bar=bar,
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
@@ -164,6 +167,16 @@ def test_without_a_bar_a_line_every_few_minutes(clock: Clock, tmp_path: Path) ->
         "102: epoch 1: 2%, 12 min of it left, 12 min in all",
         "152: epoch 1: 52%, 7 min of it left, 7 min in all",
     ]
+
+
+@pytest.mark.parametrize(("step", "every"), [(2, 1), (0.125, 4)])
+def test_the_bar_moves_by_time(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str], step: float, every: int
+) -> None:
+    """Every half a second, be that a step or several: a step may take a minute."""
+    said(clock, tmp_path, OneCycle(0.1, warmup=0.3), 1, step=step, validation=0, epochs=1, bar=True)
+    shown = {int(done) for done in re.findall(r"Epoch 0:.*? (\d+)/100", capsys.readouterr().out)}
+    assert shown == {0, *range(1, STEPS, every), STEPS}
 
 
 @pytest.mark.parametrize(
