@@ -2,12 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,21 +16,15 @@ from inference.models import checkpoint
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.sweep_plan import read_plan
-from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
 from samplecnn.training.planning import Cell, compose_cells, grid, plan, require_launcher, write_plan
 from samplecnn.training.sweep import SweepGuard, title
+from training.composing import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
+pytestmark = pytest.mark.usefixtures("hydra")
+
 PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1
 EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2", "table2_msd", "timing", "few")
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 def multirun(*overrides: str) -> DictConfig:
