@@ -94,14 +94,13 @@ def run_excitation(options: argparse.Namespace) -> int:
 
 def load_run(options: argparse.Namespace) -> "tuple[Network, SegmentDataModule]":
     """Return the network of a run, on the device that it is to run on, and the run's data."""
-    import torch
-
+    from samplecnn.hardware import usable_device
     from samplecnn.runs.folder import load_model
     from samplecnn.training.evaluate import open_data
 
     model = load_model(options.run, **own_classes(options))
     data = open_data(options.run, options.data_root)
-    return model.network.to("cuda" if torch.cuda.is_available() else "cpu"), data
+    return model.network.to(usable_device()), data
 
 
 def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:
