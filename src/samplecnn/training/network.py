@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from samplecnn.data.store import Selection
+from samplecnn.hardware import settle
 from samplecnn.model.architecture import build
 from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
 from samplecnn.model.networks.network import Network
@@ -39,6 +40,7 @@ def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = Fals
     start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
     description = describe_network(config, selection, network)
     device, precision = device_and_precision(config.trainer)
+    settle(device)  # on every rank: only the first chooses
     if isinstance(network, SampleCNN) and config.running_statistics == "keras":
         use_keras_statistics(network)
     trial = Trial(network, device, precision, config.batch_size, config.optimizer)

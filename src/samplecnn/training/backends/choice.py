@@ -20,7 +20,7 @@ import torch
 
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder, locked, write
-from samplecnn.hardware import describe, driver, settle
+from samplecnn.hardware import describe, driver
 from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, SampleCNN, backends
 from samplecnn.runs.results import installed
 from samplecnn.training.backends.proof import PLAIN_PLAN, Plan, Trial, make_step
@@ -49,7 +49,6 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
     ``graphs=False`` where a step cannot be a CUDA graph (several devices). What has been measured once for a
     network, shape and machine holds from then on (``memory_file``), if one step of it works.
     """
-    settle(trial.device)
     if fast is False:
         log.info("computing step by step, plain (fast=false)")
         return Choice(PLAIN_PLAN)
