@@ -1,6 +1,8 @@
 """Every benchmark runs to its end at tiny sizes and writes the figures and the table that it promises."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 import zipfile
@@ -174,6 +176,31 @@ def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
     refused = subprocess.run([*command, "all"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no part 'all': there are quick, checks, backends" in refused.stderr
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+import gpu
+gpu.LIMIT = 5
+program = "import sys, time; pipe = open(sys.argv[1], 'wb', 0); pipe.write(b'begun'); time.sleep(60)"
+part = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+out = Path(sys.argv[1])
+print(gpu.run("part", ["-c", part, program, str(out / "pipe")], out, out))
+"""
+
+
+def test_what_a_stopped_part_has_started_ends_with_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS)
+    assert "stopped after 5 s" in done.stdout
+    assert os.read(pipe, 5) == b"begun"
+    assert select.select([pipe], [], [], 10)[0]
+    assert os.read(pipe, 1) == b""  # the end: nobody has it open
+    os.close(pipe)
+    assert (tmp_path / "part.zip").is_file()
 
 
 LAY_OUT = """
