@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from samplecnn.model.architecture import build
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--width", "2", "--batch", "2", "--repeat", "2"]
 
@@ -53,7 +55,13 @@ def test_training(block: str, precisions: list[str], tmp_path: Path) -> None:
     assert_rates(figures, block, variants)
     assert (figures["batch"], figures["width"]) == (2, 2)
     # Forward and backward are three passes; the plain network has more than its convolutions' 2 FLOP a tap.
-    assert figures[block]["counted"]["FLOP"] > 3 * 2 * 59049 * 2
+    counted, ceilings = figures[block]["counted"], figures["ceilings"]
+    assert counted["FLOP"] > 3 * 2 * 59049 * 2
+    weights = build({"block": {"name": block}, "multi": True, "width": 2, "dropout": 0.5}, 50).parameters()
+    assert counted["weights"] == sum(weight.numel() for weight in weights)
+    moved = 2 * counted["values"] + (4 * 2 + 4 * 4) * counted["weights"] / 2  # a batch of two in bfloat16
+    seconds = max(counted["FLOP"] / ceilings["bf16 FLOP/s"], moved / ceilings["bytes/s"])
+    assert figures[block]["limit"]["bf16"] == pytest.approx(1 / seconds)
     table = (tmp_path / "training.md").read_text()
     assert table in printed
     assert "batch 2, width 2; ceilings" in table
