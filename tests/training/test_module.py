@@ -21,6 +21,7 @@ from samplecnn.training.backends.proof import Plan
 from samplecnn.training.launch import TORCHRUN
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import PaperSchedule
+from training.fine_tuning import composing, write_world
 
 STEPS = 8
 EVERY = 4
@@ -111,6 +112,28 @@ def test_steps_log_nothing_but_now_and_then(tmp_path: Path) -> None:
         assert row["learning_rate"] == pytest.approx(0.01 / (1 + 1e-6 * (step or 0)), rel=1e-12)
     assert (last, set(epoch)) == (STEPS - 1, {"train/loss_epoch", "epoch"})
     assert steps[-1][1]["train/loss_step"] == module.step_loss
+
+
+def test_cudnn_times_its_algorithms_for_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is set on a GPU, so that `samplecnn evaluate` gives the test's numbers again."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen: Counter[tuple[bool, bool]] = Counter()
+
+    def note(network: torch.nn.Module, *_: Any) -> None:
+        if isinstance(network, SampleCNN):
+            seen[network.training, torch.backends.cudnn.benchmark] += 1
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        with composing():
+            write_world(tmp_path / "data").train(tmp_path / "run", "width=2", "trainer.max_epochs=2")
+    finally:
+        hook.remove()
+    assert seen.keys() == {(True, True), (False, False)}
+    assert seen[False, False] >= 3  # two epochs and the test
+    assert torch.backends.cudnn.benchmark
 
 
 class Operations(TorchDispatchMode):
