@@ -1,5 +1,7 @@
 """What a training step does besides computing."""
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,3 +202,23 @@ def test_what_the_host_launches_in_a_step(
         "div": 1,  # Lightning, of the loss by 1
         "clone": 1,  # Lightning, of the loss
     }
+
+
+class Watching(pl.Callback):
+    """Knows the graph of a training without keeping it."""
+
+    def on_train_end(self, _trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TaggingModule)
+        assert module._graph is not None
+        self.graph = weakref.ref(module._graph)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")
+def test_a_graph_gives_its_memory_back_at_the_end(tmp_path: Path) -> None:
+    """Though the module goes on, to be tested."""
+    network = SampleCNN(Basic, tags=3, width=2)
+    module = TaggingModule(network, description={}, choice=Choice(Plan(graph=True)))
+    watching = Watching()
+    fit(module, tmp_path, Noting(), watching)
+    gc.collect()
+    assert watching.graph() is None
