@@ -87,14 +87,17 @@ def timings(out: Path, data: Path, quick: bool) -> dict[str, Command]:
     small = [*narrow, "--blocks", "se"] if quick else []
     se = [*narrow, "--blocks", "se"]
     batch = ["--batch", "4"] if quick else []
-    steps = ["--steps", "3", *batch, *narrow] if quick else ["--blocks", "se", "rese2"]
+    steps = ["--steps", "3", *batch, *narrow] if quick else ["--seeds", "6"]
     clips = ["--clips", "16", "--batches", "6", "--rounds", "1"] if quick else ["--rounds", "7"]
     noise = ["--noise", "8", "--test-clips", "4", "--epochs", "2"] if quick else ["--noise", "2048"]
     demo = [str(ROOT / "train.py"), "-m", "experiment=demo", f"data.root={data}", "logger=none"]
     tiny = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "width=2"] if quick else []
     precisions = "32,bf16-mixed,16-mixed" if torch.cuda.is_available() else "32"
     return {
-        "curves": bench("curves", *steps),
+        **{
+            f"curves-{block}": bench("curves", "--blocks", block, *steps, part=f"curves-{block}")
+            for block in ("se", "rese2")
+        },
         **{
             f"training-{block}": bench(
                 "training", *narrow, "--blocks", block, *batch, *repeat, part=f"training-{block}"

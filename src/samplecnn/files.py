@@ -80,11 +80,14 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, waiting: str | None = None, patience: float = 0.0) -> Iterator[None]:
+def locked(
+    path: Path, *, waiting: str | None = None, patience: float = 0.0, kept: bool = True
+) -> Iterator[None]:
     """Hold the lock ``path`` against other processes; it ends with its process, however that ends.
 
     ``waiting`` is logged where another process holds it for longer than ``patience`` seconds, and then waited
-    for; without it, ``BusyError`` is raised. Raises UserError on a file system that has no locks.
+    for; without it, ``BusyError`` is raised. Unless it is ``kept``, the lock's file is removed at the end.
+    Raises UserError on a file system that has no locks.
     """
     lock = FileLock(path, fallback_to_soft=False)
     try:
@@ -104,6 +107,8 @@ def locked(path: Path, *, waiting: str | None = None, patience: float = 0.0) -> 
     try:
         yield
     finally:
+        if not kept:
+            path.unlink(missing_ok=True)
         lock.release()
 
 

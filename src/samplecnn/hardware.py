@@ -1,6 +1,7 @@
 """What this machine computes on."""
 
 import logging
+import os
 import platform
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def describe(device: torch.device) -> str:
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
     count = torch.get_num_threads()
     return f"{name}, {count} thread{'s' if count > 1 else ''}"
+
+
+def instructions() -> list[str]:
+    """Return the vector instructions that libraries have on this processor, and what holds them to fewer."""
+    able = torch.cpu.get_capabilities()
+    vector = sorted(name for name, value in able.items() if value and name.startswith(("avx", "amx")))
+    held = [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")]
+    return [*vector, torch.backends.cpu.get_cpu_capability(), *held]
 
 
 def driver() -> str | None:

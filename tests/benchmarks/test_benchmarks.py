@@ -80,15 +80,24 @@ def test_inference(tmp_path: Path) -> None:
 
 
 def test_curves(tmp_path: Path) -> None:
-    arguments = ["--width", "2", "--batch", "4", "--steps", "5", "--blocks", "se", "--device", "cpu"]
-    figures, printed = run("curves", tmp_path, *arguments, codes=(0, 1))  # so few steps need not be alike
-    losses = figures["se"]["losses"]
-    assert {"plain, fp32", "plain, bf16", "stem, fp32", "stem, bf16"} < losses.keys()
+    arguments = ["--width", "2", "--batch", "4", "--steps", "5", "--seeds", "6", "--blocks", "se"]
+    figures, printed = run("curves", tmp_path, *arguments, "--device", "cpu", codes=(0, 1))
+    losses, ends = figures["se"]["losses"], figures["se"]["ends"]
+    assert {"plain, fp32", "plain, bf16", "stem, fp32", "stem, bf16"} <= losses.keys() == ends.keys()
     assert all(len(values) == 5 for values in losses.values())
-    assert losses["plain, fp32"] == losses["plain, fp32, seed 0"] != losses["plain, fp32, seed 1"]
+    assert all(len(set(values)) == 6 for values in ends.values())  # each seed has its own network
+    # Until its first update a network is the same on all backends.
     assert losses["stem, fp32"][0] == pytest.approx(losses["plain, fp32"][0], rel=1e-4)
+    assert figures["se"]["minus_plain"].keys() == ends.keys() - {"plain, fp32"}
     assert f"alike: {figures['se']['alike']}" in printed
     assert (tmp_path / "curves.md").read_text() in printed
+
+
+def test_curves_of_too_few_seeds_are_refused() -> None:
+    command = [sys.executable, str(BENCHMARKS / "curves.py"), "--seeds", "5"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "argument --seeds: '5' is not a number from 6 to 16" in refused.stderr
 
 
 def test_host(tmp_path: Path) -> None:
@@ -222,7 +231,7 @@ for path in sys.argv[1:]:
 def test_the_tables_of_the_page_are_those_of_the_figures() -> None:
     """Laid out anew from the JSON files in experiments/speed, and shown on its page."""
     speed = BENCHMARKS.parent / "experiments" / "speed"
-    files = [speed / f"{name}.json" for name in ("training", "inference", "tagging", "loop")]
+    files = [speed / f"{name}.json" for name in ("training", "curves", "inference", "tagging", "loop")]
     command = [sys.executable, "-c", LAY_OUT, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS)
     *tables, rest = done.stdout.split("\f")

@@ -1,5 +1,7 @@
 """``samplecnn train`` and ``prepare`` as typed in any folder; what they do is in tests/e2e."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from samplecnn.cli import main, parser
+from samplecnn.cli.train import print_cells
+from samplecnn.training.planning import Cell
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +70,37 @@ def test_without_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert main(["train", "block=se"]) == 1
     said = 'samplecnn train: hydra is not installed: pip install "samplecnn[train]"\n'
     assert capsys.readouterr().err == said
+
+
+def test_the_table_of_what_was_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tag = {"roc_auc": 0.75, "pr_auc": None, "positives": 3}
+    results = {
+        **{"block": "se", "multi": True, "seed": 0, "data": "mini", "split": "clean", "split_hash": "a"},
+        **{"width": 2, "parameters": 12345, "epochs": 1, "train_seconds": 61.2, "config_hash": "b"},
+        **{"test": {**tag, "per_tag": {"rock": tag}}, "precision": "32-true", "hardware": "a processor"},
+    }
+    cells = [Cell(tmp_path, str(seed), [f"seed={seed}", "width=2"]) for seed in range(4)]
+    for cell in (cells[0], cells[1], cells[3]):
+        cell.folder.mkdir()
+        (cell.folder / "cell.json").write_text("{}")
+    (cells[0].folder / "results.json").write_text(json.dumps(results))
+    (cells[3].folder / "results.json").write_text("{")
+    assert not print_cells(cells)
+    lines = capsys.readouterr().out.splitlines()
+    row = {seed: next(line for line in lines if f"seed={seed}" in line) for seed in range(4)}
+    assert all(word in row[0] for word in ("0.7500", "undefined", "12,345", "61 s"))
+    assert "not finished" in row[1]
+    assert "not started" in row[2]
+    assert "its results cannot be read" in row[3]
+    assert "width" not in row[0]
+    assert print_cells(cells[:1])
+
+
+def test_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_cells(
+        [Cell(tmp_path / "[old] sweep", "0", ["logger.project=[/rock]"]), Cell(tmp_path, "1", [":cat:"])]
+    )
+    out = capsys.readouterr().out.replace("\n", "")
+    assert "[/rock]" in out
+    assert ":cat:" in out
+    assert "[old] sweep" in re.sub(r"[│ ]+", " ", out)

@@ -20,6 +20,7 @@ from data.shaped import (
 from samplecnn.data.catalog import CatalogError
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.datasets import msd
+from samplecnn.data.lastfm import PUBLISHED_TAGS
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store
 
@@ -71,7 +72,7 @@ def test_from_raw_to_batches(raw: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 def test_published_tags_count_above_50(raw: Path) -> None:
     catalog = msd.catalog(raw, train_tracks=TRAIN)
-    assert catalog.tags == msd.PUBLISHED_TAGS
+    assert catalog.tags == PUBLISHED_TAGS
     assert len(catalog.tags) == 50
     counts = dict(zip(catalog.tags, catalog.labels().sum(axis=0).tolist(), strict=True))
     assert {tag: count for tag, count in counts.items() if count} == {"jazz": 7, "rock": 4, "Hip-Hop": 1}
@@ -174,7 +175,7 @@ def test_bad_databases(raw: Path) -> None:
 def test_tags_that_are_no_text_are_refused_only_where_they_are_used(raw: Path) -> None:
     with closing(sqlite3.connect(raw / "lastfm_tags.db")) as connection, connection:
         connection.execute("UPDATE tags SET tag = x'ff00' WHERE tag = 'seen live'")
-    assert msd.catalog(raw, train_tracks=TRAIN).tags == msd.PUBLISHED_TAGS
+    assert msd.catalog(raw, train_tracks=TRAIN).tags == PUBLISHED_TAGS
     with pytest.raises(CatalogError, match=r"tag .*: has to be one line of text"):
         msd.catalog(raw, train_tracks=TRAIN, vocabulary=5)
 

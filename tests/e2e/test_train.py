@@ -30,7 +30,13 @@ def test_the_ways_to_compute_are_tried_once(world: World) -> None:
     assert "trying ways to compute on this machine" in said
     assert said.count("trying backend: ") == 3
     assert "left out" not in said
-    assert str(results(folder)["backend"]) in said.partition("computing on backend: ")[2].partition(" (")[0]
+    backend = str(results(folder)["backend"])
+    assert backend in said.partition("computing on backend: ")[2].partition(" (")[0]
+    for memory in (world.folder / "home").rglob("backends.json"):
+        memory.unlink()
+    said = world.run("train.py", f"resume={folder}", "trainer.max_epochs=2").stdout
+    assert f"computing on backend: {backend} (as before)" in said
+    assert "trying" not in said
 
 
 def epochs(run: Path) -> list[dict[str, str]]:

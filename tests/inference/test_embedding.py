@@ -16,11 +16,12 @@ from samplecnn.data import audio
 from samplecnn.data.audio import DecoderProcess
 from samplecnn.errors import UserError
 from samplecnn.inference import embedding_file
-from samplecnn.inference.embedding import Embedder
+from samplecnn.inference.embedding import with_embeddings
 from samplecnn.inference.embedding_file import Embeddings, require_place
 from samplecnn.inference.many import listen_to
 from samplecnn.inference.tagger import Tagger
 from samplecnn.inference.timeline import Timeline
+from samplecnn.model.levels import Levels
 from samplecnn.runs.folder import Model
 
 RATE = 22_050
@@ -90,9 +91,9 @@ def test_of_a_file(tmp_path: Path, tagger: Tagger) -> None:
 def test_of_many_files(tmp_path: Path, tagger: Tagger, decoders: list[DecoderProcess]) -> None:
     """As each alone, whatever the other worker's file is; the tags are there as well."""
     paths = [song(tmp_path / f"{seed}.wav", 3 + 4 * seed, seed) for seed in range(5)]
-    with Embedder(tagger, ("block8", "last")) as embedder:
-        assert embedder.widths == (6, 24)
-        heard = list(listen_to(tagger, paths, decoders, predict=embedder))
+    with Levels(tagger.network, ("block8", "last")) as levels:
+        assert levels.widths == (6, 24)
+        heard = list(listen_to(tagger, paths, decoders, predict=with_embeddings(tagger, levels)))
     for path, file in zip(paths, heard, strict=True):
         assert file.timeline is not None
         assert file.timeline.embeddings is not None
@@ -107,10 +108,10 @@ def write(
     path: Path, songs: list[Path], tagger: Tagger, decoders: list[DecoderProcess], *, over_time: bool
 ) -> int:
     with (
-        Embedder(tagger, ("block8", "last")) as embedder,
+        Levels(tagger.network, ("block8", "last")) as levels,
         Embeddings(path, over_time=over_time) as embeddings,
     ):
-        for heard in listen_to(tagger, songs, decoders, predict=embedder):
+        for heard in listen_to(tagger, songs, decoders, predict=with_embeddings(tagger, levels)):
             if heard.timeline is not None:
                 embeddings.add(heard.path, heard.timeline)
         return embeddings.write(ABOUT)

@@ -1,12 +1,10 @@
 """Tiny trainings that start from a trained model, on a store of twelve clips."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from torch import Tensor
 
 from inference.known.files import file_of
@@ -17,15 +15,14 @@ from samplecnn.inference.known.importing import import_file
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.folder import load_model
 from samplecnn.runs.results import Results
-from samplecnn.training import config as configuration
 from samplecnn.training.config import started, validate
 from samplecnn.training.job import train
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.network import heard, make_module
 from samplecnn.training.stores import make_data
+from training.composing import composing
 from training.stores import Clip, prepare_clips
 
-CONF = Path(__file__).parents[2] / "conf"
 TAGS = ["loud", "slow", "rare"]  # as the store has them
 
 
@@ -50,14 +47,6 @@ class World:
     def module(self, *overrides: str) -> TaggingModule:
         config = RunConfig.read(self.compose(*overrides), "here")
         return make_module(config, make_data(config, self.root / "tiny", *heard(config)).selection)
-
-
-@contextmanager
-def composing() -> Iterator[None]:
-    """Have Hydra compose from the project's configuration."""
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 def write_world(root: Path) -> World:

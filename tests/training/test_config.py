@@ -3,13 +3,11 @@
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class
@@ -22,19 +20,9 @@ from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, describe, explain, validate
 from samplecnn.training.planning import cells
 from samplecnn.training.schedules import SCHEDULES, make_schedule
+from training.composing import CONF, composed
 
-CONF = Path(__file__).parents[2] / "conf"
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    return validate(compose("train", overrides=list(overrides)))
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_the_defaults_are_the_paper_s() -> None:

@@ -3,7 +3,6 @@
 import logging
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +27,9 @@ from samplecnn.training.network import heard, make_module
 from samplecnn.training.probe import probe
 from samplecnn.training.resume import resumed
 from samplecnn.training.stores import make_data
-from training.fine_tuning import TAGS, World, composing, source, train_source, write_world
+from training.fine_tuning import TAGS, World, source, train_source, write_world
 
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    with composing():
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Runs that start from a trained model: what of it is frozen, and what learns at a rate of its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,9 @@ from samplecnn.model.network import SampleCNN
 from samplecnn.model.norm import BatchNorm
 from samplecnn.training.init import freeze
 from samplecnn.training.optimiser import KerasSGD, decay_groups, with_features_rate
-from training.fine_tuning import World, composing, source, state, train_source, write_world
+from training.fine_tuning import World, source, state, train_source, write_world
 
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    with composing():
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from samplecnn.training.backends.proof import Plan
 from samplecnn.training.launch import TORCHRUN
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import PaperSchedule
-from training.fine_tuning import composing, write_world
+from training.composing import composing
+from training.fine_tuning import write_world
 
 STEPS = 8
 EVERY = 4

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from processes import in_ranks
 from samplecnn.analysis.report import make_report
@@ -42,9 +41,11 @@ from samplecnn.training.launch import as_launched
 from samplecnn.training.network import heard, make_module
 from samplecnn.training.resume import resumed
 from samplecnn.training.stores import make_data, training_store
+from training.composing import composing
 from training.stores import Clip, prepare_clips
 
-CONF = Path(__file__).parents[2] / "conf"
+pytestmark = pytest.mark.usefixtures("hydra")
+
 HEARD = {  # samples at once, all at 16 kHz
     "fcn": 464_000,
     "crnn": 464_000,
@@ -75,13 +76,6 @@ class World:
 
     def train(self, run: Path, *overrides: str) -> Results:
         return train(self.compose(*overrides), run)
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +284,7 @@ def test_files_that_say_something_else(
 def dieleman(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small network."""
     run = tmp_path_factory.mktemp("dieleman") / "run"
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with composing():
         world.train(run, "model=dieleman")
     return run
 

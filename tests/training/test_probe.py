@@ -33,7 +33,7 @@ from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.run import read_run
 from samplecnn.runs.weights import encode, sha256
 from samplecnn.training.classifiers import KINDS, fit_linear
-from samplecnn.training.evaluate import clip_means, open_subject
+from samplecnn.training.evaluate import open_subject
 from samplecnn.training.probe import probe
 from training.stores import TAGS, write_store
 from training.test_classifiers import predict
@@ -105,7 +105,7 @@ def test_it_is_tested_again_with_the_same_numbers(probed: Path) -> None:
     )
     assert predictions is not None
     subject = open_subject(probed)
-    said = clip_means(subject.data, "test", subject.probabilities, len(TAGS))
+    said = subject.clip_means("test")
     np.testing.assert_array_equal(said, predictions.probabilities)
 
 

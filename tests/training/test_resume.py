@@ -1,37 +1,25 @@
 """The configuration of a run that goes on, out of a file that may come from anywhere."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from samplecnn.errors import UserError
-from samplecnn.training import config as configuration
-from samplecnn.training.config import ConfigError, validate
+from samplecnn.training.config import ConfigError
 from samplecnn.training.resume import resumed
+from training.composing import composed
 
-CONF = Path(__file__).parents[2] / "conf"
+pytestmark = pytest.mark.usefixtures("hydra")
+
 CALLED: list[str] = []
 
 
 def call(*_args: object, **_options: object) -> None:
     """What a run's file must not have called."""
     CALLED.append("called")
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    return validate(compose("train", overrides=list(overrides)))
 
 
 def stored(run: Path, *overrides: str, **changes: Any) -> dict[str, Any]:

@@ -1,14 +1,12 @@
 """Multiruns as they are planned: composed by Hydra from the project's own conf folder, and not run."""
 
-import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,21 +16,15 @@ from inference.models import checkpoint
 from samplecnn.analysis.published import ALPHAS, DAGGER, DECAY_BLOCKS, DECAYS
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.sweep_plan import read_plan
-from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError, validate
 from samplecnn.training.planning import Cell, compose_cells, grid, plan, require_launcher, write_plan
-from samplecnn.training.sweep import SweepGuard, print_table, title
+from samplecnn.training.sweep import SweepGuard, title
+from training.composing import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
+pytestmark = pytest.mark.usefixtures("hydra")
+
 PAPER_BLOCKS = ("basic", "se", "res1", "res2", "rese1", "rese2")  # of the paper's Table 1
 EXPERIMENTS = ("table1", "alpha", "weight_decay", "table2", "table2_msd", "timing", "few")
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    configuration.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 def multirun(*overrides: str) -> DictConfig:
@@ -304,37 +296,3 @@ def test_a_launcher_that_is_not_installed() -> None:
     config["hydra"]["launcher"]["_target_"] = "hydra_plugins.hydra_nowhere_launcher.launcher.Nowhere"
     with pytest.raises(ConfigError, match=r'local is not installed: pip install "samplecnn\[launchers\]"'):
         require_launcher(OmegaConf.create(config))
-
-
-def test_the_table_of_what_was_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tag = {"roc_auc": 0.75, "pr_auc": None, "positives": 3}
-    results = {
-        **{"block": "se", "multi": True, "seed": 0, "data": "mini", "split": "clean", "split_hash": "a"},
-        **{"width": 2, "parameters": 12345, "epochs": 1, "train_seconds": 61.2, "config_hash": "b"},
-        **{"test": {**tag, "per_tag": {"rock": tag}}, "precision": "32-true", "hardware": "a processor"},
-    }
-    cells = [Cell(tmp_path, str(seed), [f"seed={seed}", "width=2"]) for seed in range(4)]
-    for cell in (cells[0], cells[1], cells[3]):
-        cell.folder.mkdir()
-        (cell.folder / "cell.json").write_text("{}")
-    (cells[0].folder / "results.json").write_text(json.dumps(results))
-    (cells[3].folder / "results.json").write_text("{")
-    assert not print_table(cells)
-    lines = capsys.readouterr().out.splitlines()
-    row = {seed: next(line for line in lines if f"seed={seed}" in line) for seed in range(4)}
-    assert all(word in row[0] for word in ("0.7500", "undefined", "12,345", "61 s"))
-    assert "not finished" in row[1]
-    assert "not started" in row[2]
-    assert "its results cannot be read" in row[3]
-    assert "width" not in row[0]
-    assert print_table(cells[:1])
-
-
-def test_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(
-        [Cell(tmp_path / "[old] sweep", "0", ["logger.project=[/rock]"]), Cell(tmp_path, "1", [":cat:"])]
-    )
-    out = capsys.readouterr().out.replace("\n", "")
-    assert "[/rock]" in out
-    assert ":cat:" in out
-    assert "[old] sweep" in re.sub(r"[│ ]+", " ", out)

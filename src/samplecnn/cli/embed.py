@@ -17,8 +17,8 @@ from samplecnn.cli.listening import (
 )
 
 if TYPE_CHECKING:
-    from samplecnn.inference.embedding import Embedder
     from samplecnn.inference.tagger import Tagger
+    from samplecnn.model.levels import Levels
 
 EPILOG = """\
 Levels of a SampleCNN are block1 to block9 and last; of other networks last, and fc where there is one.
@@ -56,9 +56,10 @@ def add_commands(commands: Any) -> None:
 
 def run_embed(options: argparse.Namespace) -> int:
     """Embed files; name those that cannot be read and go on."""
-    from samplecnn.inference.embedding import Embedder
+    from samplecnn.inference.embedding import with_embeddings
     from samplecnn.inference.embedding_file import Embeddings, require_place
     from samplecnn.inference.timeline import hop_samples
+    from samplecnn.model.levels import Levels
 
     require_place(options.out, force=options.force)
     hop_samples(options.overlap)
@@ -68,11 +69,12 @@ def run_embed(options: argparse.Namespace) -> int:
         model = options.model or default_model()
         # Single precision, so that they are the same on every machine.
         tagger = load_tagger(model, options, precision="32")
-        embedder = stack.enter_context(Embedder(tagger, options.levels))
+        levels = stack.enter_context(Levels(tagger.network, options.levels))
+        predict = with_embeddings(tagger, levels)
         embeddings = stack.enter_context(Embeddings(options.out, over_time=options.over_time))
         with (
             Progress(len(paths), lines=True, command="embed") as progress,
-            closing(listen(options, tagger, paths, processes, progress, embedder)) as heard_files,
+            closing(listen(options, tagger, paths, processes, progress, predict)) as heard_files,
         ):
             for heard in heard_files:
                 if heard.timeline is None:
@@ -86,19 +88,19 @@ def run_embed(options: argparse.Namespace) -> int:
             complain(f"none of {len(paths)} files could be read: {options.out} is not written", "embed")
             return UNREADABLE
         require_place(options.out, force=options.force)
-        rows = embeddings.write(about(options, tagger, model, embedder))
-    joined = ", ".join(f"{n} {w}" for n, w in zip(embedder.levels, embedder.widths, strict=True))
+        rows = embeddings.write(about(options, tagger, model, levels))
+    joined = ", ".join(f"{n} {w}" for n, w in zip(levels.names, levels.widths, strict=True))
     print(f"{options.out}: {rows:,} embeddings of {len(paths) - failed:,} files, features: {joined}")
     if failed:
         complain(f"{failed} of {len(paths)} files could not be read", "embed")
     return UNREADABLE if failed else 0
 
 
-def about(options: argparse.Namespace, tagger: "Tagger", model: Path, embedder: "Embedder") -> dict[str, Any]:
+def about(options: argparse.Namespace, tagger: "Tagger", model: Path, levels: "Levels") -> dict[str, Any]:
     """Return what the file says of its embeddings."""
     from samplecnn.inference.table import Source
 
     name = model_name(model, tagger.description.words[0])
     source = Source.of(tagger, name, "mean", options.overlap).columns()
     del source["average"]  # over time there is none
-    return {"levels": list(embedder.levels), "widths": list(embedder.widths), **source}
+    return {"levels": list(levels.names), "widths": list(levels.widths), **source}

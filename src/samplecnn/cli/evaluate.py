@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from samplecnn.cli import robustness
 from samplecnn.cli.common import load_tagger, named_run, own_class_options, own_classes, warn_unfinished
+from samplecnn.cli.report import aucs, print_rows
 from samplecnn.errors import UserError
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
-    from samplecnn.runs.results import SplitScores, TagScores
+    from samplecnn.runs.results import SplitScores
 
 
 def add_commands(commands: Any) -> None:
@@ -86,18 +87,7 @@ def run_example(options: argparse.Namespace) -> int:
 
 def print_scores(scores: "SplitScores") -> None:
     """Print the scores of all tags as a table, best first."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("tag", "ROC-AUC", "PR-AUC", "positive clips")
-    for tag, of_tag in sorted(scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0)):
-        table.add_row(Text(printable(tag)), *cells(of_tag), str(of_tag.positives))
-    table.add_section()
-    table.add_row("mean", *cells(scores), "")
-    Console().print(table)
-
-
-def cells(scores: "SplitScores | TagScores") -> list[str]:
-    """Return ROC-AUC and PR-AUC as they are printed."""
-    return ["undefined" if auc is None else f"{auc:.4f}" for auc in (scores.roc_auc, scores.pr_auc)]
+    best_first = sorted(scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
+    rows = [[tag, *aucs(of_tag), str(of_tag.positives)] for tag, of_tag in best_first]
+    heads = ("tag", "ROC-AUC", "PR-AUC", "positive clips")
+    print_rows(heads, rows, below=["mean", *aucs(scores), ""])

@@ -15,9 +15,9 @@ from samplecnn.cli.common import (
     own_classes,
     positive,
     warn_unfinished,
+    whole,
 )
 from samplecnn.cli.evaluate import print_scores
-from samplecnn.cli.report import seed
 
 KINDS = ("linear", "mlp")  # as in `samplecnn.training.classifiers`, which loads PyTorch
 
@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
     probe.add_argument(
         "--top", type=positive, default=50, metavar="N", help="most frequent tags (default: 50)"
     )
-    probe.add_argument("--seed", type=seed, default=0, metavar="N", help="of --kind mlp (default: 0)")
+    probe.add_argument("--seed", type=whole, default=0, metavar="N", help="of --kind mlp (default: 0)")
     probe.add_argument("--out", type=Path, metavar="RUN", help="default: a new folder in runs/probe")
     probe.set_defaults(command=run_probe)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplecnn.cli.common import named_run, positive
+from samplecnn.cli.common import named_run, positive, whole
 from samplecnn.text import printable
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from samplecnn.analysis.report import Report
     from samplecnn.analysis.tabular import Table
+    from samplecnn.runs.results import Scores
 
 # In the terminal; all others are on the page.
 PRINTED = ("table1", "differences", "recipes", "cost", "table2", "alpha", "weight_decay", "few")
@@ -34,18 +35,11 @@ def add_commands(commands: Any) -> None:
     report.add_argument(
         "--draws", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
-    report.add_argument("--seed", type=seed, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    report.add_argument("--seed", type=whole, default=0, metavar="N", help="of the bootstrap (default: 0)")
     report.add_argument(
         "--wandb", action="store_true", help="show it in Weights & Biases too, in the group of the runs"
     )
     report.set_defaults(command=run_report)
-
-
-def seed(text: str) -> int:
-    """Read a whole number of at least 0, as argparse's ``type``."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
 
 
 def run_report(options: argparse.Namespace) -> int:
@@ -101,8 +95,12 @@ def print_rows(
     *,
     left: Collection[int] = (0,),
     title: str | None = None,
+    below: Sequence[str] = (),
 ) -> None:
-    """Print a table: columns are aligned right but for those ``left``; nothing is cut."""
+    """Print a table: columns are aligned right but for those ``left``; nothing is cut.
+
+    ``below`` is a row under a line.
+    """
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -111,4 +109,12 @@ def print_rows(
         shown.add_column(Text(head), justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
+    if below:
+        shown.add_section()
+        shown.add_row(*map(Text, below))
     make_console().print(shown)
+
+
+def aucs(scores: "Scores") -> list[str]:
+    """Return ROC-AUC and PR-AUC as they are printed."""
+    return ["undefined" if auc is None else f"{auc:.4f}" for auc in (scores.roc_auc, scores.pr_auc)]

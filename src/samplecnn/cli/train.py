@@ -5,6 +5,7 @@ Hydra composes the configuration out of ``samplecnn/conf`` and starts the jobs; 
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -12,13 +13,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from samplecnn.cli.report import aucs, print_rows
 from samplecnn.errors import UserError
 from samplecnn.overrides import override
 from samplecnn.processes import ctrl_c_waits
+from samplecnn.runs.errors import RunError
+from samplecnn.runs.results import RESULTS, read_results
+from samplecnn.runs.sweep_plan import CELL
 from samplecnn.text import lines
 from samplecnn.training import config as configuration
 from samplecnn.training.launch import rank
-from samplecnn.training.sweep import SweepGuard, print_table, title
+from samplecnn.training.planning import Cell
+from samplecnn.training.sweep import SweepGuard, title, varying
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +76,26 @@ def train_jobs(config: DictConfig) -> None:
         raise
     if rank() > 0:
         return
-    auc = results.test.roc_auc
-    score = "undefined" if auc is None else f"{auc:.4f}"
-    print(f"test ROC-AUC {score}; everything is in {settings.runtime.output_dir}")
+    print(f"test ROC-AUC {aucs(results.test)[0]}; everything is in {settings.runtime.output_dir}")
+
+
+def print_cells(planned: Sequence[Cell]) -> bool:
+    """Print what each cell of a multirun came to; return whether all have finished."""
+    rows, finished = [], True
+    for cell in planned:
+        name = " ".join(varying(cell.overrides, [other.overrides for other in planned])) or "(defaults)"
+        try:
+            results = read_results(cell.folder)
+        except RunError:
+            finished = False
+            begun = "not finished" if (cell.folder / CELL).is_file() else "not started"
+            damaged = (cell.folder / RESULTS).is_file()
+            row = ["its results cannot be read" if damaged else begun, "", "", ""]
+        else:
+            row = [*aucs(results.test), f"{results.parameters:,}", f"{results.train_seconds:.0f} s"]
+        rows.append([name, *row, str(cell.folder)])
+    print_rows(["cell", "test ROC-AUC", "test PR-AUC", "parameters", "train", "folder"], rows, left=(0, 1, 5))
+    return finished
 
 
 def main() -> int | str | None:
@@ -92,7 +115,7 @@ def main() -> int | str | None:
         status = 130
     finally:
         folder = SweepGuard.folder
-        if folder is not None and not print_table(SweepGuard.planned):
+        if folder is not None and not print_cells(SweepGuard.planned):
             again = override("hydra.sweep.dir", folder)
             print(f"for what is missing, the same command again, with {again}", file=sys.stderr)
             status = status or 1

@@ -6,8 +6,8 @@ writable memory map would end the process with SIGBUS.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -78,15 +78,9 @@ class ShardJob:
         shard = self.finished()
         return shard is not None and not changed_files(self.audio, self.clips, shard.files)
 
-    @contextmanager
-    def locked(self, *, waiting: str | None = None) -> Iterator[None]:
-        """Keep other processes away from the shard, as `files.locked` does; leaves no file."""
-        lock = self.file.with_suffix(".lock")
-        with locked(lock, waiting=waiting):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
+    def locked(self, *, waiting: str | None = None) -> AbstractContextManager[None]:
+        """Keep other processes away from the shard, as `files.locked` does."""
+        return locked(self.file.with_suffix(".lock"), waiting=waiting, kept=False)
 
     def remove(self) -> None:
         """Remove what there is of the shard: its description first, then samples and temporary files."""

@@ -11,7 +11,7 @@ in one way (`Source`); a table of another one is refused and left as it is.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -175,12 +175,10 @@ def open_table(path: Path, source: Source) -> Iterator[Table]:
     """
     kinds = _kinds()
     require_format(path)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = locked(path.with_name(f".{path.name}.lock"), kept=False)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(locked(lock))
-            stack.callback(lock.unlink, missing_ok=True)
-            yield stack.enter_context(closing(kinds[path.suffix](path, source)))
+        with lock, closing(kinds[path.suffix](path, source)) as table:
+            yield table
     except BusyError as error:
         raise UserError(f"another process is writing {path}") from error
 

@@ -20,13 +20,14 @@ from samplecnn import threads
 from samplecnn.data import audio
 from samplecnn.errors import UserError
 from samplecnn.hardware import multiplies_bfloat16, usable_device
-from samplecnn.inference.embedding import Embedder, mean_over_time
+from samplecnn.inference.embedding import mean_over_time, with_embeddings
 from samplecnn.inference.locate import local
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
 from samplecnn.inference.waveforms import floats, mono
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
+from samplecnn.model.levels import Levels
 from samplecnn.model.network import STEM, SampleCNN, use
 from samplecnn.model.probe import Probe
 from samplecnn.runs.folder import Model, load_model
@@ -103,7 +104,8 @@ class Tagger:
         SampleCNN the maxima over time of its last three blocks, of other networks what their last layer
         hears. Raises UserError as `predict` does, and for levels that the network does not have.
         """
-        with Embedder(self, levels) as predict:
+        with Levels(self.network, levels) as read:
+            predict = with_embeddings(self, read)
             rows = [predict(batch) for batch in self._batches(waveform, sample_rate, overlap)]
         embeddings = np.concatenate(rows)[:, len(self.tags) :]
         return embeddings if over_time else mean_over_time(embeddings)
@@ -121,7 +123,8 @@ class Tagger:
 
         ``strict`` and errors are as for `timeline`.
         """
-        with Embedder(self, levels) as predict:
+        with Levels(self.network, levels) as read:
+            predict = with_embeddings(self, read)
             embeddings = self.timeline(path, overlap=overlap, strict=strict, predict=predict).embeddings
         assert embeddings is not None
         return embeddings if over_time else mean_over_time(embeddings)

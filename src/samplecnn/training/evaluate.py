@@ -59,7 +59,10 @@ class Subject:
 
     def clip_means(self, part: str) -> NDArray[np.float32]:
         """Return ``(clips, tags)`` of a part: means over the segments of each clip."""
-        return clip_means(self.data, part, self.probabilities, len(self.tags), self.device)
+        average = ClipAverage(len(self.data.parts[part].clip_ids), len(self.tags))
+        for rows, clips in by_batch(self.data, part, self.probabilities, self.device):
+            average.update(rows, clips)
+        return average.compute()
 
     def scores(self) -> SplitScores:
         """Return the scores of the test part."""
@@ -125,31 +128,17 @@ def for_inference(model: Model) -> tuple[Network, torch.device]:
     return network, device
 
 
-def clip_means(
-    data: SegmentDataModule,
-    name: str,
-    compute: Callable[[Tensor], Tensor],
-    columns: int,
-    device: torch.device | None = None,
-) -> NDArray[np.float32]:
-    """Return the mean over each clip's segments of what ``compute`` makes of them, ``(clips, columns)``.
-
-    ``name`` is that of the part; ``compute`` takes float32 segments at the store's rate ``(batch, samples)``
-    and returns ``(batch, columns)`` on the CPU. A batch has as many as in tests on ``device`` (None: a CPU).
-    """
-    average = ClipAverage(len(data.parts[name].clip_ids), columns)
-    for rows, clips in by_batch(data, name, compute, device):
-        average.update(rows, clips)
-    return average.compute()
-
-
 def by_batch(
     data: SegmentDataModule,
     name: str,
     compute: Callable[[Tensor], Tensor],
-    device: torch.device | None = None,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what ``compute`` makes of each batch of a part, and its segments' clips; as for `clip_means`."""
+    """Yield what ``compute`` makes of each batch of a part, on the CPU, and the clips of its segments.
+
+    ``name`` is that of the part; ``compute`` takes float32 segments at the store's rate ``(batch, samples)``.
+    A batch has as many as in tests on ``device``.
+    """
     part = data.parts[name]
     for chosen in tqdm(data.in_order(name, device), desc=name, unit="batch", disable=None):
         stored = data.store.gather(part.segment_spans[chosen], samples=part.segment_samples)

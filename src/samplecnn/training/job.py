@@ -115,7 +115,7 @@ def train_owned(config: RunConfig, run: Path, cell: str | None) -> Results:
     # Each by itself: where the store is still to be prepared, they share its shards.
     data = on_all(lambda: make_data(config, training_store(config.plain["data"], rate), rate, samples))
     last = from_rank_zero(lambda: last_checkpoint(run))
-    module = make_module(config, data.selection, goes_on=last is not None)
+    module = make_module(config, data.selection, last)
     from_rank_zero(lambda: begin(config, run))
     log_start(config, run, module, data)
     logger = loggers.start(config, run) if rank() == 0 else loggers.RunLogger()

@@ -1,5 +1,6 @@
 """The LightningModule: binary cross-entropy on segments, scores on clips."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -21,12 +22,15 @@ from samplecnn.runs.metrics import ClipAverage, score
 from samplecnn.runs.results import SplitScores
 from samplecnn.runs.rules import PRINTABLE
 from samplecnn.training.augment import Augmentation
-from samplecnn.training.backends.choice import Choice, FirstSteps
+from samplecnn.training.backends.choice import Choice, FirstSteps, forget
 from samplecnn.training.backends.graph import StepGraph, TrainingStep, no_scaler
 from samplecnn.training.backends.proof import PLAIN_PLAN
+from samplecnn.training.backends.trials import said
 from samplecnn.training.optimiser import Groups, can_be_captured, make_optimizer, with_features_rate
 from samplecnn.training.ranks import gather, rank, share
 from samplecnn.training.schedule import MONITOR
+
+log = logging.getLogger(__name__)
 
 PLAIN_CHOICE = Choice(PLAIN_PLAN)
 
@@ -162,8 +166,20 @@ class TaggingModule(pl.LightningModule):
             self._graph = None  # its memory, before another takes as much
             scaler = getattr(self.trainer.precision_plugin, "scaler", None) or no_scaler()
             step = TrainingStep(self.network, self._loss, str(self.trainer.precision), optimizer, scaler)
-            self._graph = StepGraph(step, batch)
+            try:
+                self._graph = StepGraph(step, batch)
+            except Exception as error:
+                return self._loss_without_graph(batch, error)
         return self._graph(batch)
+
+    def _loss_without_graph(self, batch: Batch, error: Exception) -> Tensor:
+        """Compute on the plain backend from here on, and have the next run measure again."""
+        log.warning("backend %s does not work any more (%s): going on with plain", self.plan, said(error))
+        forget(self.choice)
+        self.plan = PLAIN_PLAN
+        self.choice = Choice(PLAIN_PLAN, key=self.choice.key)
+        use(self.network, PLAIN_PLAN.backend)
+        return self._loss(batch)
 
     def _captured_optimizer(self) -> torch.optim.Optimizer | None:
         """Return the optimiser whose update is in the graph; None where a schedule has one that cannot be."""
@@ -186,8 +202,10 @@ class TaggingModule(pl.LightningModule):
         """Take the step, whose update may be in the graph."""
         if self._captured_optimizer() is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        else:
-            optimizer_closure()
+            return
+        loss = optimizer_closure()
+        if not self.plan.graph:  # it could not be captured, and has left gradients alone
+            super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
 
     def _evaluation_step(self, batch: Batch) -> None:
         logits = self.network(batch.waveforms).float()
@@ -262,8 +280,9 @@ class TaggingModule(pl.LightningModule):
         self.test_scores = self._score_clips("test", "test", self.test_probabilities)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the weights are of, and what the epoch's losses sum up to so far."""
+        """Say what the weights are of, how they are computed, and what the epoch's losses sum up to."""
         checkpoint["samplecnn"] = self.description
+        checkpoint["choice"] = self.choice.state()
         if self.averaged is not None:
             checkpoint["averaged"] = self.averaged
         # The mean over the ranks, with which each of them goes on.

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from samplecnn.model.architecture import build
 from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
 from samplecnn.model.networks.network import Network
 from samplecnn.model.norm import synchronise, use_keras_statistics
+from samplecnn.runs.checkpoint import read_checkpoint
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.description import Description
 from samplecnn.training.augment import Augmentation
@@ -29,22 +31,23 @@ from samplecnn.training.trainer import device_and_precision
 log = logging.getLogger(__name__)
 
 
-def make_module(config: RunConfig, selection: Selection, *, goes_on: bool = False) -> TaggingModule:
+def make_module(config: RunConfig, selection: Selection, last: Path | None = None) -> TaggingModule:
     """Build the network and choose how to compute its training.
 
-    Its weights are drawn from the seed, or of the model that it starts from; where it ``goes_on`` they will
-    come out of a checkpoint.
+    Its weights are drawn from the seed, or of the model that it starts from. Where it goes on from the
+    checkpoint ``last`` they will come out of that, and it is computed as before.
     """
     pl.seed_everything(config.seed, verbose=False)
     network = build(architecture(config), len(selection.tags), *own_classes(config))
-    start(network, config, selection.tags, own_classes(config), goes_on=goes_on)
+    start(network, config, selection.tags, own_classes(config), goes_on=last is not None)
     description = describe_network(config, selection, network)
     device, precision = device_and_precision(config.trainer)
     settle(device)  # on every rank: only the first chooses
     if isinstance(network, SampleCNN) and config.running_statistics == "keras":
         use_keras_statistics(network)
     trial = Trial(network, device, precision, config.batch_size, config.optimizer)
-    choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1))
+    before = None if last is None else read_checkpoint(last).get("choice")
+    choice = from_rank_zero(lambda: choose(trial, fast=config.fast, graphs=config.world == 1, before=before))
     augmentation = None
     if config.augment["name"] != "none":
         augmentation = Augmentation(config.augment, config.seed, network.sample_rate)
@@ -85,7 +88,7 @@ def for_several_devices(
     synchronise(network)
     if choice.plan.backend not in (PLAIN, PRODUCTS, STEM):
         log.info("trainer.sync_batchnorm=true: computing on backend: %s, not %s", STEM, choice.plan.backend)
-        return Choice(Plan(STEM))
+        return replace(choice, plan=Plan(STEM))
     return choice
 
 

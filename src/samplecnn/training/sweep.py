@@ -1,4 +1,4 @@
-"""Multiruns: every cell checked before the first starts, and a table of all at the end.
+"""Multiruns: every cell checked before the first starts.
 
 Where the folders of the cells are named by what makes them, as those of ``conf/experiment/`` are, a sweep can
 be run again: what has finished is shown, what was interrupted goes on, and the rest is trained. What cannot
@@ -17,15 +17,11 @@ from typing import Any, ClassVar
 from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
-from rich.console import Console
-from rich.table import Table
 
 from samplecnn.errors import UserError
 from samplecnn.files import remove_empty
 from samplecnn.runs import sweep_plan
-from samplecnn.runs.errors import RunError
-from samplecnn.runs.results import RESULTS, read_results
-from samplecnn.runs.sweep_plan import CELL, read_plan
+from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training.config import ConfigError, describe, started, typed, validate
 from samplecnn.training.launch import rank
 from samplecnn.training.planning import Cell, plan, require_launcher, without_hydra, write_plan
@@ -163,28 +159,3 @@ def title(settings: HydraConf) -> tuple[str, str]:
     numbered = folder.isdecimal()
     name = describe(varying(typed(settings), list(planned.values()))) if numbered else folder
     return name, f"cell {list(planned).index(folder) + 1} of {len(planned)}"
-
-
-def print_table(listed: Sequence[Cell]) -> bool:
-    """Print what each cell of a multirun came to; return whether all have finished."""
-    table = Table("cell", "test ROC-AUC", "test PR-AUC", "parameters", "train")
-    table.add_column("folder", overflow="fold")  # whole, to be copied
-    finished = True
-    for cell in listed:
-        name = " ".join(varying(cell.overrides, [other.overrides for other in listed])) or "(defaults)"
-        try:
-            results = read_results(cell.folder)
-        except RunError:
-            finished = False
-            begun = "not finished" if (cell.folder / CELL).is_file() else "not started"
-            damaged = (cell.folder / RESULTS).is_file()
-            row = ["its results cannot be read" if damaged else begun, "", "", ""]
-        else:
-            aucs = (results.test.roc_auc, results.test.pr_auc)
-            row = ["undefined" if auc is None else f"{auc:.4f}" for auc in aucs]
-            row += [f"{results.parameters:,}", f"{results.train_seconds:.0f} s"]
-        table.add_row(name, *row, str(cell.folder))
-    # Names are the user's: `runs/[old]` is no markup.
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
-    return finished

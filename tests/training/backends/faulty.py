@@ -1,9 +1,13 @@
 """Networks to try backends on, one of which misbehaves; a process that tries them imports this file."""
 
+import ast
 import multiprocessing
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +19,23 @@ from samplecnn.model.networks import NETWORKS
 from samplecnn.training.backends.proof import Trial
 
 CPU = torch.device("cpu")
+# What compilers and drivers raise.
+ERRORS: dict[str, Exception] = {
+    "asserts": AssertionError(),
+    "imports": ImportError("no triton"),
+    "compiler": subprocess.CalledProcessError(1, ["gcc", "main.c"]),
+    "memory": torch.OutOfMemoryError("CUDA out of memory"),
+    "device": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+}
+if find_spec("triton"):
+    from triton.compiler.errors import CompilationError
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    ERRORS |= {
+        "kernel": CompilationError("x", ast.parse("x").body[0], "no such type"),
+        "resources": OutOfResources(300_000, 232_448, "shared memory"),
+        "ptxas": PTXASError("unknown register"),
+    }
 
 
 def trial(block: Callable[[int, int], nn.Module] = Basic, width: int = 2, **options: Any) -> Trial:
@@ -29,6 +50,7 @@ class Faulty(Basic):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
         self.fault = "raises"
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         if (
@@ -44,8 +66,13 @@ class Faulty(Basic):
         match self.fault:
             case "raises":
                 raise FileNotFoundError("no C compiler\nsecond line")
-            case "asserts":
-                raise AssertionError
+            case "late":  # in the last turns, when it is proven
+                self.calls += 1
+                if self.calls == 3:
+                    raise FileNotFoundError("no C compiler\nsecond line")
+                return super().forward(x)
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "ends":
                 os._exit(7)
             case "aborts":
@@ -57,6 +84,8 @@ class Faulty(Basic):
                 time.sleep(1000)
             case "nan":
                 return super().forward(x) * float("nan")
+        if self.fault in ERRORS:
+            raise ERRORS[self.fault]
         return super().forward(x).square()
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from samplecnn.model.blocks import Basic, Res2
 from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, STEM, TRITON, backends
+from samplecnn.runs.results import installed
 from samplecnn.training.backends import choice as choices
 from samplecnn.training.backends import trials
 from samplecnn.training.backends.choice import Choice, candidates, choose, identify, memory_file
@@ -27,7 +29,7 @@ from samplecnn.training.backends.proof import (
     make_step,
 )
 from samplecnn.training.backends.trials import Finding, examine
-from training.backends.faulty import Faulty, faulty, of_others, trial
+from training.backends.faulty import ERRORS, Faulty, faulty, of_others, trial
 
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
@@ -86,8 +88,9 @@ def test_a_choice_is_for_one_network_and_shape(other: dict[str, Any]) -> None:
         ("samplecnn.training.backends.choice", "installed", lambda name: "9"),
         ("torch", "__version__", "9"),
         ("samplecnn.training.backends.choice", "driver", lambda: "9"),
-        ("samplecnn.training.backends.choice", "_triton", lambda: "9"),
         ("torch.backends.cudnn", "version", lambda: 9),
+        ("torch.backends.cpu", "get_cpu_capability", lambda: "9"),
+        ("torch.cpu", "get_capabilities", dict),
     ],
 )
 def test_a_choice_is_for_one_version_of_all(
@@ -98,13 +101,49 @@ def test_a_choice_is_for_one_version_of_all(
     assert identify(trial(), PLANS) != before
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "null"])
+@pytest.mark.parametrize("package", ["samplecnn", "triton"])
+def test_a_choice_is_for_one_version_of_each_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identify(trial(), PLANS)
+    monkeypatch.setattr(choices, "installed", lambda name: "9" if name == package else installed(name))
+    assert identify(trial(), PLANS) != before
+
+
+def test_a_choice_is_for_the_instructions_that_libraries_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identify(trial(), PLANS)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert identify(trial(), PLANS) != before
+
+
+def recall(key: str) -> Choice | None:
+    """Return what the file has under a key."""
+    return choices._read_choice(choices._read().get(key), PLANS, key)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{", '{"x": 1}', "null", '{"key": 1}', '{"key": {}}', "[" * 100_000),
+        '{"key": {"backend": "stem", "graph": "false", "rate": 1.0}}',
+        '{"key": {"backend": "stem", "graph": true, "rate": 1.0}}',  # not on a CPU
+        '{"key": {"backend": "own", "graph": false, "rate": 1.0}}',
+    ],
+)
 def test_a_damaged_memory_is_written_anew(cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
-    assert choices._recall("key") is None
-    choices._keep("key", Choice(Plan(STEM), 12.5, "key"))
-    assert choices._recall("key") == Choice(Plan(STEM), 12.5, "key")
+    assert recall("key") is None
+    choices._keep(Choice(Plan(STEM), 12.5, "key"))
+    assert recall("key") == Choice(Plan(STEM), 12.5, "key")
+
+
+@pytest.mark.parametrize("rate", ["null", "NaN", "Infinity", "-1.0", '"1"', "1" + "0" * 400])
+def test_a_damaged_rate_is_measured_anew(cache: Path, rate: str, caplog: pytest.LogCaptureFixture) -> None:
+    key = identify(trial(), [Plan(STEM)])
+    cache.parent.mkdir(parents=True)
+    cache.write_text(f'{{{json.dumps(key)}: {{"backend": "stem", "graph": false, "rate": {rate}}}}}')
+    choice = choose(trial(), fast=True)
+    assert "measured now: stem" in caplog.text
+    assert recall(key) == choice
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,26 +162,33 @@ def test_a_busy_machine_is_not_remembered(
 
 
 def test_the_fastest_of_the_proven_is_taken(cache: Path) -> None:
-    cache.parent.mkdir(parents=True)
     found = [Finding(PLAIN_PLAN, 2.0), Finding(Plan(STEM), 3.0), Finding(Plan(PRODUCTS), 1.0)]
-    assert choices._fastest(found, "key") == choices._recall("key") == Choice(Plan(STEM), 3.0, "key")
+    assert choices._fastest(found, "key") == recall("key") == Choice(Plan(STEM), 3.0, "key")
 
 
 def test_the_oldest_choices_go(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.parent.mkdir(parents=True)
     monkeypatch.setattr(choices, "KEPT", 2)
     for key in "abac":  # the second choice of a is its newest
-        choices._keep(key, Choice(Plan(STEM), 1.0, key))
-    assert [choices._recall(key) is None for key in "abc"] == [False, True, False]
+        choices._keep(Choice(Plan(STEM), 1.0, key))
+    assert [recall(key) is None for key in "abc"] == [False, True, False]
 
 
-@pytest.mark.parametrize(("measured", "kept"), [(1e9, False), (1.0, True)])
+@pytest.mark.parametrize(
+    ("measured", "far", "kept"), [(1e9, choices.FAR, False), (1e-3, choices.FAR, False), (1.0, 1e-12, True)]
+)
 def test_the_first_steps_are_compared_with_what_was_measured(
-    measured: float, kept: bool, cache: Path, caplog: pytest.LogCaptureFixture
+    measured: float,
+    far: float,
+    kept: bool,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cache.parent.mkdir(parents=True)
+    """Slower ones are on a machine that is busy now, faster ones on one that was when it measured."""
+    monkeypatch.setattr(choices, "FAR", far)
     choice = Choice(Plan(STEM), measured, "key")
-    choices._keep("key", choice)
+    choices._keep(choice)
     trained = trial()
     batch = make_step(trained, PLAIN_PLAN).batch
     trainer = pl.Trainer(
@@ -156,8 +202,8 @@ def test_the_first_steps_are_compared_with_what_was_measured(
         callbacks=[choices.FirstSteps(choice)],
     )
     trainer.fit(Line(), DataLoader([batch] * (choices.LAST + 1), batch_size=None))  # type: ignore[arg-type]
-    assert (choices._recall("key") is not None) == kept
-    assert ("segments/s, where 1e+09 were measured" in caplog.text) != kept
+    assert (recall("key") is not None) == kept
+    assert (f"segments/s, where {measured:.3g} were measured" in caplog.text) != kept
 
 
 class Line(pl.LightningModule):
@@ -224,7 +270,8 @@ def test_trying_leaves_no_trace() -> None:
     ("fault", "reason"),
     [
         ("raises", "FileNotFoundError: no C compiler"),
-        ("asserts", "AssertionError"),
+        ("late", "FileNotFoundError: no C compiler"),
+        *((fault, type(error).__name__) for fault, error in ERRORS.items()),
         ("nan", "computes something else (32-true): loss is off by inf of its norm; 1.0e-02 is allowed"),
         ("wrong", "computes something else (32-true)"),
     ],
@@ -259,7 +306,11 @@ def test_what_is_wrong_is_so_for_several_inputs(times: int, proven: bool) -> Non
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("aborts", "ends its process (exit status -6)"), ("hangs", "takes more than 8 s")],
+    [
+        ("aborts", "ends its process (exit status -6)"),
+        ("killed", "ends its process (exit status -9)"),
+        ("hangs", "takes more than 8 s"),
+    ],
 )
 def test_a_fault_that_ends_or_holds_up_the_process(
     fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
@@ -290,6 +341,31 @@ def test_all_failing_is_plain(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("cannot be tried in another process") == len(PLANS)
 
 
+def test_a_training_goes_on_as_before(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a machine of the same kind, whatever would be fastest now; for other machines that says nothing."""
+    key = identify(trial(), PLANS)
+    choices._keep(Choice(Plan(STEM), 1e9, key))
+    remembered = cache.read_bytes()
+    before = Choice(Plan(PRODUCTS), 1.0, key)
+    assert choose(trial(), fast="auto", before=before.state()) == replace(before, rate=None)
+    assert "computing on backend: products (as before)" in caplog.text
+    assert cache.read_bytes() == remembered
+    elsewhere = Choice(Plan(PRODUCTS), 1.0, "another machine")
+    assert choose(trial(), fast="auto", before=elsewhere.state()).plan == Plan(STEM)
+    assert choose(trial(), fast=False, before=before.state()) == Choice(PLAIN_PLAN)
+
+
+@pytest.mark.parametrize(
+    "damaged", [None, 3, [], {"backend": "own"}, {"backend": []}, {"key": 1}, {"graph": True}]
+)
+def test_a_damaged_choice_of_before_is_none(damaged: Any) -> None:
+    key = identify(trial(), PLANS)
+    choices._keep(Choice(Plan(STEM), 1e9, key))
+    if isinstance(damaged, dict):
+        damaged = Choice(Plan(PRODUCTS), 1.0, key).state() | damaged
+    assert choose(trial(), fast="auto", before=damaged).plan == Plan(STEM)
+
+
 @pytest.mark.parametrize("fault", ["raises", "nan"])
 def test_a_remembered_backend_that_fails_is_tried_anew(
     fault: str, cache: Path, caplog: pytest.LogCaptureFixture
@@ -297,17 +373,16 @@ def test_a_remembered_backend_that_fails_is_tried_anew(
     broken = faulty(fault)
     key = identify(broken, [Plan(STEM)])
     cache.parent.mkdir(parents=True)
-    choices._keep(key, Choice(Plan(STEM), 1e9, key))
+    choices._keep(Choice(Plan(STEM), 1e9, key))
     assert choose(broken, fast=True) == Choice(PLAIN_PLAN)
     assert "backend stem does not work any more" in caplog.text
     assert json.loads(cache.read_text()) == {}
 
 
 def test_a_choice_that_ends_the_process_is_forgotten(cache: Path) -> None:
-    cache.parent.mkdir(parents=True)
     broken = faulty("ends")
     key = identify(broken, [Plan(STEM)])
-    choices._keep(key, Choice(Plan(STEM), 1e9, key))
+    choices._keep(Choice(Plan(STEM), 1e9, key))
     if (child := os.fork()) == 0:
         torch.set_num_threads(1)
         choose(broken, fast=True)

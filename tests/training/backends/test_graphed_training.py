@@ -95,12 +95,15 @@ def train(
     stop: int | None = None,
     resume: bool = False,
     device: str = "cpu",
+    spoilt: bool = False,
 ) -> Noting:
-    """Train, saving at every step; ``stop`` is a number of steps."""
+    """Train, saving at every step; ``stop`` is a number of steps, ``spoilt`` has the first step fail once."""
     schedule, settings = RECIPES[recipe]
     module = Small(LOSSES, choice=Choice(Plan(graph=graph)), optimizer=settings, weight_decay=1e-2)
     # In front of a batch norm: its gradient is rounding of any sign, which is what Adam goes by.
     module.network.get_parameter("layers.0.bias").requires_grad_(False)
+    if spoilt:
+        spoil(module)
     made, noting = schedule(), Noting(stop)
     keeper = RunCheckpoint(run, tested=made.tested, every_minutes=0)
     trainer = pl.Trainer(
@@ -119,6 +122,19 @@ def train(
     with suppress(StoppedError):
         trainer.fit(module, Loader(), Batches(1), ckpt_path=last, weights_only=True)
     return noting
+
+
+def spoil(module: pl.LightningModule) -> None:
+    """Have the first backward pass fail, when the forward pass has changed running statistics."""
+
+    def fail(gradient: torch.Tensor) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nsecond line")
+
+    def once(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        hook.remove()
+        output.register_hook(fail)
+
+    hook = module.get_submodule("network").register_forward_hook(once)
 
 
 def assert_same_end(ours: Path, theirs: Path) -> None:
@@ -186,3 +202,16 @@ def test_a_training_goes_on_with_and_without_a_graph(
     assert first.steps + second.steps == expected.steps
     assert first.rates + second.rates == expected.rates
     assert_same_end(tmp_path, run)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_that_cannot_be_captured_is_taken_without_a_graph(
+    recipe: str, whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And so are all after it, as if there had been none."""
+    run, expected = whole(recipe, "cpu")
+    noting = train(recipe, tmp_path, graph=True, spoilt=True)
+    assert (noting.steps, noting.rates) == (expected.steps, expected.rates)
+    assert_same_end(tmp_path, run)
+    failed = "RuntimeError: operation not permitted when stream is capturing"
+    assert f"backend plain in a CUDA graph does not work any more ({failed})" in caplog.text

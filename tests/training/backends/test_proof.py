@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from samplecnn.model.blocks import BLOCKS, Res2
+from samplecnn.model.blocks import BLOCKS, Basic, Res2
 from samplecnn.model.network import backends
 from samplecnn.model.networks import NETWORKS
 from samplecnn.runs.config import KERAS_SGD
@@ -44,6 +44,23 @@ def test_what_is_zero_in_theory_is_compared_with_others_of_its_kind() -> None:
 def test_a_graph_of_a_network_of_others_is_proven(name: str, precision: str) -> None:
     """On a CPU, where it takes the step anew, on segments of its own length."""
     Standard(of_others(name, precision=precision)).prove(Plan(graph=True))
+
+
+def test_float32_is_compared_without_tensorfloat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its errors on a GPU are so large that wrong gradients would pass beside them."""
+    seen: dict[tuple[bool, torch.dtype], set[bool]] = {}
+
+    class Looking(Basic):
+        def forward(self, x: Tensor) -> Tensor:
+            mixed, weights = torch.is_autocast_enabled("cpu"), self.conv1.weight.dtype
+            seen.setdefault((mixed, weights), set()).add(torch.backends.cudnn.allow_tf32)
+            return super().forward(x)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Standard(trial(Looking, precision="bf16-mixed")).prove(Plan("stem"))
+    assert seen[False, torch.float32] == {False}
+    assert seen[True, torch.float32] == {True}
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -21,6 +21,7 @@ from samplecnn.data.catalog import PARTS, Catalog, CatalogError, Clip, Split
 from samplecnn.data.datasets.files import audio_files
 from samplecnn.data.datasets.tables import decode, read_bytes, read_table
 from samplecnn.data.datasets.tags import split_tags, warn_of_mistakes
+from samplecnn.data.lastfm import PUBLISHED_TAGS
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,6 @@ DATABASE = "lastfm_tags.db"
 TABLES = ("tags.csv", "tags.tsv")
 PICKLED_LISTS = ("filtered_list_train.cP", "filtered_list_test.cP")
 MAX_LIST_BYTES = 20_000_000  # the longer one of the published has 7 MB
-
-# Choi, Fazekas and Sandler 2016: the 50 most frequent, less those that say nothing about the sound
-# (favorites, Love, ...). https://github.com/keunwoochoi/MSD_split_for_tagging
-_PUBLISHED = (
-    "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,metal,"
-    "chillout,male vocalists,classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,instrumental,"
-    "punk,oldies,blues,hard rock,ambient,acoustic,experimental,female vocalist,guitar,Hip-Hop,70s,party,"
-    "country,easy listening,sexy,catchy,funk,electro,heavy metal,Progressive rock,60s,rnb,indie pop,sad,"
-    "House,happy"
-)
-PUBLISHED_TAGS = tuple(_PUBLISHED.split(","))
 
 # What a pickled list of texts consists of: nothing that could name a class or call it.
 TEXT_OPCODE = re.compile("(SHORT_)?(BIN)?(STRING|UNICODE|BYTES)8?")
@@ -60,7 +50,7 @@ def catalog(
 ) -> Catalog:
     """Read split lists and tags, and look for the audio of every track.
 
-    `vocabulary` is "published" (the 50 tags above) or a number: that many tags, the most frequent over the
+    `vocabulary` is "published" (`PUBLISHED_TAGS`) or a number: that many tags, the most frequent over the
     tracks of the lists. A tag of Last.fm's counts where its value, 0 to 100, is above `threshold` (Choi et
     al.: 50). `separator` of a table's tags: see `split_tags`. Tracks of the lists without a file are skipped,
     and listed, when the store is prepared.

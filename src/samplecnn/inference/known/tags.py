@@ -1,36 +1,21 @@
 """The tags of published networks, in the order of their outputs: one order per data set."""
 
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
+from samplecnn.data.lastfm import PUBLISHED_TAGS
 
 # MagnaTagATune's 50 most frequent tags as the paper's authors have them, the rarest first. The list of their
 # repository (data/preprocessing/annotation_processing.py), which also settles the three pairs of equally
 # frequent tags.
-AUTHORS_TAGS = _names(
-    """
+_AUTHORS = """
     choral, female voice, metal, country, weird, no voice, cello, harp, beats, female vocal,
     male voice, dance, new age, voice, choir, classic, man, solo, sitar, soft,
     pop, no vocal, male vocal, woman, flute, quiet, loud, harpsichord, no vocals, vocals,
     singing, male, opera, indian, female, synth, vocal, violin, beat, ambient,
     piano, fast, rock, electronic, drums, strings, techno, slow, classical, guitar
-    """
-)
+"""
+AUTHORS_TAGS = tuple(name.strip() for name in _AUTHORS.split(","))
 
 # The most frequent first: Won's and Pons' networks.
 MTAT = AUTHORS_TAGS[::-1]
-
-# The Million Song Dataset, the most frequent first: the list of Choi et al. (2016).
-MSD = _names(
-    """
-    rock, pop, alternative, indie, electronic, female vocalists, dance, 00s, alternative rock, jazz,
-    beautiful, metal, chillout, male vocalists, classic rock, soul, indie rock, Mellow, electronica, 80s,
-    folk, 90s, chill, instrumental, punk, oldies, blues, hard rock, ambient, acoustic,
-    experimental, female vocalist, guitar, Hip-Hop, 70s, party, country, easy listening, sexy, catchy,
-    funk, electro, heavy metal, Progressive rock, 60s, rnb, indie pop, sad, House, happy
-    """
-)
 
 # MTG-Jamendo's 50 most frequent, in the alphabet's order: Won's code lists them in another, but hands the
 # list to scikit-learn's LabelBinarizer, which sorts it.
@@ -44,4 +29,4 @@ _JAMENDO = {
 }
 JAMENDO = tuple(f"{kind}---{tag}" for kind, tags in _JAMENDO.items() for tag in tags.split())
 
-TAGS = {"mtat": MTAT, "msd": MSD, "jamendo": JAMENDO}
+TAGS = {"mtat": MTAT, "msd": PUBLISHED_TAGS, "jamendo": JAMENDO}

@@ -5,13 +5,15 @@ to be fastest, and remembers it; ``fast=true`` the one meant for the device, if 
 the plain one.
 """
 
+import hashlib
 import json
 import logging
+import math
+import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder, locked, write
-from samplecnn.hardware import describe, driver
+from samplecnn.hardware import describe, driver, instructions
 from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, SampleCNN, backends
 from samplecnn.runs.results import installed
 from samplecnn.training.backends.proof import PLAIN_PLAN, Plan, Trial, make_step
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 BUSY = 1.5  # spread of a backend's turns, from which on the machine was too busy to tell
 KEPT = 200  # choices in the file; the oldest go
 FIRST, LAST = 5, 25  # steps of a training between which its rate is compared with what was measured
-FAR = 0.4  # of the measured rate, which does not count all that a training does
+FAR = 0.4  # of the measured rate, which does not count all that a training does; more than 1 / FAR is as far
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,18 @@ class Choice:
     rate: float | None = None
     key: str = ""
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint says of it."""
+        return {"backend": self.plan.backend, "graph": self.plan.graph, "key": digest(self.key)}
 
-def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
+
+def choose(trial: Trial, *, fast: bool | str, graphs: bool = True, before: Any = None) -> Choice:
     """Return the choice that ``fast`` asks for: true, false or "auto"; log which and why in a line.
 
     ``graphs=False`` where a step cannot be a CUDA graph (several devices). What has been measured once for a
-    network, shape and machine holds from then on (``memory_file``), if one step of it works.
+    network, shape and machine holds from then on (``memory_file``), if one step of it works. A training that
+    goes on computes as ``before``, which is the state of its choice in a checkpoint, on a machine of the same
+    kind: another way would round otherwise.
     """
     if fast is False:
         log.info("computing step by step, plain (fast=false)")
@@ -57,10 +65,18 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True) -> Choice:
         return Choice(PLAIN_PLAN)
     key = identify(trial, plans)
     with _alone():
-        known = _recall(key)
-        if known is not None and _still_works(trial, known):
-            log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
-            return known
+        same = isinstance(before, Mapping) and before.get("key") == digest(key)
+        earlier = _read_choice(before, plans, key) if same else None
+        if earlier is not None and _still_works(trial, earlier):
+            log.info("computing on backend: %s (as before)", earlier.plan)
+            return earlier
+        known = _read_choice(_read().get(key), plans, key)
+        if known is not None and known.rate is not None:
+            forget(known)  # should it end this process
+            if _still_works(trial, known):
+                _keep(known)
+                log.info("computing on backend: %s (the fastest when it was measured here)", known.plan)
+                return known
         log.info("trying ways to compute on this machine, which takes a while, once")
         proven = [finding for finding in _examine(trial, plans) if not finding.failure]
         if not proven:
@@ -106,15 +122,14 @@ def _fastest(proven: Sequence[Finding], key: str) -> Choice:
     measured = ", ".join(f"{finding.plan} {finding.rate:.3g}" for finding in proven)
     log.info("computing on backend: %s (segments/s, measured now: %s)", best.plan, measured)
     if max(finding.spread for finding in proven) < BUSY:
-        _keep(key, choice)
+        _keep(choice)
     else:
         log.info("the machine is busy, so that this may not be the fastest: the next run measures again")
     return choice
 
 
 def _still_works(trial: Trial, known: Choice) -> bool:
-    """Take one step, and forget the choice if that fails, even if it ends this process."""
-    _keep(known.key, None)
+    """Take one step, and say whether that can be done."""
     devices = [trial.device] if trial.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
@@ -124,9 +139,7 @@ def _still_works(trial: Trial, known: Choice) -> bool:
         failure = said(error)
     if failure:
         log.warning("backend %s does not work any more (%s): trying all again", known.plan, failure)
-        return False
-    _keep(known.key, known)
-    return True
+    return failure is None
 
 
 def identify(trial: Trial, plans: Sequence[Plan]) -> str:
@@ -138,16 +151,17 @@ def identify(trial: Trial, plans: Sequence[Plan]) -> str:
     return json.dumps(
         [
             *(describe(trial.device), driver(), installed("samplecnn"), torch.__version__),
-            *(str(torch.backends.cudnn.version()), _triton()),
+            *(str(torch.backends.cudnn.version()), installed("triton")),
+            instructions() if trial.device.type == "cpu" else [],
             *(trial.precision, trial.batch_size, dict(trial.optimizer), [str(plan) for plan in plans]),
             *(f"{block.__module__}.{block.__qualname__}", shapes),
         ]
     )
 
 
-def _triton() -> str | None:
-    spec = find_spec("triton")
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent.parent.name
+def digest(key: str) -> str:
+    """Return what a checkpoint has of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def memory_file() -> Path:
@@ -157,13 +171,15 @@ def memory_file() -> Path:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Measure while no other training does, where that can be had."""
+    """Measure while no other training on this machine does, where that can be had."""
     path = memory_file()
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             waiting = "another training measures the backends of this machine: waiting for it"
-            stack.enter_context(locked(path.with_suffix(".lock"), waiting=waiting))
+            stack.enter_context(
+                locked(path.with_name(f"{path.stem}-{platform.node()}.lock"), waiting=waiting)
+            )
         except (OSError, UserError) as error:
             log.info("the choice cannot be kept in %s (%s)", path, error)
         yield
@@ -172,28 +188,43 @@ def _alone() -> Iterator[None]:
 def _read() -> dict[str, Any]:
     try:
         return dict(json.loads(memory_file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
-def _recall(key: str) -> Choice | None:
-    try:
-        kept = _read()[key]
-        return Choice(Plan(str(kept["backend"]), bool(kept["graph"])), float(kept["rate"]), key)
-    except (LookupError, TypeError, ValueError):
+def _read_choice(kept: Any, plans: Sequence[Plan], key: str) -> Choice | None:
+    """Return a choice out of a file, which is untrusted; None for what is no choice of these plans."""
+    if not isinstance(kept, Mapping):
         return None
+    plan = next((p for p in plans if (p.backend, p.graph) == (kept.get("backend"), kept.get("graph"))), None)
+    rate = kept.get("rate")
+    known = type(rate) is float and 0 < rate < math.inf
+    return None if plan is None else Choice(plan, rate if known else None, key)
 
 
-def _keep(key: str, choice: Choice | None) -> None:
-    """Add a choice to the file, or take it out; without the file, the next run measures again."""
-    known = _read()
-    known.pop(key, None)
-    if choice is not None:
-        known[key] = {"backend": choice.plan.backend, "graph": choice.plan.graph, "rate": choice.rate}
+def forget(choice: Choice) -> None:
+    """Take a choice out of the file."""
+    _change(choice.key, None)
+
+
+def _keep(choice: Choice) -> None:
+    """Add a choice to the file."""
+    plan = choice.plan
+    _change(choice.key, {"backend": plan.backend, "graph": plan.graph, "rate": choice.rate})
+
+
+def _change(key: str, kept: Mapping[str, Any] | None) -> None:
+    """Put what is kept under a key into the file; where that fails, the next run measures again."""
+    path = memory_file()
     try:
-        write(memory_file(), json.dumps(dict(list(known.items())[-KEPT:]), indent=1) + "\n")
-    except OSError as error:
-        log.info("the choice cannot be kept in %s (%s)", memory_file(), error.strerror)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock"), patience=5.0):
+            known = {name: value for name, value in _read().items() if name != key}
+            if kept is not None:
+                known[key] = kept
+            write(path, json.dumps(dict(list(known.items())[-KEPT:]), indent=1) + "\n")
+    except (OSError, UserError) as error:
+        log.info("the choice cannot be kept in %s (%s)", path, error)
 
 
 class FirstSteps(pl.Callback):
@@ -214,13 +245,12 @@ class FirstSteps(pl.Callback):
         now = time.perf_counter()
         if batch_idx == LAST and self._begun:
             rate = (LAST - FIRST) * len(batch.labels) / (now - self._begun)
-            if rate < FAR * self.choice.rate:
+            if not FAR <= rate / self.choice.rate <= 1 / FAR:
                 log.info(
                     "training at %.3g segments/s, where %.3g were measured: the next run measures again",
                     rate,
                     self.choice.rate,
                 )
-                with _alone():
-                    _keep(self.choice.key, None)
+                forget(self.choice)
             self.choice = replace(self.choice, rate=None)  # once is enough
         self._begun = now

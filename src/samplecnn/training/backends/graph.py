@@ -122,14 +122,16 @@ class StepGraph:
         self.rates = None if step.optimizer is None else DeviceRates(step.optimizer)
         self.graph = torch.cuda.CUDAGraph() if batch.waveforms.is_cuda else None
         before = {tensor: tensor.detach().clone() for tensor in step.tensors()}
-        with torch.random.fork_rng([batch.waveforms.device] if batch.waveforms.is_cuda else []):
-            self.loss = self._take() if self.graph is None else self._capture(self.graph)
-        with torch.no_grad():
-            for tensor in step.tensors():
-                if tensor in before:
-                    tensor.copy_(before[tensor])
-                else:
-                    tensor.zero_()  # what an optimiser begins with
+        try:
+            with torch.random.fork_rng([batch.waveforms.device] if batch.waveforms.is_cuda else []):
+                self.loss = self._take() if self.graph is None else self._capture(self.graph)
+        finally:  # what cannot be captured leaves all as it was, too
+            with torch.no_grad():
+                for tensor in step.tensors():
+                    if tensor in before:
+                        tensor.copy_(before[tensor])
+                    else:
+                        tensor.zero_()  # what an optimiser begins with
         self._state = self._first_state()
         self._gradients = step.gradients()
 

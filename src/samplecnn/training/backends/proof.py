@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -112,13 +113,25 @@ def make_step(trial: Trial, plan: Plan, *, dropout: bool = True) -> Step:
 
 def _values(trial: Trial, plan: Plan) -> dict[str, Tensor]:
     """Return loss, gradients and running statistics of one training step without dropout, in float64."""
-    step = make_step(trial, plan, dropout=False)
-    values = {"loss": step()}
+    with exact_convolutions(trial.precision):
+        step = make_step(trial, plan, dropout=False)
+        values = {"loss": step()}
     for (name, _), (_, gradient) in zip(step.network.named_parameters(), step.take.gradients(), strict=True):
         if gradient is not None:
             values[name] = gradient
     values |= {name: buffer for name, buffer in step.network.named_buffers() if "running_" in name}
     return {name: value.detach().double().cpu() for name, value in values.items()}
+
+
+@contextmanager
+def exact_convolutions(precision: str) -> Iterator[None]:
+    """Have cuDNN multiply float32 in float32, not in TensorFloat-32, whose errors would hide all others."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before and precision != FLOAT32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def deviations(values: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> dict[str, float]:

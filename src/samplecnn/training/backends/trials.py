@@ -3,6 +3,7 @@
 One that raises, crashes or hangs costs itself alone.
 """
 
+import gc
 import logging
 import multiprocessing
 import pickle
@@ -137,6 +138,7 @@ def _try_all(trial: Trial, plans: Sequence[Plan], send: Callable[[Plan | Finding
                 seconds[plan] += [_seconds(step, trial.device) for _ in range(TURNS - 1)]
                 send(_timed(trial, plan, seconds[plan]))
                 del step
+                gc.collect()  # a step and its loss hold each other
                 torch.cuda.empty_cache()
         except Exception as error:
             steps.pop(plan, None)
@@ -144,10 +146,15 @@ def _try_all(trial: Trial, plans: Sequence[Plan], send: Callable[[Plan | Finding
             if trial.device.type == "cuda":
                 return  # the device may be unusable for this process now
     for _ in range(TURNS - 1):  # in turns, so that a busy moment does not fall on one alone
-        for plan, step in steps.items():
-            if min(seconds[plan]) < HOPELESS * min(map(min, seconds.values())):
-                send(plan)
+        for plan, step in list(steps.items()):
+            if min(seconds[plan]) >= HOPELESS * min(map(min, seconds.values())):
+                continue
+            send(plan)
+            try:
                 seconds[plan].append(_seconds(step, trial.device))
+            except Exception as error:
+                del steps[plan], seconds[plan]
+                send(Finding(plan, failure=said(error)))
     for plan in steps:
         send(_timed(trial, plan, seconds[plan]))
 
