@@ -14,11 +14,13 @@ checks that need one skip themselves.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -151,13 +153,18 @@ def run(name: str, command: Command, out: Path, site: Path) -> tuple[str, float]
     paths = [str(ROOT / "src"), str(site), os.environ.get("PYTHONPATH", "")]
     own = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with file.open("w") as log:
+        part = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=own, stdout=log, stderr=log, start_new_session=True
+        )
         try:
-            code = subprocess.run(
-                [sys.executable, *command], cwd=ROOT, env=own, stdout=log, stderr=log, timeout=LIMIT
-            ).returncode
+            code = part.wait(LIMIT)
             went = "done" if code == 0 else f"failed ({code})"
         except subprocess.TimeoutExpired:
             went = f"stopped after {LIMIT} s"
+        finally:  # with what it has started, which would go on beside the next
+            with suppress(ProcessLookupError):
+                os.killpg(part.pid, signal.SIGKILL)
+            part.wait()
     print(f"{name}: {went}", flush=True)
     print("\n".join(file.read_text(errors="replace").splitlines()[-40:]), flush=True)
     with zipfile.ZipFile(out / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:

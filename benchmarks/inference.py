@@ -38,6 +38,7 @@ def network_work(
     if keep:
         keep_freed_memory()
     device, dtype = torch.device(device_name), DTYPES[precision]
+    torch.backends.cudnn.benchmark = False  # as taggers have it, not as the ceilings were measured
     if ours:
         folded = fold(our_network(block, width))
         folded.use(STEM)

@@ -6,13 +6,13 @@
 A step is forward, loss, backward and update on one batch that is already on the device. The reference is
 channels-first Conv1d in float32, eager, PyTorch's SGD, with the allocator as it comes; "kept memory" is the
 same with the program's own setting of the allocator. The limit is the larger of FLOPs over the FLOP/s of a
-convolution and bytes of feature maps (see `counted`) over the bytes/s of a copy, both measured in the same
-run. On a CPU the convolutions of a step are timed too, forward and backward, each of them by the faster of
-the ways there are, with nothing between them: what is left of the limit at the rates that they reach.
+convolution and bytes of feature maps and weights (see `traffic`) over the bytes/s of a copy, both measured in
+the same run. On a CPU the convolutions of a step are timed too, forward and backward, each of them by the
+faster of the ways there are, with nothing between them: what is left of the limit at the rates they reach.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -159,12 +159,12 @@ def _several(step: Work, device: torch.device) -> Work:
 
 
 def counted(block: str, width: int) -> dict[str, float]:
-    """Return FLOPs of a step per segment, and how many values of feature maps it reads and writes.
+    """Return FLOPs of a step per segment, how many values of feature maps it reads and writes, and weights.
 
     Values as if everything were fused that can be: each convolution reads its input and writes its output;
     the rest of a block reads that once and writes a third; backwards, the same reads output and gradient for
     the sums over the batch and again for the gradient of the convolution's output, which both gradients of
-    the convolution read; the stem writes its output and reads its gradient. Weights are left out.
+    the convolution read; the stem writes its output and reads its gradient.
     """
     network = our_network(block, width)
     elements = 0
@@ -180,7 +180,17 @@ def counted(block: str, width: int) -> dict[str, float]:
         # gradient written and read twice; input read and its gradient written.
         elements += 3 * entered.numel() + 7 * left.numel() + left.numel()
     stem = 2 * 2 * width * SEGMENT_SAMPLES // 3
-    return {"FLOP": flops.get_total_flops() / 2, "values": (elements + stem) / 2}
+    weights = sum(weight.numel() for weight in network.parameters())
+    return {"FLOP": flops.get_total_flops() / 2, "values": (elements + stem) / 2, "weights": weights}
+
+
+def traffic(count: Mapping[str, float], size: int, batch: int) -> float:
+    """Return the bytes that a step moves per segment of its batch, in values of ``size`` bytes.
+
+    Weights are read forwards and backwards, and their gradients written and read by the update, which reads
+    and writes weights and momentum in float32.
+    """
+    return size * count["values"] + (4 * size + 4 * SIZES["fp32"]) * count["weights"] / batch
 
 
 def plans(device: torch.device, *, compiler: bool = False) -> list[Plan]:
@@ -215,7 +225,10 @@ def time_steps(chosen: argparse.Namespace, device: torch.device) -> dict[str, An
         count = counted(block, chosen.width)
         limit = {
             name: 1
-            / max(count["FLOP"] / limits[f"{name} FLOP/s"], size * count["values"] / limits["bytes/s"])
+            / max(
+                count["FLOP"] / limits[f"{name} FLOP/s"],
+                traffic(count, size, chosen.batch) / limits["bytes/s"],
+            )
             for name, size in SIZES.items()
         }
         results[block] = {

@@ -13,6 +13,8 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests run in a process per core, and many start others: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A GPU's float32 is that of a CPU, which tests compare with: read where CUDA starts, in child processes too.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 # No test takes the model that its user has chosen with `samplecnn use`.
 os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "samplecnn-no-such-folder")  # noqa: PTH118
 

@@ -1,10 +1,13 @@
 """What this machine computes on."""
 
+import logging
 import os
 import platform
 from pathlib import Path
 
 import torch
+
+log = logging.getLogger(__name__)
 
 
 def multiplies_bfloat16(device_type: str) -> bool:
@@ -60,3 +63,13 @@ def missing_kernels() -> str | None:
         f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, and this PyTorch "
         f"({torch.__version__}) is built for {', '.join(built)}: another build of it may have this one"
     )
+
+
+def usable_device() -> torch.device:
+    """Return a GPU that this build of PyTorch can compute on, or the CPU; say why one there is not taken."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if fault := missing_kernels():
+        log.warning("computing on the CPU: %s", fault)
+        return torch.device("cpu")
+    return torch.device("cuda")

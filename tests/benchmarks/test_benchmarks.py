@@ -1,6 +1,8 @@
 """Every benchmark runs to its end at tiny sizes and writes the figures and the table that it promises."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 import zipfile
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from samplecnn.model.architecture import build
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--width", "2", "--batch", "2", "--repeat", "2"]
@@ -51,7 +55,13 @@ def test_training(block: str, precisions: list[str], tmp_path: Path) -> None:
     assert_rates(figures, block, variants)
     assert (figures["batch"], figures["width"]) == (2, 2)
     # Forward and backward are three passes; the plain network has more than its convolutions' 2 FLOP a tap.
-    assert figures[block]["counted"]["FLOP"] > 3 * 2 * 59049 * 2
+    counted, ceilings = figures[block]["counted"], figures["ceilings"]
+    assert counted["FLOP"] > 3 * 2 * 59049 * 2
+    weights = build({"block": {"name": block}, "multi": True, "width": 2, "dropout": 0.5}, 50).parameters()
+    assert counted["weights"] == sum(weight.numel() for weight in weights)
+    moved = 2 * counted["values"] + (4 * 2 + 4 * 4) * counted["weights"] / 2  # a batch of two in bfloat16
+    seconds = max(counted["FLOP"] / ceilings["bf16 FLOP/s"], moved / ceilings["bytes/s"])
+    assert figures[block]["limit"]["bf16"] == pytest.approx(1 / seconds)
     table = (tmp_path / "training.md").read_text()
     assert table in printed
     assert "batch 2, width 2; ceilings" in table
@@ -183,6 +193,31 @@ def test_one_part_of_all_for_a_gpu(tmp_path: Path) -> None:
     refused = subprocess.run([*command, "all"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no part 'all': there are quick, checks, backends" in refused.stderr
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+import gpu
+gpu.LIMIT = 5
+program = "import sys, time; pipe = open(sys.argv[1], 'wb', 0); pipe.write(b'begun'); time.sleep(60)"
+part = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+out = Path(sys.argv[1])
+print(gpu.run("part", ["-c", part, program, str(out / "pipe")], out, out))
+"""
+
+
+def test_what_a_stopped_part_has_started_ends_with_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=BENCHMARKS)
+    assert "stopped after 5 s" in done.stdout
+    assert os.read(pipe, 5) == b"begun"
+    assert select.select([pipe], [], [], 10)[0]
+    assert os.read(pipe, 1) == b""  # the end: nobody has it open
+    os.close(pipe)
+    assert (tmp_path / "part.zip").is_file()
 
 
 LAY_OUT = """

@@ -1,13 +1,17 @@
 """``samplecnn doctor`` as a user has it."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samplecnn.cli import main
 from samplecnn.model.network import backends
 from samplecnn.training.backends import trials
+from samplecnn.training.backends.doctor import flop_rate
 
 SMALL = ["doctor", "--width", "2", "--block", "basic", "--batch-size", "2"]
 
@@ -48,6 +52,29 @@ def test_a_batch_of_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*SMALL, "--batch-size", "1"])
     assert "'1' is not a whole number of at least 2" in capsys.readouterr().err
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes at each whether cuDNN times its algorithms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timed: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.timed.append(torch.backends.cudnn.benchmark)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_limit_is_of_the_algorithm_that_trainings_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU that PyTorch makes believe is there: nothing is computed."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    with FakeTensorMode(), Convolutions() as convolutions:
+        flop_rate(2, torch.device("cuda"), "32-true")
+    assert len(convolutions.timed) > 1
+    assert all(convolutions.timed)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

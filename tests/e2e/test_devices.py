@@ -251,7 +251,7 @@ def test_the_slurm_launcher_with_two_tasks(world: World, two: Path) -> None:
     command = [
         *("-m", "seed=3,4", *world.data, *TINY, "fast=true", "trainer.max_epochs=2", "logger=none"),
         *("hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.gpus_per_node=0"),
-        *("trainer.accelerator=cpu", f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir='seed=${seed}'"),
+        *(f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir='seed=${seed}'"),
     ]
     there.run("train.py", *command, fresh=True)
     assert_same_run(sweep / "seed=3", two)

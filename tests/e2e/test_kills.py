@@ -56,6 +56,7 @@ class Training:
         configuration.register()
         settings = ["logger=none", "width=2", "block=rese2", "block.alpha=1", "seed=7", "batch_size=4"]
         limits = ["trainer.limit_train_batches=9", "trainer.max_epochs=3", "fast=false"]
+        limits += ["trainer.accelerator=cpu"]  # the same bit by bit
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("train", [*world.data, *settings, *limits, *overrides])
         self.config = configuration.validate(composed)

@@ -1,5 +1,7 @@
 """What a training step does besides computing."""
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ from samplecnn.training.backends.proof import Plan
 from samplecnn.training.launch import TORCHRUN
 from samplecnn.training.module import TaggingModule
 from samplecnn.training.schedule import PaperSchedule
+from training.composing import composing
+from training.fine_tuning import write_world
 
 STEPS = 8
 EVERY = 4
@@ -113,6 +117,28 @@ def test_steps_log_nothing_but_now_and_then(tmp_path: Path) -> None:
     assert steps[-1][1]["train/loss_step"] == module.step_loss
 
 
+def test_cudnn_times_its_algorithms_for_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is set on a GPU, so that `samplecnn evaluate` gives the test's numbers again."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen: Counter[tuple[bool, bool]] = Counter()
+
+    def note(network: torch.nn.Module, *_: Any) -> None:
+        if isinstance(network, SampleCNN):
+            seen[network.training, torch.backends.cudnn.benchmark] += 1
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        with composing():
+            write_world(tmp_path / "data").train(tmp_path / "run", "width=2", "trainer.max_epochs=2")
+    finally:
+        hook.remove()
+    assert seen.keys() == {(True, True), (False, False)}
+    assert seen[False, False] >= 3  # two epochs and the test
+    assert torch.backends.cudnn.benchmark
+
+
 class Operations(TorchDispatchMode):
     """Counts PyTorch's operations by name, but for those that launch nothing on a GPU."""
 
@@ -177,3 +203,23 @@ def test_what_the_host_launches_in_a_step(
         "div": 1,  # Lightning, of the loss by 1
         "clone": 1,  # Lightning, of the loss
     }
+
+
+class Watching(pl.Callback):
+    """Knows the graph of a training without keeping it."""
+
+    def on_train_end(self, _trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TaggingModule)
+        assert module._graph is not None
+        self.graph = weakref.ref(module._graph)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`", "ignore:The 'train_dataloader'")
+def test_a_graph_gives_its_memory_back_at_the_end(tmp_path: Path) -> None:
+    """Though the module goes on, to be tested."""
+    network = SampleCNN(Basic, tags=3, width=2)
+    module = TaggingModule(network, description={}, choice=Choice(Plan(graph=True)))
+    watching = Watching()
+    fit(module, tmp_path, Noting(), watching)
+    gc.collect()
+    assert watching.graph() is None

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hydra import compose
 
+from processes import in_ranks
 from samplecnn.analysis.report import make_report
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare
@@ -36,6 +37,7 @@ from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError
 from samplecnn.training.evaluate import open_data, open_subject
 from samplecnn.training.job import train
+from samplecnn.training.launch import as_launched
 from samplecnn.training.network import heard, make_module
 from samplecnn.training.resume import resumed
 from samplecnn.training.stores import make_data, training_store
@@ -327,6 +329,24 @@ def test_running_statistics_by_either_rule(world: World, rule: str) -> None:
     found = [m for m in make_module(config, data.selection).modules() if isinstance(m, BatchNorm)]
     assert len(found) == 11
     assert {norm.from_first_step for norm in found} == {rule == "average"}
+
+
+def cudnn_times(plain: dict[str, Any]) -> bool:
+    """Make the module of a training on GPUs that PyTorch says are there; return what cuDNN is then to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+        patch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
+        config = RunConfig.read(as_launched(plain), "here")
+        rate, samples = heard(config)
+        data = make_data(config, training_store(plain["data"], rate), rate, samples)
+        make_module(config, data.selection)
+    return torch.backends.cudnn.benchmark
+
+
+def test_cudnn_times_its_algorithms_on_every_rank(world: World) -> None:
+    plain = world.compose("width=2", "fast=false", "rate=16000", "trainer.accelerator=cuda")
+    assert in_ranks(2, cudnn_times, plain) == [True, True]
 
 
 def test_running_statistics_are_right_from_the_first_step(dieleman: Path) -> None:

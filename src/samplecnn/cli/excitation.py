@@ -94,9 +94,8 @@ def run_excitation(options: argparse.Namespace) -> int:
 
 def load_run(options: argparse.Namespace) -> "tuple[Network, SegmentDataModule]":
     """Return the network of a run, on the device that it is to run on, and the run's data."""
-    import torch
-
     from samplecnn import threads
+    from samplecnn.hardware import usable_device
     from samplecnn.memory import keep_freed_memory
     from samplecnn.runs.folder import load_model
     from samplecnn.training.evaluate import open_data
@@ -105,7 +104,7 @@ def load_run(options: argparse.Namespace) -> "tuple[Network, SegmentDataModule]"
     data = open_data(options.run, options.data_root)
     keep_freed_memory()
     threads.use_available()
-    return model.network.to("cuda" if torch.cuda.is_available() else "cpu"), data
+    return model.network.to(usable_device()), data
 
 
 def print_findings(excited: "Excitations", tags: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from samplecnn import threads
 from samplecnn.data import audio
 from samplecnn.errors import UserError
-from samplecnn.hardware import multiplies_bfloat16
+from samplecnn.hardware import multiplies_bfloat16, usable_device
 from samplecnn.inference.embedding import mean_over_time, with_embeddings
 from samplecnn.inference.locate import local
 from samplecnn.inference.timeline import Envelope, Timeline, averaged, hop_samples
@@ -240,17 +240,17 @@ def load(
 ) -> Tagger:
     """Return a tagger from a run folder, a checkpoint, a bundle, or a name: see `samplecnn.inference.locate`.
 
-    ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name: no class that
-    a file names is ever imported. ``device`` is CUDA where there is a GPU, by default. ``precision`` is "32"
-    or "bf16" (bfloat16: about twice as fast, probabilities off by less than 0.01); "auto" is the latter where
-    the hardware multiplies in it, but for probes: they magnify what is small. On a CPU the process keeps the
-    memory that it frees from then on (Linux), which halves the time, and computes in no more threads than it
-    has cores to use. Raises ``samplecnn.runs.folder.RunError`` for a path that is not a trained model, and
-    UserError for a model that cannot be had there, for published weights that were not pulled yet and for
-    another precision.
+    ``blocks`` and ``networks`` hold the classes of those that are not of this project, by name: no class
+    that a file names is ever imported. ``device`` is CUDA where there is a GPU that this PyTorch can
+    compute on, by default. ``precision`` is "32" or "bf16" (bfloat16: about twice as fast, probabilities
+    off by less than 0.01); "auto" is the latter where the hardware multiplies in it, but for probes: they
+    magnify what is small. On a CPU the process keeps the memory that it frees from then on (Linux), which
+    halves the time, and computes in no more threads than it has cores to use. Raises
+    ``samplecnn.runs.folder.RunError`` for a path that is not a trained model, and UserError for a model
+    that cannot be had there, for published weights that were not pulled yet and for another precision.
     """
     allowed = {"32": torch.float32, "bf16": torch.bfloat16}
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = usable_device() if device is None else torch.device(device)
     if precision not in ("auto", *allowed):
         raise UserError(f"precision is {precision!r}; allowed are auto, {', '.join(allowed)}")
     model = load_model(local(path), blocks, networks)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from samplecnn import threads
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.data.store import Part
-from samplecnn.hardware import missing_kernels
+from samplecnn.hardware import usable_device
 from samplecnn.memory import keep_freed_memory
 from samplecnn.model.architecture import Blocks, Networks
 from samplecnn.model.backends.fold import fold
@@ -122,8 +122,7 @@ def for_inference(model: Model) -> tuple[Network, torch.device]:
     """Return a model's network, made for inference in float32, and the device that it is on."""
     keep_freed_memory()
     threads.use_available()
-    usable = torch.cuda.is_available() and not missing_kernels()
-    device = torch.device("cuda" if usable else "cpu")
+    device = usable_device()
     network = fold(model.network).to(device)
     use(network, STEM)
     return network, device

@@ -75,6 +75,7 @@ class TaggingModule(pl.LightningModule):
         self.choice = choice
         self.augmentation = augmentation
         self._graph: StepGraph | None = None
+        self._timed = False  # whether cuDNN chooses its algorithms by their time
         self.log_every = log_every
         self.test_backend = test_backend
         self.description = description
@@ -234,6 +235,16 @@ class TaggingModule(pl.LightningModule):
             in_bar = (logged, key) == ("val", "roc_auc")
             self.log(f"{logged}/{key}", math.nan if mean is None else mean, prog_bar=in_bar)
         return scores
+
+    def on_validation_start(self) -> None:
+        """Have cuDNN choose its algorithms as `samplecnn evaluate` does, not by their time."""
+        self._timed, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+
+    def on_validation_end(self) -> None:
+        """Have it choose as before."""
+        torch.backends.cudnn.benchmark = self._timed
+
+    on_test_start, on_test_end = on_validation_start, on_validation_end
 
     def on_validation_epoch_start(self) -> None:
         """Have the batch norms' running statistics of rank 0, which the checkpoints have, on all ranks."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from samplecnn.data.store import Selection
+from samplecnn.hardware import settle
 from samplecnn.model.architecture import build
 from samplecnn.model.network import PLAIN, PRODUCTS, STEM, SampleCNN
 from samplecnn.model.networks.network import Network
@@ -41,6 +42,7 @@ def make_module(config: RunConfig, selection: Selection, last: Path | None = Non
     start(network, config, selection.tags, own_classes(config), goes_on=last is not None)
     description = describe_network(config, selection, network)
     device, precision = device_and_precision(config.trainer)
+    settle(device)  # on every rank: only the first chooses
     if isinstance(network, SampleCNN) and config.running_statistics == "keras":
         use_keras_statistics(network)
     trial = Trial(network, device, precision, config.batch_size, config.optimizer)

@@ -1,6 +1,5 @@
 """Lightning's trainer as the configuration wants it."""
 
-import logging
 import multiprocessing
 import os
 import sys
@@ -15,15 +14,13 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from samplecnn.hardware import missing_kernels, multiplies_bfloat16
+from samplecnn.hardware import missing_kernels, multiplies_bfloat16, usable_device
 from samplecnn.runs.config import RunConfig, TrainerConfig
 from samplecnn.training.checkpoint_files import WholeFiles
 from samplecnn.training.config import ConfigError
 from samplecnn.training.launch import TORCHRUN, launched, rank
 from samplecnn.training.quiet import quiet_libraries
 from samplecnn.training.ranks import PARENT, end_with_parent, start_others
-
-log = logging.getLogger(__name__)
 
 
 def device_and_precision(
@@ -35,13 +32,12 @@ def device_and_precision(
     for a GPU that is not there, or that this build of PyTorch has no code for: ``asked`` is how the user did.
     """
     accelerator, precision = config.accelerator, str(config.precision)
-    unusable = missing_kernels() if torch.cuda.is_available() else "PyTorch sees no CUDA device"
-    if accelerator == "cuda" and unusable:
-        raise ConfigError(f"{asked}, but {unusable}: use cpu or auto")
-    if accelerator == "auto":
-        accelerator = "cpu" if unusable else "cuda"
-        if torch.cuda.is_available() and unusable:
-            log.warning("computing on the CPU: %s", unusable)
+    if accelerator == "cuda":
+        fault = missing_kernels() if torch.cuda.is_available() else "PyTorch sees no CUDA device"
+        if fault:
+            raise ConfigError(f"{asked}, but {fault}: use cpu or auto")
+    elif accelerator == "auto":
+        accelerator = usable_device().type
     if precision == "auto":
         precision = "bf16-mixed" if multiplies_bfloat16(accelerator) else "32"
     return torch.device(accelerator), "32-true" if precision == "32" else precision

@@ -22,7 +22,7 @@ import torch
 
 from samplecnn.errors import UserError
 from samplecnn.files import cache_folder, locked, write
-from samplecnn.hardware import describe, driver, instructions, settle
+from samplecnn.hardware import describe, driver, instructions
 from samplecnn.model.network import COMPILE, PLAIN, STEM, TRITON, SampleCNN, backends
 from samplecnn.runs.results import installed
 from samplecnn.training.backends.proof import PLAIN_PLAN, Plan, Trial, make_step
@@ -57,7 +57,6 @@ def choose(trial: Trial, *, fast: bool | str, graphs: bool = True, before: Any =
     goes on computes as ``before``, which is the state of its choice in a checkpoint, on a machine of the same
     kind: another way would round otherwise.
     """
-    settle(trial.device)
     if fast is False:
         log.info("computing step by step, plain (fast=false)")
         return Choice(PLAIN_PLAN)

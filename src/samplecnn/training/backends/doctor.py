@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from samplecnn.hardware import describe, driver
+from samplecnn.hardware import describe, driver, settle
 from samplecnn.model.architecture import Blocks, build
 from samplecnn.model.network import SEGMENT_SAMPLES, SampleCNN
 from samplecnn.runs.results import versions
@@ -97,6 +97,7 @@ def step_flops(network: SampleCNN) -> float:
 
 def flop_rate(width: int, device: torch.device, precision: str) -> float:
     """Return the FLOP/s of the convolution that most of the network is, forward, in ``channels_last``."""
+    settle(device)
     dtype = AUTOCAST.get(precision, torch.float32)
     batch, time_steps = (4, 6561) if device.type == "cpu" else (64, 6561)
     x = torch.randn(batch, width, 1, time_steps, dtype=dtype, device=device)
