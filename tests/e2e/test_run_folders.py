@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def test_four_runs_at_once(world: World) -> None:
 @pytest.mark.slow
 def test_sixteen_runs_at_once(world: World) -> None:
     start_at_once(world, 16)
+
+
+def test_a_multirun_in_a_second_that_another_has(world: World, tmp_path: Path) -> None:
+    """Its cells are in its own folder, not in the other's."""
+    here = World(tmp_path)
+    (tmp_path / "data").symlink_to(world.folder / "data")
+    now = datetime.now()
+    for second in range(300):
+        (tmp_path / f"{now + timedelta(seconds=second):runs/%Y-%m-%d/%H-%M-%S}-sweep").mkdir(parents=True)
+    here.run("train.py", "-m", "seed=0,1", *here.data, *SHORT)
+    found = [path.parent.relative_to(tmp_path) for path in tmp_path.glob("runs/*/*/*/results.json")]
+    assert sorted(str(folder).partition("-sweep")[2] for folder in found) == ["-2/0", "-2/1"]
 
 
 def test_a_folder_belongs_to_one_process(world: World) -> None:

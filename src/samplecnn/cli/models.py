@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from samplecnn.runs.description import Description
     from samplecnn.runs.folder import Model
 
-CALIBRATION = (
-    200  # segments of music at most, evenly from all files; half of these check what the others gave
-)
+CALIBRATION = 200  # segments of music at most; of every other file they check what the rest gave
 
 
 def place_options() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from samplecnn.errors import UserError
 from samplecnn.files import remove_empty
+from samplecnn.overrides import override
 from samplecnn.runs import sweep_plan
 from samplecnn.runs.sweep_plan import read_plan
 from samplecnn.training.config import ConfigError, describe, started, typed, validate
@@ -61,10 +62,11 @@ class SweepGuard(Callback):
         try:
             require_launcher(config)
             made = own_folder(config, "sweep")
+            if made is not None:
+                for_jobs(config, override("hydra.sweep.dir", made))
             planned = plan(config, SweepGuard.locate)
             write_plan(planned)
-            with read_write(config.hydra.overrides.hydra):  # of which each job is composed anew
-                config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{CELLS}={len(planned)}")
+            for_jobs(config, f"+hydra.job.env_set.{CELLS}={len(planned)}")
         except Exception as error:  # Hydra would make a warning of it, and train
             if made is not None:
                 remove_empty(made)
@@ -141,6 +143,12 @@ def own_folder(config: DictConfig, kind: str) -> Path | None:
     with open_dict(config):
         node.dir = str(folder)
     return folder
+
+
+def for_jobs(config: DictConfig, said: str) -> None:
+    """Add an override to those of which every job of a multirun is composed anew."""
+    with read_write(config.hydra.overrides.hydra):
+        config.hydra.overrides.hydra.append(said)
 
 
 def varying(overrides: Sequence[str], others: Sequence[Sequence[str]]) -> list[str]:
