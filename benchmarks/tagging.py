@@ -6,7 +6,8 @@
 The reference decodes the whole file, resamples it with torchaudio (the same kernel) and gives ten segments
 at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which is
 what `samplecnn tag` calls. Beside them the same decoder with the network in onnxruntime, in float32 and with
-its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here).
+its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here), and
+in OpenVINO, where that is installed (`pip install openvino`).
 
 Last, a folder of 36 clips of 29 s with 1 and with 2 workers, each of one thread: on two free cores the second
 should be close to twice the first.
@@ -14,14 +15,16 @@ should be close to twice the first.
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from torchaudio.transforms import Resample
 
 from measure import (
@@ -110,11 +113,27 @@ def in_onnxruntime(song: str, block: str, width: int, int8: bool) -> Work:
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    return decoded(song, lambda batch: session.run([OUTPUT], {INPUT: batch}))
+
+
+def in_openvino(song: str, block: str, width: int, precision: str) -> Work:
+    """Return a song through our decoder and OpenVINO; ``precision`` is its name, such as "f32"."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        (file,) = write_onnx(made(block, width), Path(folder))
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        model = openvino.Core().compile_model(str(file.path), "CPU", settings)
+    return decoded(song, lambda batch: model({INPUT: batch}))
+
+
+def decoded(song: str, compute: Callable[[NDArray[np.float32]], object]) -> Work:
+    """Return a song through our decoder, its segments in batches as taggers have them."""
 
     def work() -> None:
         with audio.Decoder(song) as decoder:
             for batch in audio.frames(audio.stream(decoder), audio.SEGMENT_SAMPLES, BATCH):
-                session.run([OUTPUT], {INPUT: batch})
+                compute(batch)
 
     return work
 
@@ -173,6 +192,9 @@ def main() -> None:
                 "onnxruntime, fp32": (in_onnxruntime, (*shape, False)),
                 "onnxruntime, int8": (in_onnxruntime, (*shape, True)),
             }
+            if find_spec("openvino"):
+                variants["OpenVINO, fp32"] = (in_openvino, (*shape, "f32"))
+                variants["OpenVINO, bf16"] = (in_openvino, (*shape, "bf16"))
             times = in_turns(variants, threads=chosen.threads, repeat=chosen.repeat)
             rates = {name: spread([seconds / second for second in taken]) for name, taken in times.items()}
             rates |= by_workers(clip, block, chosen.width, chosen.repeat)
