@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,14 @@ from samplecnn.model.blocks import Basic, Res2
 from samplecnn.model.network import COMPILE, PLAIN, PRODUCTS, STEM, TRITON, backends
 from samplecnn.runs.results import installed
 from samplecnn.training.backends import choice as choices
-from samplecnn.training.backends import trials
 from samplecnn.training.backends.choice import Choice, candidates, choose, identify, memory_file
 from samplecnn.training.backends.proof import (
     PLAIN_PLAN,
     Plan,
-    Standard,
-    WrongNumbersError,
     make_step,
 )
 from samplecnn.training.backends.trials import Finding, examine
-from training.backends.faulty import ERRORS, Faulty, faulty, of_others, trial
+from training.backends.faulty import Faulty, faulty, of_others, trial
 
 ADAMW = {"name": "adamw", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 PLANS = [Plan(backend) for backend in backends("cpu")]
@@ -264,73 +259,6 @@ def test_trying_leaves_no_trace() -> None:
     for name, value in given.network.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(p.grad is None for p in given.network.parameters())
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("raises", "FileNotFoundError: no C compiler"),
-        ("late", "FileNotFoundError: no C compiler"),
-        *((fault, type(error).__name__) for fault, error in ERRORS.items()),
-        ("nan", "computes something else (32-true): loss is off by inf of its norm; 1.0e-02 is allowed"),
-        ("wrong", "computes something else (32-true)"),
-    ],
-)
-def test_a_fault_costs_one_backend(fault: str, reason: str) -> None:
-    sent: list[Any] = []
-    trials._try_all(faulty(fault), [Plan(STEM), PLAIN_PLAN], sent.append)
-    failed, plain = (message for message in sent if isinstance(message, Finding))
-    assert (failed.failure or "").startswith(reason)
-    assert failed.plan == Plan(STEM)
-    assert plain.failure is None
-    assert plain.rate > 0
-
-
-@pytest.mark.parametrize(("times", "proven"), [(2, True), (3, False)])
-def test_what_is_wrong_is_so_for_several_inputs(times: int, proven: bool) -> None:
-    """A ReLU near zero may flip for one."""
-    left = [times]
-
-    class Rare(Faulty):
-        def misbehave(self, x: Tensor) -> Tensor:
-            left[0] -= 1
-            return Basic.forward(self, x) * (2 if left[0] >= 0 else 1)
-
-    standard = Standard(trial(Rare))
-    if proven:
-        standard.prove(Plan(STEM))
-    else:
-        with pytest.raises(WrongNumbersError, match="computes something else"):
-            standard.prove(Plan(STEM))
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("aborts", "ends its process (exit status -6)"),
-        ("killed", "ends its process (exit status -9)"),
-        ("hangs", "takes more than 8 s"),
-    ],
-)
-def test_a_fault_that_ends_or_holds_up_the_process(
-    fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(trials.PATIENCE, "cpu", 8.0 if fault == "hangs" else 120.0)
-    failed, plain = examine(faulty(fault), [Plan(STEM), PLAIN_PLAN])
-    assert failed.failure == reason
-    assert plain.failure is None
-    assert plain.rate > 0
-
-
-def test_a_process_that_tries_ends_by_itself() -> None:
-    code = (
-        "from training.backends.faulty import faulty; from samplecnn.training.backends.proof import Plan; "
-        "from samplecnn.training.backends.trials import examine; examine(faulty('locks'), [Plan('stem')])"
-    )
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    own = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
-    assert done.stderr == ""  # nothing is leaked
 
 
 def test_all_failing_is_plain(caplog: pytest.LogCaptureFixture) -> None:
