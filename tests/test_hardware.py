@@ -12,7 +12,7 @@ from inference.models import checkpoint
 from samplecnn import mini
 from samplecnn.cli.excitation import load_run
 from samplecnn.data.prepare import prepare
-from samplecnn.hardware import missing_kernels, usable_device
+from samplecnn.hardware import missing_kernels, multiplies_bfloat16, usable_device
 from samplecnn.runs.config import TrainerConfig
 from samplecnn.training.config import ConfigError
 from samplecnn.training.trainer import device_and_precision
@@ -36,6 +36,15 @@ def test_which_gpus_a_build_has_code_for(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert (missing_kernels() is None) == usable
     assert usable_device().type == ("cuda" if usable else "cpu")
+
+
+@pytest.mark.parametrize(("instructions", "multiplies"), [("AVX512", True), ("AVX2", False)])
+def test_a_cpu_that_is_held_to_fewer_instructions_has_no_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, instructions: str, multiplies: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert multiplies_bfloat16("cpu") == multiplies
 
 
 def test_tagging_takes_the_cpu_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,11 +11,15 @@ log = logging.getLogger(__name__)
 
 
 def multiplies_bfloat16(device_type: str) -> bool:
-    """Say whether "cpu" or "cuda" here has instructions for bfloat16, rather than an emulation."""
+    """Say whether "cpu" or "cuda" here has instructions for bfloat16, rather than an emulation.
+
+    A CPU whose libraries are held to AVX2 (``ATEN_CPU_CAPABILITY``) counts as one without.
+    """
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    held = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return not held and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def describe(device: torch.device) -> str:
