@@ -1,5 +1,6 @@
 """Trainings whose steps come out of a graph against those without; on a CPU, none is captured."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -15,7 +16,7 @@ from devices import DEVICES
 from samplecnn.data.batches import Batch, Resumable
 from samplecnn.runs.config import KERAS_SGD
 from samplecnn.training.averaging import EMA
-from samplecnn.training.backends.choice import Choice
+from samplecnn.training.backends.choice import Choice, _keep, memory_file
 from samplecnn.training.backends.proof import Plan
 from samplecnn.training.checkpoint_files import WholeFiles
 from samplecnn.training.checkpoints import RunCheckpoint
@@ -206,11 +207,18 @@ def test_a_training_goes_on_with_and_without_a_graph(
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_step_that_cannot_be_captured_is_taken_without_a_graph(
-    recipe: str, whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    recipe: str,
+    whole: Whole,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And so are all after it, as if there had been none."""
+    """And so are all after it, as if there had been none; the next run measures again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _keep(Choice(Plan(graph=True), 1.0))
     run, expected = whole(recipe, "cpu")
     noting = train(recipe, tmp_path, graph=True, spoilt=True)
+    assert json.loads(memory_file().read_text()) == {}
     assert (noting.steps, noting.rates) == (expected.steps, expected.rates)
     assert_same_end(tmp_path, run)
     failed = "RuntimeError: operation not permitted when stream is capturing"
