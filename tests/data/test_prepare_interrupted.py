@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from samplecnn.data.audio import load, to_int16
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store, StoreError
-from samplecnn.data.writer import shard_jobs
+from samplecnn.data.writer import ShardJob, shard_jobs
 
 # Run by `python -c`: raw folder, root, largest file in bytes (0: any), clips per shard.
 PREPARE = """
@@ -52,7 +53,7 @@ def parents(session: int) -> dict[int, int]:
 
 @pytest.fixture(scope="module")
 def long_raw(tmp_path_factory: pytest.TempPathFactory, make_raw: MakeRaw) -> Path:
-    """Clips that keep one worker busy for a second or two, which is long enough to be interrupted."""
+    """Clips of twenty shards."""
     raw = make_raw(tmp_path_factory.mktemp("long"), {"0/0.mp3": 29.0, "0/1.mp3": 25.0})
     two = [(raw / f"mp3/0/{number}.mp3").read_bytes() for number in range(2)]
     return make_raw(raw, {f"{number % 16:x}/{number}.mp3": two[number % 2] for number in range(40)})
@@ -64,17 +65,27 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, long_raw: Path) -> d
     return content(prepare(mtat.catalog(long_raw, "x"), root, progress=False, shard_clips=2))
 
 
+@contextmanager
+def unfinished(raw: Path, root: Path, number: int) -> Iterator[ShardJob]:
+    """Have a shard in the hands of this process: others that prepare make the rest, and wait for it."""
+    (root / "x").mkdir()
+    job = shard_jobs(mtat.catalog(raw, "x"), root / "x", 2)[number]
+    with job.locked():
+        yield job
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_interrupted_preparation_resumes_to_the_same_bytes(
     tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes], signum: signal.Signals
 ) -> None:
-    process = start(long_raw, tmp_path)
     folder = tmp_path / "x"
-    while not (folder / "shard-00002.json").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    process.send_signal(signum)
-    process.communicate(timeout=60)
+    with unfinished(long_raw, tmp_path, 19):
+        process = start(long_raw, tmp_path)
+        while not (folder / "shard-00002.json").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(signum)
+        process.communicate(timeout=60)
     assert process.returncode == -signum
     deadline = time.monotonic() + 30
     while parents(process.pid):
@@ -210,9 +221,7 @@ def test_all_workers_are_at_a_single_shard(tmp_path: Path, make_raw: MakeRaw) ->
 def test_other_shards_are_made_while_another_process_is_at_one(
     tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
 ) -> None:
-    (tmp_path / "x").mkdir()
-    job = shard_jobs(mtat.catalog(long_raw, "x"), tmp_path / "x", 2)[3]
-    with job.locked():
+    with unfinished(long_raw, tmp_path, 3) as job:
         process = start(long_raw, tmp_path)
         while len(list((tmp_path / "x").glob("shard-*.json"))) < 19:
             assert process.poll() is None, process.communicate()
@@ -228,10 +237,11 @@ def test_three_processes_share_the_shards(
     tmp_path: Path, long_raw: Path, uninterrupted: dict[str, bytes]
 ) -> None:
     """One that is killed costs the others nothing."""
-    processes = [start(long_raw, tmp_path) for _ in range(3)]
-    while not (tmp_path / "x/shard-00004.json").exists():
-        time.sleep(0.002)
-    os.killpg(processes[0].pid, signal.SIGKILL)
+    with unfinished(long_raw, tmp_path, 19):
+        processes = [start(long_raw, tmp_path) for _ in range(3)]
+        while not (tmp_path / "x/shard-00004.json").exists():
+            time.sleep(0.002)
+        os.killpg(processes[0].pid, signal.SIGKILL)
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == (-signal.SIGKILL if process is processes[0] else 0), errors
