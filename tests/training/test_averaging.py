@@ -54,11 +54,11 @@ class Layers(Network):
 
 
 class Small(TaggingModule):
-    """A network of two layers that notes its weights; the losses of its validations are from a script."""
+    """A network, of two layers, that notes its weights; the losses of its validations are from a script."""
 
-    def __init__(self, losses: list[float], **options: Any) -> None:
+    def __init__(self, losses: list[float], network: Network | None = None, **options: Any) -> None:
         torch.manual_seed(0)
-        super().__init__(Layers(), description={}, **options)
+        super().__init__(network or Layers(), description={}, **options)
         self.losses = losses
         self.begun: list[Weights] = []  # at the beginning of each epoch
         self.trained: list[Weights] = []  # after each step

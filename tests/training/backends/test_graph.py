@@ -233,8 +233,10 @@ def network(device: str, backend: str, dropout: float, dtype: torch.dtype = torc
     return made.to(device, dtype).train()
 
 
-def batches(device: str, number: int, dtype: torch.dtype = torch.float32) -> list[Batch]:
-    size = 8 if device == "cuda" else 2
+def batches(
+    device: str, number: int, dtype: torch.dtype = torch.float32, size: int | None = None
+) -> list[Batch]:
+    size = size or (8 if device == "cuda" else 2)
     random = torch.Generator().manual_seed(1)
     return [
         Batch(
