@@ -191,7 +191,8 @@ class Standard:
             self._own[seed, precision] = deviations(_values(trial, PLAIN_PLAN), exact)
         own = self._own[seed, precision]
         typical = statistics.median(own.values())
-        for name, deviation in deviations(_values(trial, plan), exact).items():
+        found = own if plan == PLAIN_PLAN else deviations(_values(trial, plan), exact)
+        for name, deviation in found.items():
             allowed = max(FACTOR[precision] * max(own[name], typical), ALLOWED[precision])
             if not deviation <= allowed:
                 return f"{name} is off by {deviation:.1e} of its norm; {allowed:.1e} is allowed"
