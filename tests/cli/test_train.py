@@ -33,6 +33,7 @@ def test_all_arguments_are_hydra_s() -> None:
         (("train", "-m", "seed=0,x"), ["seed=x: must be a whole number"]),
         (("train", "--nonsense"), ["usage: samplecnn train"]),
         (("prepare", "wrokers=3"), ["There is no 'wrokers'; did you mean workers?"]),
+        (("prepare", "data=folder", "rate=null"), ["samplecnn prepare data=folder data.raw=DIR"]),
     ],
 )
 def test_what_is_refused_is_said_as_the_scripts_do(

@@ -17,11 +17,12 @@ def prepare_store(config: DictConfig) -> None:
         plain = configuration.validate(config)
 
         # After the checks: it loads PyTorch.
+        from samplecnn.data.resampling import SAMPLE_RATE
         from samplecnn.data.store import MANIFEST, Store
         from samplecnn.training import stores
 
         data, shard = plain["data"], plain["shard"]
-        rate = plain["rate"]
+        rate = plain["rate"] or SAMPLE_RATE
         path = stores.prepare_store(data, rate=rate, workers=plain["workers"], shard=shard, fetch=True)
         if shard is not None and not (path / MANIFEST).is_file():
             print(f"shard {shard} of {path} is prepared; the call that finds all finished finishes the store")
