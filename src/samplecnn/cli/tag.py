@@ -32,8 +32,8 @@ average. Files are read as they are tagged, in constant memory, however long the
 reported, and the rest goes on. Of a file that was cut off, what is there is tagged, with a warning."""
 EPILOG = """\
 exit status: 0 if all files were tagged, also with warnings; 3 if some could not be read, or their pictures
-not be written; 1 if the command could not be carried out (no such model, say); 2 for a wrong command line.
-With --strict a file that was cut off counts as one that cannot be read.
+or tags not be written; 1 if the command could not be carried out (no such model, say); 2 for a wrong command
+line. With --strict a file that was cut off counts as one that cannot be read.
 
 M4A, AAC, WMA, WebM and other files that soundfile does not read are decoded by ffmpeg, if it is installed.
 --out goes on with the file that is there: it takes what is new, or changed in size or time,

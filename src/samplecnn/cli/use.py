@@ -1,4 +1,4 @@
-"""``samplecnn use``: which model ``tag`` and ``serve`` take where none is named."""
+"""``samplecnn use``: the model of commands that name none."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from samplecnn.text import printable
 def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
     use = commands.add_parser(
-        "use", help="choose the model that `tag` and `serve` take where none is named; alone, show it"
+        "use", help="choose the model of commands that name none; alone, show it"
     )
     use.add_argument(
         "model",
