@@ -12,9 +12,7 @@ from samplecnn.text import printable
 
 def add_commands(commands: Any) -> None:
     """Add the command to the parser."""
-    use = commands.add_parser(
-        "use", help="choose the model of commands that name none; alone, show it"
-    )
+    use = commands.add_parser("use", help="choose the model of commands that name none; alone, show it")
     use.add_argument(
         "model",
         nargs="?",
