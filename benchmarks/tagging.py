@@ -4,10 +4,10 @@
     python benchmarks/tagging.py --audio song.flac --json tagging.json
 
 The reference decodes the whole file, resamples it with torchaudio (the same kernel) and gives ten segments
-at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which is
-what `samplecnn tag` calls. Beside them the same decoder with the network in onnxruntime, in float32 and with
-its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here), and
-in OpenVINO, where that is installed (`pip install openvino`).
+at a time to the network as it is commonly written. Ours is the `predict_file` of `samplecnn.load`, which
+listens as `samplecnn tag` does. Beside them the same decoder with the network in onnxruntime, in float32 and
+with its convolutions in 8-bit integers (`samplecnn export RUN DIR --onnx --int8`; calibrated on noise here),
+and in OpenVINO, where that is installed (`pip install openvino`).
 
 Last, a folder of 36 clips of 29 s with 1 and with 2 workers, each of one thread: on two free cores the second
 should be close to twice the first.
