@@ -205,7 +205,7 @@ def save_checked(
         path.unlink()
         off = f"by up to {difference:.1e}" if music is None else f"by {difference:.1e} in the mean"
         raise UserError(
-            f"the probabilities of {path.name} are off {off}, more than {tolerance:.0e}: it is not kept"
+            f"the probabilities of {path.name} are off {off}, more than {tolerance:.0e}: nothing is written"
             + OTHERWISE.get(path.name, "")
         )
     agreement = "within" if music is None else "in the mean within"

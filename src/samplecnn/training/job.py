@@ -24,6 +24,7 @@ from samplecnn.runs.description import Description
 from samplecnn.runs.folder import BEST, LAST, LOCK
 from samplecnn.runs.predictions import Predictions, write_predictions
 from samplecnn.runs.results import RESULTS, Results, read_results, versions, write_results
+from samplecnn.text import counted
 from samplecnn.training import loggers
 from samplecnn.training.averaging import make_averaging
 from samplecnn.training.checkpoint_files import NEXT, finished, last_checkpoint
@@ -167,13 +168,13 @@ def log_start(config: RunConfig, run: Path, module: TaggingModule, data: Segment
     if (limit := config.trainer.limit_train_batches) is not None:
         batches = min(batches, limit)
     log.info(
-        "%s: %s, %s parameters, %d tags, split %s, %d batches an epoch, on %s",
+        "%s: %s, %s parameters, %d tags, split %s, %s an epoch, on %s",
         run,
         ", ".join(Description.read(module.description, str(run)).words),
         f"{count_parameters(module.network):,}",
         len(data.selection.tags),
         data.selection.split,
-        batches,
+        counted(batches, "batch", "batches"),
         describe(device_and_precision(config.trainer)[0]),
     )
     if config.world > 1:
