@@ -78,7 +78,7 @@ def prepare(
     try:
         if not _is_finished(folder, catalog, rate):  # before any lock: it may lie on a read-only disk
             folder.mkdir(parents=True, exist_ok=True)
-            _make_shards(jobs if shard is None else [jobs[shard]], catalog, workers, progress)
+            _make_shards(jobs if shard is None else [jobs[shard]], workers, progress)
             if shard is None or all(job.finished() for job in jobs):
                 waiting = f"another process finishes {folder}: waiting for it"
                 with locked(folder.with_name(f"{folder.name}.lock"), waiting=waiting):
@@ -123,7 +123,7 @@ def _some(things: Sequence[str], separator: str) -> str:
     return printable(separator.join(things[:SHOWN]) + more)
 
 
-def _make_shards(jobs: Sequence[ShardJob], catalog: Catalog, workers: int, progress: bool) -> None:
+def _make_shards(jobs: Sequence[ShardJob], workers: int, progress: bool) -> None:
     """Make those of these shards that are missing, and wait for those that other processes make."""
     todo = [job for job in jobs if not job.is_current()]
     if not todo:
