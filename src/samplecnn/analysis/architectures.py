@@ -20,7 +20,7 @@ from samplecnn.model import blocks
 from samplecnn.model.architecture import SAMPLECNN
 from samplecnn.model.blocks import BLOCKS
 from samplecnn.model.networks import NETWORKS
-from samplecnn.runs.results import SplitScores, TagScores
+from samplecnn.runs.results import SplitScores
 from samplecnn.runs.run import Run
 
 NO_SCORES = SplitScores(roc_auc=None, pr_auc=None, per_tag={})
@@ -121,11 +121,6 @@ class Architecture:
             if sum(same) > 0:
                 ratios.append(run.seconds_per_epoch / fmean(same))
         return fmean(ratios) if ratios else None
-
-    @property
-    def by_tag(self) -> list[tuple[str, TagScores]]:
-        """Tags with their scores, the highest ROC-AUC first, and last those that have none."""
-        return sorted(self.scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
 
     @cached_property
     def by_seed(self) -> list[float]:

@@ -102,7 +102,7 @@ def tag_figure(best: Architecture) -> Figure:
     """Draw the scores of each tag, best first."""
     marks = [
         Mark(f"{tag} ({scores.positives})", scores.roc_auc, scores.roc_auc_interval, style_of(best.multi))
-        for tag, scores in best.by_tag
+        for tag, scores in best.scores.best_first
         if scores.roc_auc is not None
     ]
     note = (

@@ -199,7 +199,11 @@ def per_tag(group: Group, best: Architecture) -> Table:
     )
     others = [one for one in group.architectures if one is not best]
     shown, unseen = (
-        [{"cell": one.label, "tag": tag, **asdict(scores)} for one in several for tag, scores in one.by_tag]
+        [
+            {"cell": one.label, "tag": tag, **asdict(scores)}
+            for one in several
+            for tag, scores in one.scores.best_first
+        ]
         for several in ([best], others)
     )
     return Table("per_tag", "Scores of each tag", note, columns, shown, unseen)

@@ -87,7 +87,6 @@ def run_example(options: argparse.Namespace) -> int:
 
 def print_scores(scores: "SplitScores") -> None:
     """Print the scores of all tags as a table, best first."""
-    best_first = sorted(scores.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
-    rows = [[tag, *aucs(of_tag), str(of_tag.positives)] for tag, of_tag in best_first]
+    rows = [[tag, *aucs(of_tag), str(of_tag.positives)] for tag, of_tag in scores.best_first]
     heads = ("tag", "ROC-AUC", "PR-AUC", "positive clips")
     print_rows(heads, rows, below=["mean", *aucs(scores), ""])

@@ -55,7 +55,6 @@ def write(
     data = str(model.data)
     title, known = DATA.get(data, (data, ""))
     seconds = 0.0 if results is None else results.train_seconds
-    per_tag = {} if results is None else results.test.per_tag
     return TEMPLATES.get_template("card.md.j2").render(
         matter=front_matter(model, name, title, results, with_onnx=bool(onnx), license_id=license_id),
         model=model,
@@ -73,7 +72,6 @@ def write(
         known=known,
         results=results,
         trained=f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes",
-        ranked=sorted(per_tag.items(), key=lambda item: -(item[1].roc_auc or 0)),
         license_id=license_id,
     )
 

@@ -89,6 +89,11 @@ class SplitScores(Scores):
             pr_auc_interval=pr_auc_interval,
         )
 
+    @property
+    def best_first(self) -> list[tuple[str, TagScores]]:
+        """Tags with their scores, the highest ROC-AUC first, and last those that have none."""
+        return sorted(self.per_tag.items(), key=lambda item: -(item[1].roc_auc or 0))
+
     def as_dict(self, *, intervals: bool = False) -> dict[str, Any]:
         """Return plain values for JSON, without the intervals unless they are asked for."""
         plain = asdict(self)
