@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplecnn.cli.listening import complain
-from samplecnn.text import FORMULA, csv_text, printable
+from samplecnn.text import csv_text, printable
 
 if TYPE_CHECKING:
     from samplecnn.cli.tag_files import Players
@@ -90,8 +90,9 @@ class Report:
                     line["warning"] = heard.warning
                 print(json.dumps(line), flush=True)
         elif options.csv:
-            # A path that would be a formula to spreadsheets stays a path.
-            name = printable(f"./{path}" if str(path).startswith(FORMULA) else str(path))
+            from samplecnn.inference.table_lines import CsvTable
+
+            name = CsvTable.key(path)
             for span, probabilities in rows:
                 self._row(name, *span.values(), *(f"{p:.6f}" for p in probabilities), csv_text(self._model))
         elif not options.quiet:
