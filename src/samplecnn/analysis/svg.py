@@ -152,13 +152,13 @@ def page_style() -> str:
     return "".join(file.read_text(encoding="utf-8") for file in (STYLE, Path(__file__).with_name("page.css")))
 
 
-def standalone(panels: Sequence[tuple[str, Markup]], *, columns: int = 3) -> str:
-    """Return charts with captions, side by side, as an SVG file of its own."""
+def standalone(panels: Sequence[tuple[str, Markup]]) -> str:
+    """Return charts with captions, up to three side by side, as an SVG file of its own."""
     charts = [fromstring(chart) for _, chart in panels]  # noqa: S314 our own
     heights = [float(chart.attrib["height"]) for chart in charts]
     sizes = [tuple(map(float, chart.attrib.pop("data-size").split())) for chart in charts]
     width, height = max(w for w, *_ in sizes) + GAP, max(heights) + GAP
-    columns = min(columns, len(charts))
+    columns = min(3, len(charts))
     whole = f"0 0 {columns * width:g} {-(-len(charts) // columns) * height:g}"
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": whole, "class": "chart"})
     root.set("style", "background:var(--paper)")
