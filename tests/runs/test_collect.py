@@ -75,7 +75,7 @@ def test_small_files_are_enough(sweep: Path) -> None:
     assert run.predictions.labels.shape == (60, 8)
     assert len(run.epochs) == 5
     assert run.seconds_per_epoch == pytest.approx(10.8)
-    assert run.dataset == "mini"
+    assert run.config.dataset == "mini"
     assert not run.notes
 
 

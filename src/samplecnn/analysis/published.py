@@ -154,7 +154,7 @@ def published_split(run: Run) -> Split | None:
     called.
     """
     clips = len(run.predictions.clip_ids) if run.predictions is not None else None
-    tested = (run.dataset, run.results.split, len(run.tags), clips)
+    tested = (run.config.dataset, run.results.split, len(run.tags), clips)
     return next((split for split in SPLITS if split == tested), None)
 
 

@@ -16,7 +16,7 @@ EXPERIMENTS = {"table1": "Table 1", "alpha": "the alpha curve", "weight_decay": 
 
 def headline(run: Run) -> str:
     """Name the report."""
-    known = DATASETS.get(run.dataset)
+    known = DATASETS.get(run.config.dataset)
     return f"Sample-level CNNs on {known.title if known else run.results.data}"
 
 
@@ -33,7 +33,7 @@ def caution(run: Run, split: Split | None) -> str:
     """Say what the paper's numbers have to do with these."""
     if split is not None:
         return f"The test split is the published one: {SPLITS[split]}."
-    if run.dataset == "mini":
+    if run.config.dataset == "mini":
         return (
             "The built-in set is synthetic: these numbers show that the software works and how the "
             "architectures compare on it, not how well they tag music. The paper's numbers are of other "

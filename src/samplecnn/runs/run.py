@@ -79,11 +79,6 @@ class Run:
         return self.settings, self.config.recipe, self.results.split_hash
 
     @property
-    def dataset(self) -> str:
-        """The kind of data set: ``mtat``, ``mini``, ``msd``, ... whatever the store is called."""
-        return self.config.dataset
-
-    @property
     def seconds_per_epoch(self) -> float:
         """Training and validation of an epoch: the median, which a slow first epoch does not move."""
         if not self.epochs:
