@@ -92,12 +92,6 @@ def test_what_breaks_off_goes_on(server: FileServer) -> None:
     assert left() == []
 
 
-def test_a_server_without_ranges_begins_again(server: FileServer) -> None:
-    known = at(server.add("/fcn", FCN, cuts=[600_000], ranges=False), git_blob=blob(FCN))
-    assert samplecnn.load(get(known)).tags == TAGS["mtat"]
-    assert len(server.asked) == 2
-
-
 def test_other_bytes_than_published(server: FileServer) -> None:
     known = at(server.add("/fcn", FCN[:-1] + b"x"), git_blob=blob(FCN))
     with pytest.raises(DownloadError, match=f"git blob id .*, {blob(FCN)} is published"):
