@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samplecnn.data import audio, shards
+from samplecnn.data import audio
 from samplecnn.data.catalog import PARTS
 from samplecnn.data.store import Store, StoreError
 
@@ -88,19 +88,6 @@ def test_clips_are_read_whole(store: Store, store_path: Path) -> None:
     for index, (shard, start, samples) in enumerate(store.clip_spans.tolist()):
         expected = np.load(store_path / f"shard-0000{shard}.npy")[start : start + samples]
         np.testing.assert_array_equal(store.clip(index), expected)
-
-
-def test_few_shards_are_open_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MOST_OPEN", 2)
-    spans = np.concatenate([part.segment_spans for part in store.select("clean", None).parts.values()])
-    spans = np.random.default_rng(0).permutation(np.tile(spans, (3, 1)))
-    gathered = Store.open(store.path).gather(spans)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    again = Store.open(store.path)
-    np.testing.assert_array_equal(again.gather(spans), gathered)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before + 2
-    del again
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_shard_that_is_cut_while_open_raises_an_error(copy: Path) -> None:
