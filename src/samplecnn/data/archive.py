@@ -31,9 +31,8 @@ LOCAL_HEADER = 30  # bytes in front of an entry's content, without its name
 DAMAGED = (
     EOFError,
     UnicodeDecodeError,
-    NotImplementedError,  # zipfile, of a compression or version that it does not know
     OverflowError,
-    RuntimeError,
+    RuntimeError,  # zipfile, also of a compression or version that it does not know
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
