@@ -45,12 +45,12 @@ def test_scores_with_the_bootstrap_s_intervals() -> None:
     truth = labels(80, 4, shares=(0.5, 0.3))
     said = probabilities(truth, 1.5, seed=1)
     tags = tuple("abcd")
-    point = score_point(tags, truth, said, 20.0, draws=200)
+    point = score_point(tags, truth, said, 20.0)
     expected = score(tags, truth, said)
     assert (point.roc_auc, point.pr_auc) == pytest.approx((expected.roc_auc, expected.pr_auc), abs=1e-6)
-    assert point.roc_auc_interval == score_interval(bootstrap(truth, [said], draws=200).roc_auc.macro([0]))
+    assert point.roc_auc_interval == score_interval(bootstrap(truth, [said]).roc_auc.macro([0]))
     assert point.strength == 20
-    few = score_point(tags, truth[:20], said[:20], None, draws=20)
+    few = score_point(tags, truth[:20], said[:20], None)
     assert few.roc_auc_interval is None
 
 

@@ -22,15 +22,10 @@ SERIES = 6  # models in one figure: colours of page.css
 
 
 def score_point(
-    tags: Sequence[str],
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    strength: float | None,
-    *,
-    draws: int = 1000,
+    tags: Sequence[str], labels: NDArray[Any], probabilities: NDArray[Any], strength: float | None
 ) -> Point:
     """Return the scores of probabilities `(clips, tags)`, with intervals by bootstrap over the clips."""
-    scores = split_scores(bootstrap(labels, [probabilities], draws=draws), tags, [0])
+    scores = split_scores(bootstrap(labels, [probabilities]), tags, [0])
     return Point(
         strength=strength,
         roc_auc=scores.roc_auc,
