@@ -85,9 +85,9 @@ def test_block_gradients_and_statistics(dtype: torch.dtype, suffix: str) -> None
     close(loss, torch.tensor(arrays["loss" + suffix]))
     assert inputs.grad is not None
     input_grad = feature_map(arrays["input_grad" + suffix])
-    close(inputs.grad, input_grad, atol=(1e-9 if exact else 1e-4) * input_grad.abs().max().item())
+    close(inputs.grad, input_grad, atol=(1e-10 if exact else 1e-4) * input_grad.abs().max().item())
     grad = part(arrays, "grad" + suffix)
-    assert_gradients(block, grad, 1e-9 if exact else 1e-4)
+    assert_gradients(block, grad, 1e-10 if exact else 1e-4)
     for name, wanted in part(arrays, "after" + suffix).items():
         close(statistics(block)[name], wanted, atol=1e-10 if exact else 1e-6)
 
@@ -163,7 +163,7 @@ def test_network_gradients_and_statistics(device: str, backend: str, dtype: torc
     close(loss, torch.tensor(arrays["loss" + suffix]))
     grad = part(arrays, "grad" + suffix)
     if exact:
-        assert_gradients(network, grad, 1e-9)
+        assert_gradients(network, grad, 1e-10)
     else:
         assert gradient_error(network, grad) <= THREE_PICKS
     after = part(arrays, "after" + suffix)
