@@ -11,8 +11,14 @@ import pytest
 # A shell starts background jobs with Ctrl-C ignored, and every process that they start inherits that: the
 # tests that interrupt one would see it run on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What users and clusters set for their own programs, by how it begins.
+FOREIGN: tuple[str, ...] = ("SLURM_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_")
+FOREIGN += ("OMP_", "MKL_", "GOMP_", "KMP_", "WANDB_", "HF_", "PYTHONWARNINGS", "PYTHONDEVMODE")
+FOREIGN += ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TQDM_")
+for name in [name for name in os.environ if name.startswith(FOREIGN) or name.lower().endswith("_proxy")]:
+    del os.environ[name]
 # The tests run in a process per core, and many start others: threads would only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 # A GPU's float32 is that of a CPU, which tests compare with: read where CUDA starts, in child processes too.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 # No test takes the model that its user has chosen with `samplecnn use`.

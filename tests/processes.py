@@ -1,8 +1,10 @@
 """Processes that train together, forked from a server that has PyTorch loaded; and what a process started."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
+import socket
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -28,6 +30,17 @@ def _rank(
         raise
 
 
+def free_port(first: int = 15_000, last: int = 24_999) -> int:
+    """Return a port that is free, and not of those that the system gives to whoever asks for any."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    allowed = [port for port in range(first, last + 1) if not int(given[0]) <= port <= int(given[1])]
+    start = os.getpid() % len(allowed)  # other processes of the tests look elsewhere
+    for port in allowed[start:] + allowed[:start]:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
 def descendants(pid: int | str) -> list[str]:
     """Return the children of a process, and theirs."""
     try:
@@ -35,6 +48,14 @@ def descendants(pid: int | str) -> list[str]:
     except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
         return []
     return children + [below for child in children for below in descendants(child)]
+
+
+def ended(pid: int | str) -> bool:
+    """Return whether a process has ended, be it that whoever inherited it has not asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Ranks:

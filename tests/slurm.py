@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 JOB = 7300  # the number of the first job
+FIRST_PORT = 15_000  # to which Lightning adds the last four digits of a job's number
 
 
 def install(folder: Path) -> None:

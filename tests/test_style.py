@@ -24,7 +24,7 @@ SPRING = "\u6625"
 
 @pytest.fixture
 def another_font(tmp_path: Path) -> Iterator[str]:
-    """A font of the system, which has one Chinese letter: a triangle."""
+    """A font of the system, which has one Chinese letter: a triangle. No other of the system has any."""
     builder = FontBuilder(1000, isTTF=True)
     builder.setupGlyphOrder([".notdef", "spring"])
     builder.setupCharacterMap({ord(SPRING): "spring"})
@@ -41,6 +41,7 @@ def another_font(tmp_path: Path) -> Iterator[str]:
     builder.setupPost()
     builder.save(tmp_path / "font.ttf")
     known = list(fontManager.ttflist)
+    fontManager.ttflist[:] = [entry for entry in known if entry.name.startswith("DejaVu")]
     fontManager.addfont(tmp_path / "font.ttf")
     style._fonts_for.cache_clear()
     yield "Some Chinese Font"

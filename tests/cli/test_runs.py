@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.made_runs import make_run
-from samplecnn.cli import main
+from samplecnn.cli import main, runs
 from samplecnn.cli.common import named_run
 from samplecnn.errors import UserError
 from samplecnn.files import locked
@@ -142,6 +142,7 @@ def opened(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(runs, "OPENING", 300)
     return here / "opened"
 
 

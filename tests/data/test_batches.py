@@ -1,6 +1,5 @@
 """Batches on the host: which segments make them up, and gathered ahead by a thread or not."""
 
-import threading
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.test_prefetch import threads as prefetching
 from samplecnn.data.batches import Batch, Batches, EpochBatches, evenly_spaced, random_chunks
 from samplecnn.data.store import Part, Store
 
@@ -175,10 +175,9 @@ def test_the_epoch_may_be_set_after_the_iterator_was_taken(store: Store, part: P
 
 def test_an_abandoned_epoch_leaves_no_thread(store: Store, part: Part) -> None:
     loader = Batches(store, part, EpochBatches(len(part.segment_clip), 2, seed=0), ahead=2)
-    before = threading.active_count()
     for _ in range(3):
         batches = iter(loader)
         next(batches)
-        assert threading.active_count() == before + 1
+        assert len(prefetching()) == 1
         del batches
-        assert threading.active_count() == before
+        assert prefetching() == []

@@ -3,7 +3,6 @@
 import gc
 import logging
 import math
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from data.test_prefetch import threads as prefetching
 from samplecnn.data import audio
 from samplecnn.data.batches import Batch, Batches, EpochBatches
 from samplecnn.data.datamodule import SegmentDataModule
@@ -303,14 +303,13 @@ def test_a_fit_that_stops_within_an_epoch_leaves_no_thread(tmp_path: Path, store
                 raise RuntimeError("enough")
             return super().training_step(batch, batch_idx)
 
-    before = threading.active_count()
     whole, ahead = Recorder(), Recorder()
     trainer(tmp_path, 2).fit(whole, SegmentDataModule(store_path, batch_size=4))
     trainer(tmp_path, 2).fit(ahead, Ahead(store_path, batch_size=4))
     assert ahead.epochs == whole.epochs
-    assert threading.active_count() == before
+    assert prefetching() == []
     with pytest.raises(RuntimeError, match="enough") as caught:
         trainer(tmp_path, 2).fit(Stops(), Ahead(store_path, batch_size=4))
     del caught
     gc.collect()
-    assert threading.active_count() == before
+    assert prefetching() == []

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from processes import ended
 from samplecnn.data import audio
 from samplecnn.data.decoder_process import DecoderProcess, KilledError
 
@@ -120,12 +122,12 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, tmp_path / "run.py", noise(tmp_path / "long.wav", 300)]
     done = subprocess.run(command, capture_output=True, text=True)
     pid = int(done.stdout)
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-            return
-        time.sleep(0.1)
-    os.kill(pid, signal.SIGKILL)
-    pytest.fail("it is still there")
+    try:
+        while not ended(pid):
+            time.sleep(0.01)  # or the test's time is up
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_libraries_do_not_talk(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare
 from samplecnn.data.store import Store, StoreError
+from samplecnn.data.writer import shard_jobs
 
 MakeRaw = Callable[[Path, Mapping[str, float | bytes | None]], Path]
 
@@ -50,17 +52,22 @@ def test_killed_preparation_resumes_to_the_same_bytes(tmp_path: Path, many: Path
     unfinished = 0
     for number in range(kills):
         root = tmp_path / str(number)
-        process = subprocess.Popen(
-            [sys.executable, "-c", PREPARE, str(many), str(root)], start_new_session=True
-        )
-        while not root.exists():  # from here on it prepares
-            assert process.poll() is None
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 1.5 * duration))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=60)
-
         folder = root / "x"
+        held: AbstractContextManager[None] = nullcontext()
+        if number == 0:  # it cannot be finished, however fast it is, while another has a shard
+            folder.mkdir(parents=True)
+            held = shard_jobs(catalog, folder, 3)[-1].locked()
+        with held:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PREPARE, str(many), str(root)], start_new_session=True
+            )
+            while not root.exists():  # from here on it prepares
+                assert process.poll() is None
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 1.5 * duration))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=60)
+
         left = content(folder) if folder.exists() else {}
         for name in left:
             if not name.endswith((".tmp", ".lock")):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +85,9 @@ def test_interrupted_preparation_resumes_to_the_same_bytes(
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
         process.send_signal(signum)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode == -signum
-    deadline = time.monotonic() + 30
-    while parents(process.pid):
-        assert time.monotonic() < deadline, "workers outlive the process that started them"
+    while parents(process.pid):  # or the test's time is up
         time.sleep(0.05)
 
     with pytest.raises(StoreError, match="not finished"):
@@ -109,7 +107,7 @@ def test_shards_beside_a_whole_preparation(
         time.sleep(0.002)
     for shard in (19, 0, 12, 18, 3):
         prepare(mtat.catalog(long_raw, "x"), tmp_path, workers=1, progress=False, shard_clips=2, shard=shard)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert content(tmp_path / "x") == uninterrupted
 
@@ -122,7 +120,7 @@ def test_full_disk(tmp_path: Path, make_raw: MakeRaw) -> None:
     expected = content(prepare(catalog, tmp_path / "whole", progress=False, shard_clips=2))
 
     process = start(raw, tmp_path, largest_file=200_000)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "StoreError: no room to write" in errors
     assert "2 of 4 clips are prepared. Make room and run it again, it goes on from there" in errors
@@ -133,25 +131,6 @@ def test_full_disk(tmp_path: Path, make_raw: MakeRaw) -> None:
     prepare(catalog, tmp_path, progress=False, shard_clips=2)
     assert content(folder) == expected
     assert (folder / "shard-00000.npy").stat().st_mtime_ns == kept
-
-
-def test_worker_that_is_killed_is_reported(tmp_path: Path, long_raw: Path) -> None:
-    process = start(long_raw, tmp_path, shard_clips=40)
-    while not list((tmp_path / "x").glob("*.tmp")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    while process.poll() is None:  # it may have been between two files
-        children = parents(process.pid)  # a server, and of it the decoder
-        for decoder in [pid for pid, parent in children.items() if children.get(parent) == process.pid]:
-            with suppress(ProcessLookupError):  # ended meanwhile
-                os.kill(decoder, signal.SIGKILL)
-        time.sleep(0.01)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert ".mp3: its decoder was ended (SIGKILL): out of memory, or by somebody." in errors
-    assert "Run it again, perhaps with fewer workers: it goes on where it stopped" in errors
-    prepare(mtat.catalog(long_raw, "x"), tmp_path, progress=False, shard_clips=40)
-    assert len(Store.open(tmp_path / "x").clip_ids) == 40
 
 
 # A script, because decoders import it too: for some rates, libsndfile is made to do something else.
@@ -183,14 +162,36 @@ if __name__ == "__main__":
 """
 
 
-def run_script(tmp_path: Path, raw: Path, shard_clips: int) -> str:
+def start_script(tmp_path: Path, raw: Path, shard_clips: int) -> subprocess.Popen[str]:
     script, root = tmp_path / "script.py", tmp_path / "root"
     script.write_text(SCRIPT)
     root.mkdir()
     command = [sys.executable, str(script), str(raw), str(root), str(shard_clips)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def run_script(tmp_path: Path, raw: Path, shard_clips: int) -> str:
+    process = start_script(tmp_path, raw, shard_clips)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def test_worker_that_is_killed_is_reported(tmp_path: Path, make_raw: MakeRaw) -> None:
+    """While it is at a file, of which it makes no end."""
+    raw = make_raw(tmp_path / "raw", {f"{part}/{number}.wav": 0.1 for part in "0cd" for number in range(6)})
+    soundfile.write(raw / "mp3/0/1.wav", np.zeros(11_113), 11_113)
+    process = start_script(tmp_path, raw, shard_clips=4)
+    while not (at_work := list((tmp_path / "root").glob("at-one-*"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(int(at_work[0].name.removeprefix("at-one-")), signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "0/1.wav: its decoder was ended (SIGKILL): out of memory, or by somebody." in errors
+    assert "Run it again, perhaps with fewer workers: it goes on where it stopped" in errors
+    prepare(mtat.catalog(raw, "x"), tmp_path / "root", progress=False, shard_clips=4)
+    assert len(Store.open(tmp_path / "root/x").clip_ids) == 18
 
 
 def test_clips_that_crash_the_decoder_are_left_out(tmp_path: Path, make_raw: MakeRaw) -> None:
@@ -228,7 +229,7 @@ def test_other_shards_are_made_while_another_process_is_at_one(
             time.sleep(0.01)
         assert process.poll() is None  # it waits for the last one
         assert job.finished() is None
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert content(tmp_path / "x") == uninterrupted
 
@@ -243,6 +244,6 @@ def test_three_processes_share_the_shards(
             time.sleep(0.002)
         os.killpg(processes[0].pid, signal.SIGKILL)
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == (-signal.SIGKILL if process is processes[0] else 0), errors
     assert content(tmp_path / "x") == uninterrupted

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # likes.)
 TINY = ["width=2", "fast=false", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1"]
 TINY += ["trainer.accelerator=cpu"]
+ENDLESS = ["trainer.max_epochs=null", "schedule.patience=1000000"]  # until it is stopped
 CLIPS = 32
 
 
@@ -33,6 +34,7 @@ class World:
         here = self.account | {
             "HOME": str(self.folder / "home"),
             "XDG_CONFIG_HOME": str(self.folder / "home" / ".config"),
+            "XDG_CACHE_HOME": str(self.folder / "home" / ".cache"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")])),
         }
         return own | warm.STRICT | here

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import soundfile
 
 import samplecnn
 from e2e.conftest import World
+from held import Place, as_block
 
 MY_BLOCK = '''
 from torch import nn
@@ -92,11 +92,12 @@ def test_evaluate_under_disturbances(world: World, run: Path) -> None:
     shutil.copytree(run, folder)
     file = folder / "robustness.json"
     command = ["evaluate", folder, "--under", "noise=20:10,pitch=-1:1,stretch,mp3,level=0"]
-    process = world.start("samplecnn", *command)
-    while not (file.is_file() and json.loads(file.read_text())["under"]):
+    place = Place(str(world.folder / "held"), str(file), '"noise": [')  # which has a result then
+    process = World(world.folder, place.environment(world.folder)).start("samplecnn", *command, *as_block())
+    while not place.reached():
         assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    place.leave()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command goes on" in err

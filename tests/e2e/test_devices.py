@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,8 @@ import torch
 
 import slurm
 import wandb_files
-from e2e.conftest import ROOT, TINY, World
+from e2e.conftest import ENDLESS, ROOT, TINY, World
+from processes import ended, free_port
 from samplecnn.runs.predictions import read_predictions
 from samplecnn.runs.results import read_results
 from samplecnn.training.evaluate import open_subject
@@ -111,9 +111,8 @@ def test_it_is_evaluated_on_one_device_to_the_same_numbers(two: Path) -> None:
 def test_torchrun_on_two_nodes(world: World, two: Path) -> None:
     """Two launchers of one process each, as on two machines: the same training, in one folder."""
     run = world.folder / "runs" / "nodes"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    port = f"--master-port={free_port()}"
+    options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", port]
     nodes = [torchrun(world, run, *options, f"--node-rank={rank}") for rank in range(2)]
     said = [said_by(node) for node in nodes]
     assert "46 segments a step" in said[0]
@@ -148,18 +147,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.05)
 
 
-def gone(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 @contextmanager
 def endless(world: World, run: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A training on two devices that has written a checkpoint: its first process, and the id of the other."""
     limits = [f"hydra.run.dir={run}", "logger=none", "trainer.devices=2", "fast=true"]
-    process = world.start("train.py", *world.data, *TINY, *limits)
+    process = world.start("train.py", *world.data, *TINY, *ENDLESS, *limits)
     try:
         while not (run / "checkpoints/last.ckpt").is_file():
             assert process.poll() is None, process.communicate()
@@ -177,7 +169,7 @@ def test_one_killed_ends_all(world: World, two: Path, killed: str) -> None:
     run = world.folder / "runs" / killed.replace(" ", "-")
     with endless(world, run) as (process, other):
         os.kill(process.pid if killed == "rank 0" else other, signal.SIGKILL)
-        wait_until(lambda: process.poll() is not None and gone(other))
+        wait_until(lambda: process.poll() is not None and ended(other))
         out = process.communicate()[0]
     if killed == "rank 1":
         assert process.returncode != 0
@@ -206,7 +198,7 @@ def test_a_signal_stops_all_together(world: World, two: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM, out + err
     assert f"python train.py resume={run}" in out
     assert "Traceback" not in err
-    wait_until(lambda: gone(other))
+    wait_until(lambda: ended(other))
 
 
 def test_a_multirun_of_several_devices_is_refused(world: World) -> None:
@@ -223,7 +215,7 @@ def test_srun(world: World, two: Path) -> None:
     step = {
         "NTASKS": "2",
         "NNODES": "1",
-        "JOB_ID": str(os.getpid()),
+        "JOB_ID": str(free_port() - slurm.FIRST_PORT),
         "JOB_NAME": "train",
         "NODELIST": "127.0.0.1",
     }

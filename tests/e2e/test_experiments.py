@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from wandb.sdk.launch.sweeps import utils as wandb_sweeps
 
 import wandb_files
 from e2e.conftest import ROOT, TINY, World
+from held import Place, as_callback
 from samplecnn.training.loggers import attach_report
 
 CELLS = [f"block={block},multi=True,seed=0" for block in ("basic", "se", "res1")]
@@ -49,14 +49,14 @@ def table1(world: World, run: Path) -> Sweep:
     """Recorded by Weights & Biases."""
     said = [*SAID, *world.data, *TINY, "trainer.max_epochs=4"]
     folder = world.folder / "sweeps" / "table1"
-    process = world.start_warm("train.py", *said)
-    deadline = time.monotonic() + 400
-    while len(epochs(folder / CELLS[1])) < 2:
+    place = Place(str(world.folder / "held"), str(folder / CELLS[1] / "metrics.csv"), "\n1,", later=1)
+    there = World(world.folder, place.environment(world.folder))
+    process = there.start_warm("train.py", *said, as_callback())
+    while not place.reached():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    place.leave()
     killed = Sweep(
         folder,
         state(folder / CELLS[0]),

@@ -24,10 +24,7 @@ def cached(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "local"])
-def test_a_curve_with_and_without_a_model(
-    cached: World, launcher: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+def test_a_curve_with_and_without_a_model(cached: World, launcher: str, tmp_path: Path) -> None:
     sweep = cached.folder / "sweeps" / f"few-{launcher}"
     options = ["fast=false", "trainer.limit_train_batches=2", "trainer.max_epochs=1", "logger=none"]
     network = ["width=3", "block.alpha=2"]

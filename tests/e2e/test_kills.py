@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from e2e.conftest import ROOT, World
+from held import Place
 from samplecnn.runs.config import RunConfig
 from samplecnn.runs.results import read_results
 from samplecnn.training import config as configuration
@@ -36,7 +37,9 @@ OTHER_DISK = Path("/dev/shm")
 PRELOADED = ["samplecnn.training.job"]
 
 
-def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | None) -> None:
+def train_here(
+    config: dict[str, Any], run: Path, said: Path, temporary: Path | None, place: Place | None
+) -> None:
     """What a child process does."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
     with said.open("a") as out:
@@ -46,6 +49,8 @@ def train_here(config: dict[str, Any], run: Path, said: Path, temporary: Path | 
     if temporary is not None:
         os.environ["TMPDIR"] = str(temporary)
     torch.set_num_threads(1)
+    if place is not None:
+        place.stand()
     train(config, run)
 
 
@@ -64,12 +69,16 @@ class Training:
         run.parent.mkdir(parents=True, exist_ok=True)
         self.said = run.with_name(f"{run.name}.txt")
         self.said.touch()
+        # A few steps behind the end of the first epoch that it speaks of.
+        self.within_second_epoch = Place(
+            str(run.with_name(f"{run.name}.held")), str(self.said), "epoch   0", 4
+        )
         self.context: BaseContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOADED)
 
-    def start(self, temporary: Path | None = None) -> BaseProcess:
+    def start(self, temporary: Path | None = None, place: Place | None = None) -> BaseProcess:
         process = self.context.Process(  # type: ignore[attr-defined]
-            target=train_here, args=(self.config, self.run, self.said, temporary)
+            target=train_here, args=(self.config, self.run, self.said, temporary, place)
         )
         process.start()
         assert isinstance(process, BaseProcess)
@@ -85,12 +94,12 @@ class Training:
 
     def stop_within_second_epoch(self, number: signal.Signals) -> None:
         """Train until the first epoch has ended, and then a little."""
-        process = self.start()
-        while "epoch   0" not in self.said.read_text():
+        process = self.start(place=self.within_second_epoch)
+        while not self.within_second_epoch.reached():
             assert process.is_alive(), self.said.read_text()
-            time.sleep(0.002)
         assert process.pid is not None
         os.kill(process.pid, number)
+        self.within_second_epoch.leave()
         process.join(300)
         assert process.exitcode == 128 + number, self.said.read_text()
 
@@ -292,13 +301,11 @@ def test_a_run_that_is_trained_further_has_no_results(
     del whole  # the data are prepared
     training = Training(world, world.folder / "runs" / "further", "trainer.max_epochs=1")
     training.finish()
-    said = len(training.said.read_text())
     training.config |= {"resume": str(training.run)}
-    training.config["trainer"] = {**training.config["trainer"], "max_epochs": 200}
-    process = training.start()
-    while "epoch   2" not in training.said.read_text()[said:]:
+    training.config["trainer"] = {**training.config["trainer"], "max_epochs": 2}
+    process = training.start(place=training.within_second_epoch)
+    while not training.within_second_epoch.reached():
         assert process.is_alive(), training.said.read_text()
-        time.sleep(0.01)
     process.kill()
     process.join()
     assert not (training.run / "results.json").exists()

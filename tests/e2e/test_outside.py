@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e.conftest import ROOT, TINY
+from e2e.conftest import ENDLESS, ROOT, TINY
 from e2e.test_tag import noise
 
 pytestmark = pytest.mark.slow
@@ -126,16 +126,14 @@ def test_train_tag_and_serve(scripts: Path, tmp_path: Path) -> None:
         assert serving.stdout is not None
         url = serving.stdout.readline().split()[-4]
         for page in ("", "songs.js", "server.js", "api/models"):
-            assert httpx.get(f"{url}{page}", trust_env=False).status_code == 200
+            assert httpx.get(f"{url}{page}", timeout=300, trust_env=False).status_code == 200
         serving.send_signal(signal.SIGINT)
     assert serving.returncode == 0
 
 
 def test_a_training_that_is_stopped_names_the_command_that_goes_on(scripts: Path, tmp_path: Path) -> None:
     data = ["data=mini", "data.clips=16", "logger=none", *TINY]
-    with start(
-        scripts, tmp_path, "train", *data, "trainer.max_epochs=1000", "hydra.run.dir=runs/a"
-    ) as training:
+    with start(scripts, tmp_path, "train", *data, *ENDLESS, "hydra.run.dir=runs/a") as training:
         assert training.stdout is not None
         while not training.stdout.readline().startswith("epoch"):
             assert training.poll() is None

@@ -4,8 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from e2e.conftest import World
 from e2e.test_kills import Training, assert_same
+from held import Place
 from processes import Ranks, in_ranks
 from samplecnn.data.datamodule import SegmentDataModule
 from samplecnn.runs.config import RunConfig
@@ -31,36 +30,34 @@ from samplecnn.training.trainer import make_trainer
 OFTEN = "trainer.save_every_minutes=0.0005"  # a checkpoint at every step
 
 
-def train_here(config: dict[str, Any], run: Path, said: Path) -> None:
-    """What each process does; rank 0 speaks."""
+def train_here(config: dict[str, Any], run: Path, said: Path, place: Place | None, last: int) -> None:
+    """What each process does; rank 0 speaks, and the last stands at a place that there is."""
     with said.open("a") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     logging.basicConfig(level=logging.INFO if rank() == 0 else logging.WARNING)
     torch.set_num_threads(1)
+    if place is not None and rank() == last:
+        place.stand()
     train(config, run)
 
 
 class Together(Training):
     """A small training in several processes, started again and again in one folder."""
 
-    def start_ranks(self, world: int) -> Ranks:
-        return Ranks(world, train_here, self.config, self.run, self.said)
+    def start_ranks(self, world: int, place: Place | None = None) -> Ranks:
+        return Ranks(world, train_here, self.config, self.run, self.said, place, world - 1)
 
     def finish_ranks(self, world: int) -> None:
         assert set(self.start_ranks(world).statuses()) == {0}, self.said.read_text()[-4000:]
 
     def stop_ranks_within_second_epoch(self, world: int) -> None:
         """Have the last rank alone asked to stop."""
-        ranks = self.start_ranks(world)
-        checkpoints: set[int] = set()  # the first may be that of the end of the first epoch
-        while len(checkpoints) < 3:
+        ranks = self.start_ranks(world, self.within_second_epoch)
+        while not self.within_second_epoch.reached():
             assert ranks.processes[0].is_alive(), self.said.read_text()
-            if "epoch   0" in self.said.read_text():
-                with suppress(FileNotFoundError):
-                    checkpoints.add((self.run / "checkpoints/last.ckpt").stat().st_mtime_ns)
-            time.sleep(0.002)
         ranks.processes[-1].terminate()
+        self.within_second_epoch.leave()
         statuses = ranks.statuses()
         assert statuses == [128 + signal.SIGTERM] + [0] * (world - 1), self.said.read_text()
 

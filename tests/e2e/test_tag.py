@@ -1,12 +1,12 @@
 """``samplecnn tag`` as people and scripts use it: folders, forms, pictures, exit statuses, long files."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import soundfile
 
 import samplecnn
 from e2e.conftest import World
+from held import Place, as_block
 from inference.models import checkpoint
 from processes import descendants
 from samplecnn.data import audio
@@ -130,9 +131,10 @@ def test_a_folder_without_music(world: World, run: Path, tmp_path: Path) -> None
 
 
 def test_a_reader_that_has_seen_enough(world: World, run: Path, music: Path) -> None:
-    with world.start("samplecnn", "tag", *[music / "b.wav"] * 30, "--model", run, "--json") as process:
+    with world.start("samplecnn", "tag", *[music / "b.wav"] * 200, "--model", run, "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # bytes: it cannot say all before it is read
         assert "b.wav" in process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -199,12 +201,16 @@ def test_albums_do_not_overwrite_each_others_pictures(world: World, run: Path, t
 
 def test_a_file_that_crashes_the_decoder(world: World, run: Path, tmp_path: Path) -> None:
     """As a fault in libsndfile would: the process that has the file open dies."""
-    culprit, other = noise(tmp_path / "a.flac", 1800), noise(tmp_path / "b.wav", 3)
-    with world.start("samplecnn", "tag", culprit, other, "--model", run, "--json") as process:
-        while not (at_work := [pid for pid in descendants(process.pid) if has_open(pid, culprit)]):
+    culprit, other = noise(tmp_path / "a.flac", 600), noise(tmp_path / "b.wav", 3)
+    place = Place(str(tmp_path / "held"))
+    there = World(world.folder, place.environment(world.folder))
+    command = ("tag", culprit, other, "--model", run, "--json", "--workers", 1, *as_block())
+    with there.start("samplecnn", *command) as process:
+        while not place.reached():  # the network has heard the first of it, and pipes hold no more
             assert process.poll() is None
-            time.sleep(0.01)
-        os.kill(int(at_work[0]), signal.SIGSEGV)
+        (at_work,) = (pid for pid in descendants(process.pid) if has_open(pid, culprit))
+        os.kill(int(at_work), signal.SIGSEGV)
+        place.leave()
         out, err = process.communicate()
     assert process.returncode == 3
     first, second = map(json.loads, out.splitlines())

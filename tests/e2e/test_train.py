@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import wandb_files
-import warm
-from e2e.conftest import TINY, World
+from e2e.conftest import ENDLESS, TINY, World
+from held import Place, as_callback
 from samplecnn.runs.folder import read_config
 
 
@@ -150,19 +149,14 @@ def test_a_seed_reproduces_a_run(world: World, run: Path) -> None:
     assert results(run)["config_hash"] != results(world.folder / "runs/other")["config_hash"]
 
 
-def wait_for_epochs(process: subprocess.Popen[str] | warm.Process, run: Path, count: int) -> None:
-    table = run / "metrics.csv"
-    deadline = time.monotonic() + 400
-    while not table.is_file() or len(table.read_text().splitlines()) < 1 + count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_ctrl_c_says_how_to_go_on(world: World) -> None:
     folder = world.folder / "runs" / "interrupted"
-    process = world.start("train.py", *world.data, *TINY, f"hydra.run.dir={folder}", "logger=none")
-    wait_for_epochs(process, folder, 2)
+    arguments = [*world.data, *TINY, *ENDLESS, f"hydra.run.dir={folder}", "logger=none"]
+    process = world.start("train.py", *arguments)
+    table = folder / "metrics.csv"
+    while not table.is_file() or len(table.read_text().splitlines()) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT
@@ -177,10 +171,14 @@ def test_a_killed_run_resumes_to_the_same_end(world: World) -> None:
     world.train(whole, *overrides, "logger=none")
     killed = world.folder / "runs" / "killed"
     arguments = [*world.data, *TINY, f"hydra.run.dir={killed}", *overrides]
-    process = world.start_warm("train.py", *arguments)
-    wait_for_epochs(process, killed, 2)
+    place = Place(str(world.folder / "held"), str(killed / "metrics.csv"), "\n1,", later=1)
+    there = World(world.folder, place.environment(world.folder))
+    process = there.start_warm("train.py", *arguments, as_callback())
+    while not place.reached():
+        assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    place.leave()
     assert not (killed / "results.json").exists()
 
     world.run("train.py", f"resume={killed}")

@@ -107,8 +107,16 @@ def test_leaving_before_the_end(tmp_path: Path, tagger: Tagger, decoders: list[D
     """Ends the files that are being listened to, also a long one, and leaves the decoders to others."""
     short, long = noise(tmp_path / "short.wav", 1), noise(tmp_path / "long.wav", 600)
     steps: list[Path] = []
-    files = listen_to(tagger, [short, *[long] * 8], decoders, progress=lambda path, *_: steps.append(path))
+    left = threading.Event()
+
+    def step(path: Path, *_: object) -> None:
+        steps.append(path)
+        if path == long:
+            left.wait()
+
+    files = listen_to(tagger, [short, *[long] * 8], decoders, progress=step)
     assert next(files).path == short
+    threading.Timer(0.1, left.set).start()  # while the end is waited for
     files.close()
     assert steps.count(long) < len(decoders) * 600 / 30
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("listen")]

@@ -9,6 +9,7 @@ import pytest
 from samplecnn.files import locked
 from samplecnn.runs.config import RunConfig, read_config
 from samplecnn.runs.folder import LOCK
+from samplecnn.training import job
 from samplecnn.training.checkpoint_files import NEXT
 from samplecnn.training.config import ConfigError
 from samplecnn.training.job import LOG, discard, earlier_results, owned
@@ -29,7 +30,10 @@ def test_a_folder_that_another_has_is_left_alone(tmp_path: Path) -> None:
     assert not run.exists()
 
 
-def test_who_looks_whether_a_folder_is_free_is_waited_for(tmp_path: Path) -> None:
+def test_who_looks_whether_a_folder_is_free_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "PATIENCE", 300.0)
     run = tmp_path / "run"
     run.mkdir()
     held, let_go = Event(), Event()
@@ -37,11 +41,11 @@ def test_who_looks_whether_a_folder_is_free_is_waited_for(tmp_path: Path) -> Non
     def look() -> None:
         with locked(run / LOCK):
             held.set()
-            let_go.wait(30)
+            let_go.wait()
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)
-        assert held.wait(30)
+        held.wait()
         Timer(0.1, let_go.set).start()
         with owned(run):
             assert looking.result() is None

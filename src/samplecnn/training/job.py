@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 PAPER_BATCH = 23  # segments
 LOG = "train.log"
+PATIENCE = 1.0  # seconds: `samplecnn runs` holds a folder for a moment to see whether another has it
 
 
 def train(plain: dict[str, Any], run: Path, cell: str | None = None) -> Results:
@@ -81,8 +82,7 @@ def owned(run: Path) -> Iterator[None]:
     run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            # `samplecnn runs` holds it for a moment to see whether another has it.
-            stack.enter_context(locked(run / LOCK, patience=1.0))
+            stack.enter_context(locked(run / LOCK, patience=PATIENCE))
         except BusyError as error:
             raise ConfigError(
                 f"{run} belongs to another process, which trains in it: wait for that one, or choose another "

@@ -29,7 +29,7 @@ def test_side_by_side_on_the_page(tmp_path: Path) -> None:
         imported = import_file(BASELINES / f"mtat_{name}.pth")
         write_bundle(imported.model, tmp_path / name, source=imported.source)
         models[name] = samplecnn.load(tmp_path / name, precision="32")
-    with serving(models) as server, httpx.Client(base_url=server.url, timeout=100) as client:
+    with serving(models) as server, httpx.Client(base_url=server.url, timeout=300, trust_env=False) as client:
         sound = client.post("/api/sounds", content=CLIP.read_bytes()).json()["id"]
         for name, tagger in models.items():
             answer = client.get(f"/api/sounds/{sound}/tags", params={"model": name})

@@ -53,7 +53,7 @@ def pick(page: Page, file: Path) -> None:
 def tagged(page: Page, file: Path, models: int = 2) -> None:
     pick(page, file)
     expect(page.get_by_role("heading", name=file.name)).to_be_visible(timeout=60_000)
-    expect(page.get_by_text(re.compile(r"^\d+ segments of"))).to_have_count(models, timeout=60_000)
+    expect(page.get_by_text(re.compile(r"^\d+ segments of"))).to_have_count(models)
 
 
 def panel(page: Page, name: str) -> Locator:

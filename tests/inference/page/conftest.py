@@ -22,6 +22,7 @@ from samplecnn.inference.page.app import HOST, create_app
 from samplecnn.inference.page.sounds import Sounds
 from samplecnn.inference.tagger import Tagger
 
+expect.set_options(timeout=60_000)  # milliseconds
 MAX_BYTES = 5_000_000
 MAX_SECONDS = 60
 
@@ -56,7 +57,7 @@ def serving(models: dict[str, Tagger]) -> Iterator[Server]:
             yield Server(f"http://{HOST}:{listening.getsockname()[1]}", models, app.state.sounds)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(300)
             assert not thread.is_alive()
 
 
@@ -80,7 +81,7 @@ def server(models: dict[str, Tagger]) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as opened:
+    with httpx.Client(base_url=server.url, timeout=300, trust_env=False) as opened:
         yield opened
 
 

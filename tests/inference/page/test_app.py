@@ -1,12 +1,15 @@
 """What the server answers, over real connections."""
 
 import base64
+import fcntl
 import http.client
 import itertools
 import json
 import os
 import signal
 import socket
+import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ import samplecnn
 from inference.models import checkpoint
 from inference.page.conftest import MAX_BYTES, MAX_SECONDS, Server, serving
 from samplecnn.data import audio
+from samplecnn.data.audio import DecoderProcess
 from samplecnn.inference.page import sounds
 from samplecnn.inference.page.app import FILES
 from samplecnn.inference.page.sounds import KEPT
@@ -264,18 +268,23 @@ def test_audio(client: httpx.Client, song: Path, tmp_path: Path) -> None:
     assert part.headers["etag"] == whole.headers["etag"]  # one file, made once
 
 
+def unread(decoder: DecoderProcess) -> int:
+    """Return how much memory is taken by what the decoder has not yet read of what it was asked."""
+    answer = fcntl.ioctl(decoder._pipe.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
 def test_a_decoder_that_dies(models: dict[str, Tagger], song: Path) -> None:
     with serving(models) as server, httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         decoder = server.sounds.decoder
         os.kill(decoder.pid, signal.SIGKILL)  # while nobody uses it
-        time.sleep(0.5)
+        decoder._process.join()
         first = upload(client, song)
         os.kill(decoder.pid, signal.SIGSTOP)  # a file that it is at when it dies
         sending = http.client.HTTPConnection("127.0.0.1", server.port)
         sending.request("POST", "/api/sounds", body=song.read_bytes())
-        while not list(server.sounds.folder.glob("*.upload")):
+        while not unread(decoder):
             time.sleep(0.01)
-        time.sleep(0.5)
         os.kill(decoder.pid, signal.SIGSEGV)
         os.kill(decoder.pid, signal.SIGCONT)
         answer = sending.getresponse()

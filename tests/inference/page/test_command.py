@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from held import Place, as_block
 from inference.models import checkpoint
 from samplecnn.cli import main
 from samplecnn.cli.common import model_name
@@ -46,14 +47,14 @@ def test_served_until_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert serving.stdout is not None
         line = serving.stdout.readline()
         assert line.startswith("run, run (2): http://127.0.0.1:"), serving.communicate()
-        answer = httpx.get(f"{line.split()[-4]}api/models", trust_env=False)
+        answer = httpx.get(f"{line.split()[-4]}api/models", timeout=300, trust_env=False)
         while not (tmp_path / "opened").exists():
             time.sleep(0.01)
         assert (tmp_path / "opened").read_text() == line.split()[-4]
         assert [model["name"] for model in answer.json()["models"]] == ["run", "run (2)"]
     finally:
         serving.send_signal(signal.SIGINT)
-    out, err = serving.communicate(timeout=60)
+    out, err = serving.communicate(timeout=300)
     assert (serving.returncode, out, err) == (0, "", "")
 
 
@@ -67,20 +68,24 @@ def test_no_song_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
         assert serving.stdout is not None
         url = serving.stdout.readline().split()[-4]
         song = (tmp_path / "song.wav").read_bytes()
-        assert httpx.post(f"{url}api/sounds", content=song, trust_env=False).status_code == 201
+        answer = httpx.post(f"{url}api/sounds", content=song, timeout=300, trust_env=False)
+        assert answer.status_code == 201
         assert list(tmp_path.glob("samplecnn-*/*"))
         serving.send_signal(how)
-        assert serving.communicate(timeout=60) == ("", "")
+        assert serving.communicate(timeout=300) == ("", "")
     finally:
         serving.kill()
     assert list(tmp_path.glob("samplecnn-*")) == []
 
 
-def test_interrupted_at_work(tmp_path: Path) -> None:
+def test_interrupted_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a network computes: it ends soon, and quietly."""
     made = checkpoint(tmp_path / "made.ckpt")
-    soundfile.write(tmp_path / "long.flac", np.zeros(22050 * 1200, np.int16), 22050)
-    serving = start(made, "--port", 0, "--no-browser", folder=tmp_path)
+    soundfile.write(tmp_path / "long.flac", np.zeros(22050 * 60, np.int16), 22050)
+    place = Place(str(tmp_path / "held"))
+    for name, value in place.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    serving = start(made, "--port", 0, "--no-browser", *as_block(), folder=tmp_path)
     try:
         assert serving.stdout is not None
         url = serving.stdout.readline().split()[-4]
@@ -89,10 +94,13 @@ def test_interrupted_at_work(tmp_path: Path) -> None:
             with client.stream("GET", f"api/sounds/{sound}/tags?model=made") as answer:
                 lines = answer.iter_lines()
                 next(lines)
+                while not place.reached():
+                    assert serving.poll() is None
                 serving.send_signal(signal.SIGINT)
                 with contextlib.suppress(httpx.RemoteProtocolError):  # the answer has no end
                     assert not any("mean" in line for line in lines)
-        out, err = serving.communicate(timeout=60)
+        place.leave()
+        out, err = serving.communicate(timeout=300)
     finally:
         serving.kill()
     assert (serving.returncode, out, err) == (0, "", "")
@@ -111,15 +119,14 @@ def test_interrupted_while_others_stall(tmp_path: Path) -> None:
         ):
             request.sendall(half)
             upload.sendall(half + b"\r\nxxx")
-            assert (
-                httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
-            )  # it has seen both
+            answer = httpx.get(f"http://127.0.0.1:{port}/", timeout=300, trust_env=False)
+            assert answer.status_code == 200  # it has seen both
             serving.send_signal(signal.SIGINT)
             for connection in (request, upload):
-                connection.settimeout(30)
+                connection.settimeout(300)
                 with contextlib.suppress(ConnectionResetError):
                     assert connection.recv(1000) == b""
-        out, err = serving.communicate(timeout=60)
+        out, err = serving.communicate(timeout=300)
     finally:
         serving.kill()
     assert (serving.returncode, out, err) == (0, "", "")
