@@ -50,7 +50,8 @@ def side_by_side() -> list[str]:
 
 def checks(quick: bool) -> dict[str, Command]:
     """Return what must pass: golden arrays, kernels, graphs, resident data; proofs; the memory checker."""
-    graphs = [f"tests/training/backends/test_{name}.py" for name in ("graph", "graphed_training")]
+    of_graphs = ("graph", "graph_update", "graphed_training")
+    graphs = [f"tests/training/backends/test_{name}.py" for name in of_graphs]
     tests = ["tests/golden", *graphs, "tests/data/test_resident.py", MODEL_TESTS]
     if quick:  # what would take Triton's interpreter minutes
         tests += [word for file in KERNEL_TESTS for word in ("--deselect", file)]

@@ -23,6 +23,7 @@ from inference.models import checkpoint
 from processes import descendants, ended
 
 SONGS = 60
+LENGTHS = (0.5, 12, 40)  # seconds
 HELD = (20, 50)  # songs that are not read while a file with ".held" behind their name is there
 FFPROBE = """#!/bin/sh
 for last; do :; done
@@ -38,11 +39,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> World:
     return made(tmp_path_factory.mktemp("library"), SONGS, HELD)
 
 
-def made(folder: Path, songs: int, held: Iterable[int], lengths: tuple[float, ...] = (0.5, 12, 40)) -> World:
+def made(folder: Path, songs: int, to_hold: Iterable[int], lengths: tuple[float, ...] = LENGTHS) -> World:
     (folder / "home").mkdir()
     checkpoint(folder / "made.ckpt")
     fill(folder / "music", songs, lengths)
-    for number in held:
+    for number in to_hold:
         (folder / f"music/{number:04}.wav").unlink()
         (folder / f"music/{number:04}.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     (folder / "bin").mkdir()
@@ -61,7 +62,7 @@ def held(library: World, number: int) -> Iterator[None]:
     file.unlink()
 
 
-def fill(music: Path, songs: int, lengths: tuple[float, ...] = (0.5, 12, 40)) -> None:
+def fill(music: Path, songs: int, lengths: tuple[float, ...] = LENGTHS) -> None:
     music.mkdir()
     for number in range(songs - 1):
         path = music / f"{number:04}.wav"

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hydra import compose
 
-from processes import in_ranks
 from samplecnn.analysis.report import make_report
 from samplecnn.data.datasets import mtat
 from samplecnn.data.prepare import prepare
@@ -27,7 +26,7 @@ from samplecnn.inference.page.tagging import lines
 from samplecnn.inference.tagger import load
 from samplecnn.model.excitation import ExcitationError, se_layers
 from samplecnn.model.norm import BatchNorm
-from samplecnn.runs.config import RunConfig, read_config
+from samplecnn.runs.config import read_config
 from samplecnn.runs.errors import RunError
 from samplecnn.runs.folder import load_model, read_description
 from samplecnn.runs.predictions import read_predictions
@@ -37,10 +36,7 @@ from samplecnn.training import config as configuration
 from samplecnn.training.config import ConfigError
 from samplecnn.training.evaluate import open_data, open_subject
 from samplecnn.training.job import train
-from samplecnn.training.launch import as_launched
-from samplecnn.training.network import heard, make_module
 from samplecnn.training.resume import resumed
-from samplecnn.training.stores import make_data, training_store
 from training.composing import composing
 from training.stores import Clip, prepare_clips
 
@@ -78,13 +74,16 @@ class World:
         return train(self.compose(*overrides), run)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def tiny(folder: Path) -> World:
     """Two clips in each part, a little longer than 29 s; a store at 22,050 Hz."""
-    folder = tmp_path_factory.mktemp("tiny")
     clips = [Clip(name, [1, n % 2], round(29.5 * RATE), taps=8, seed=n) for n, name in enumerate("00ccdd")]
     store = prepare_clips(folder, ["loud", "slow"], clips, RATE)
     return World(folder / "raw", store.parent)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.parametrize("model", HEARD)
@@ -318,35 +317,6 @@ def test_networks_side_by_side_in_a_report(world: World, dieleman: Path, tmp_pat
         ("shortchunk", None),
         ("timbre", None),
     }
-
-
-@pytest.mark.parametrize("rule", ["average", "keras"])
-def test_running_statistics_by_either_rule(world: World, rule: str) -> None:
-    plain = world.compose("width=2", "fast=false", "rate=16000", f"running_statistics={rule}")
-    config = RunConfig.read(plain, "here")
-    rate, samples = heard(config)
-    data = make_data(config, training_store(plain["data"], rate), rate, samples)
-    found = [m for m in make_module(config, data.selection).modules() if isinstance(m, BatchNorm)]
-    assert len(found) == 11
-    assert {norm.from_first_step for norm in found} == {rule == "average"}
-
-
-def cudnn_times(plain: dict[str, Any]) -> bool:
-    """Make the module of a training on GPUs that PyTorch says are there; return what cuDNN is then to do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: True)
-        patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-        patch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
-        config = RunConfig.read(as_launched(plain), "here")
-        rate, samples = heard(config)
-        data = make_data(config, training_store(plain["data"], rate), rate, samples)
-        make_module(config, data.selection)
-    return torch.backends.cudnn.benchmark
-
-
-def test_cudnn_times_its_algorithms_on_every_rank(world: World) -> None:
-    plain = world.compose("width=2", "fast=false", "rate=16000", "trainer.accelerator=cuda")
-    assert in_ranks(2, cudnn_times, plain) == [True, True]
 
 
 def test_running_statistics_are_right_from_the_first_step(dieleman: Path) -> None:

@@ -26,9 +26,9 @@ from samplecnn.training.checkpoint_files import WholeFiles
 from samplecnn.training.checkpoints import RunCheckpoint
 from samplecnn.training.schedule import OneCycle, PaperSchedule, Schedule
 from samplecnn.training.won import WonSchedule
-from training.backends.test_graph import ADAMW
 from training.backends.test_graph import batches as sample_batches
 from training.backends.test_graph import network as sample_cnn
+from training.backends.test_graph_update import ADAMW
 from training.test_averaging import STEPS, Batches, Small
 
 LOSSES = [1.0, 0.9, 1.1, 0.8]  # the first stage ends after the third epoch
@@ -64,6 +64,8 @@ RECIPES: dict[str, tuple[Callable[[], Schedule], Mapping[str, Any]]] = {
     "one cycle": (one_cycle, ADAMW),
     "won": (won, KERAS_SGD),
 }
+# Of a SampleCNN, in float64: float32 pools now one, now the other of two equal values.
+WAVEFORMS = "waveforms"
 
 
 class Loader(Resumable):
@@ -109,12 +111,9 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     spoilt: bool = False,
-    waveforms: bool = False,
 ) -> Noting:
-    """Train, saving at every step; ``stop`` is a number of steps, ``spoilt`` has the first step fail once.
-
-    ``waveforms`` trains a SampleCNN, in float64: float32 pools now one, now the other of two equal values.
-    """
+    """Train, saving at every step; ``stop`` is a number of steps, ``spoilt`` has the first step fail once."""
+    waveforms = recipe == WAVEFORMS
     schedule, settings = (small_steps, KERAS_SGD) if waveforms else RECIPES[recipe]
     network: Network | None = sample_cnn("cpu", "plain", 0.0, torch.float64) if waveforms else None
     options = {"choice": Choice(plan), "optimizer": settings, "weight_decay": 1e-2}
@@ -239,19 +238,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Plan], t
     @cache
     def of(device: str, plan: Plan) -> tuple[Path, Noting]:
         run = tmp_path_factory.mktemp("stopped")
-        return run, train("paper", run, plan=plan, stop=3 * STEPS + 1, device=device, waveforms=True)
-
-    return of
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Noting]]:
-    """A training of a SampleCNN on the plain backend, without a graph and without a break, once."""
-
-    @cache
-    def of(device: str) -> tuple[Path, Noting]:
-        run = tmp_path_factory.mktemp("unbroken")
-        return run, train("paper", run, plan=Plan(), device=device, waveforms=True)
+        return run, train(WAVEFORMS, run, plan=plan, stop=3 * STEPS + 1, device=device)
 
     return of
 
@@ -266,12 +253,12 @@ def pairs() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("device", "before", "after"), list(pairs()))
 def test_a_training_goes_on_with_another_backend(
-    device: str, before: Plan, after: Plan, stopped: Any, unbroken: Any, tmp_path: Path
+    device: str, before: Plan, after: Plan, stopped: Any, whole: Whole, tmp_path: Path
 ) -> None:
     """All pairs of them, with a graph and without: rates, steps and the end are as if it had not stopped."""
-    (begun, first), (run, expected) = stopped(device, before), unbroken(device)
+    (begun, first), (run, expected) = stopped(device, before), whole(WAVEFORMS, device)
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
-    second = train("paper", tmp_path, plan=after, resume=True, device=device, waveforms=True)
+    second = train(WAVEFORMS, tmp_path, plan=after, resume=True, device=device)
     assert first.steps + second.steps == expected.steps
     assert first.rates + second.rates == expected.rates
     assert_same_end(tmp_path, run, 1e-8 if device == "cpu" else 1e-4)  # a GPU's update reads rates in float32
